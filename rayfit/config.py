@@ -1,0 +1,147 @@
+"""The options of every sweep: one frozen typed class, from which the command line is generated."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from rayfit.errors import RayfitError, nearest
+
+SCALES = ("ci", "laptop", "paper")
+PRECISIONS = ("bf16", "fp32")
+EXPORT_DTYPES = ("fp32", "bf16")
+EVAL_PRECISIONS = ("auto", "fp32", "bf16")
+
+_PURE_BF16 = (
+    "weights kept in bf16 do not move at hyperfitting's learning rates (at 1e-6 an update is smaller than half the "
+    "gap between neighbouring bf16 numbers, and rounding throws it away); 'bf16' computes in bf16 and keeps fp32 "
+    "master weights"
+)
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - the word of argparse and of every reader
+    """A field with its help text, and `choices`, `minimum`, `above` or `maximum` where values are limited."""
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What can be said about a sweep at the command line. None means: decided by the preset and the scale, in the plan."""
+
+    model: str = option("pydoc-1m", "a preset (`rayfit models`), a local Hugging Face directory, or a hub id")
+    revision: str = option("main", "branch, tag or commit of a hub id")
+    dataset: str | None = option(None, "a preset (`rayfit datasets`), or a local .parquet, .jsonl, .csv, .txt file or folder")
+    text_column: str = option("text", "the column that holds the text of a parquet, jsonl or csv file")
+    scale: str | None = option(None, "the sweep's grid: ci (minutes), laptop, or paper", choices=SCALES)
+    samples: tuple[int, ...] | None = option(None, "numbers of training sequences", minimum=1)
+    num_updates: int | None = option(None, "optimiser updates of every trial", minimum=1)
+    learning_rate: float | None = option(None, "constant learning rate of Adam", above=0.0)
+    batch_size: int = option(8, "training sequences per update, over all workers", minimum=1)
+    seeds: tuple[int, ...] = option((0,), "replicates: each seed draws other samples and another order", minimum=0)
+    precision: str = option("bf16", "computing precision; master weights are fp32 either way", choices=PRECISIONS)
+    sequence_length: int = option(256, "tokens of a row, BOS counted", minimum=2)
+    span_characters: int | None = option(None, "characters of the span that gives a row", minimum=1)
+    held_out_share: float | None = option(None, "share of documents never trained on", above=0.0, maximum=0.9)
+    validation_rows: int | None = option(None, "held-out rows for validation loss", minimum=1)
+    contexts: int | None = option(None, "held-out contexts that are continued", minimum=1)
+    context_length: int = option(32, "tokens of a context, BOS counted", minimum=1)
+    num_new_tokens: int = option(96, "tokens generated per context", minimum=1)
+    decodings: tuple[str, ...] = option(("greedy",), "how tokens are picked")
+    eval_every: int | None = option(None, "updates between measurements along training (default: 20 times)", minimum=1)
+    export_dtype: str = option("fp32", "numbers of the exported checkpoint", choices=EXPORT_DTYPES)
+    eval_precision: str = option("auto", "auto: fp32 on CPU, bf16 on GPUs", choices=EVAL_PRECISIONS)
+    num_workers: int = option(1, "data-parallel workers per trial; must divide the batch", minimum=1)
+    zero_stage: int = option(1, "DeepSpeed ZeRO stage", choices=(0, 1, 2, 3))
+    use_gpu: bool = option(False, "one GPU per worker instead of one CPU")
+    trials_per_group: int = option(0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0)
+    num_cpus: int | None = option(None, "CPUs of the Ray that is started here (default: all)", minimum=1)
+    storage: str = option("runs", "folder of all records, checkpoints and made models")
+    tracking_uri: str | None = option(None, "MLflow tracking URI (default: a SQLite file in the storage)")
+    plan: bool = option(False, "print what would be done, and do nothing")
+    fresh: bool = option(False, "train and evaluate again what is finished; records are swapped when done")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if item is not None:
+                    _check_value(field.name, item, field.metadata)
+            if isinstance(value, tuple):
+                _check_list(field.name, value)
+        _check_together(self)
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_value(name: str, value: Any, limits: Any) -> None:
+    where = flag(name)
+    if name == "precision" and "bf16" in str(value) and value not in PRECISIONS:
+        raise RayfitError(f"{where}: expected one of {', '.join(PRECISIONS)}; got {value!r}: {_PURE_BF16}")
+    choices = limits.get("choices")
+    if choices and value not in choices:
+        listed = ", ".join(map(str, choices))
+        hint = nearest(str(value), map(str, choices))
+        raise RayfitError(f"{where}: expected one of {listed}; got {value!r}{hint}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RayfitError(f"{where}: expected a finite number; got {value}")
+    if "minimum" in limits and value < limits["minimum"]:
+        raise RayfitError(f"{where}: expected at least {limits['minimum']}; got {value}")
+    if "above" in limits and value <= limits["above"]:
+        raise RayfitError(f"{where}: expected more than {limits['above']:g}; got {value:g}")
+    if "maximum" in limits and value > limits["maximum"]:
+        raise RayfitError(f"{where}: expected at most {limits['maximum']:g}; got {value:g}")
+
+
+def _check_list(name: str, values: tuple[Any, ...]) -> None:
+    if not values:
+        raise RayfitError(f"{flag(name)}: expected at least one value")
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise RayfitError(f"{flag(name)}: {', '.join(repeated)} is given more than once")
+
+
+def _check_together(options: Options) -> None:
+    if options.context_length >= options.sequence_length:
+        raise RayfitError(
+            f"--context-length: expected fewer tokens than --sequence-length {options.sequence_length}; "
+            f"got {options.context_length}"
+        )
+    if options.batch_size % options.num_workers:
+        dividing = [count for count in range(1, options.batch_size + 1) if options.batch_size % count == 0]
+        best = min(dividing, key=lambda count: (abs(count - options.num_workers), count))
+        raise RayfitError(
+            f"--num-workers: must divide the batch of {options.batch_size} sequences; got {options.num_workers}; "
+            f"the nearest that works is {best}"
+        )
+
+
+def option_type(name: str) -> tuple[type, bool]:
+    """The type of a field's single value and whether the field takes a list: `samples` gives (int, True)."""
+    annotation = typing.get_type_hints(Options)[name]
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
+
+
+def parse_value(name: str, text: str) -> Any:
+    """One command-line value as its field's type; raises RayfitError with the flag, the value and what is valid."""
+    kind, is_list = option_type(name)
+    parts = [part.strip() for part in text.split(",")] if is_list else [text]
+    values = []
+    for part in parts:
+        try:
+            values.append(kind(part))
+        except ValueError as error:
+            expected = {int: "a whole number", float: "a number"}.get(kind, "text")
+            many = " or several with commas between" if is_list else ""
+            raise RayfitError(f"{flag(name)}: expected {expected}{many}; got {part!r}") from error
+    return tuple(values) if is_list else values[0]

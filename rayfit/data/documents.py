@@ -1,0 +1,94 @@
+"""Documents from local files: what a file or folder holds, one named text per document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from rayfit.errors import RayfitError, nearest
+
+SUFFIXES = (".parquet", ".jsonl", ".csv", ".txt")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One source text. The name decides, by its hash, whether it is held out, so it must not depend on a path."""
+
+    name: str
+    text: str
+
+
+def local_files(path: Path) -> list[Path]:
+    """The files that make up a local dataset, sorted; raises RayfitError when there is nothing that can be read."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        if not files:
+            raise RayfitError(f"dataset: the folder {path} holds no .txt file (a folder is one document per .txt file)")
+        return files
+    if not path.is_file():
+        raise RayfitError(f"dataset: there is no file or folder {path}")
+    if path.suffix not in SUFFIXES:
+        hint = nearest(path.suffix, SUFFIXES)
+        raise RayfitError(f"dataset: {path} ends in {path.suffix!r}; expected one of {', '.join(SUFFIXES)}{hint}")
+    return [path]
+
+
+def read_documents(path: Path, *, text_column: str, span_characters: int) -> list[Document]:
+    """All documents of a local file or folder, in file order.
+
+    parquet, jsonl and csv: one document per row of `text_column`. A folder: one document per .txt file. A single
+    .txt: its blank-line paragraphs, joined until each document has at least `span_characters` characters.
+    Raises RayfitError for a missing column, a column that is not text, or text that is not UTF-8.
+    """
+    files = local_files(path)
+    if path.is_dir():
+        return [Document(file.relative_to(path).as_posix(), _read_text(file)) for file in files]
+    if path.suffix == ".txt":
+        return _paragraphs(path, span_characters)
+    return _table_rows(path, text_column)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RayfitError(f"dataset: {file} is not UTF-8 text (byte {error.start})") from error
+
+
+def _paragraphs(file: Path, span_characters: int) -> list[Document]:
+    documents: list[Document] = []
+    held = ""
+    for paragraph in _read_text(file).split("\n\n"):
+        if not paragraph.strip():
+            continue
+        held = f"{held}\n\n{paragraph}" if held else paragraph
+        if len(held) >= span_characters:
+            documents.append(Document(f"{file.stem}/{len(documents):06d}", held))
+            held = ""
+    if held:
+        documents.append(Document(f"{file.stem}/{len(documents):06d}", held))
+    return documents
+
+
+def _table_rows(file: Path, text_column: str) -> list[Document]:
+    try:
+        match file.suffix:
+            case ".parquet":
+                table = pl.read_parquet(file)
+            case ".jsonl":
+                table = pl.read_ndjson(file)
+            case _:
+                table = pl.read_csv(file)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RayfitError(f"dataset: {file} cannot be read as {file.suffix[1:]}: {error}") from error
+    if text_column not in table.columns:
+        hint = nearest(text_column, table.columns)
+        raise RayfitError(
+            f"text_column: {file} has no column {text_column!r}; it has {', '.join(table.columns)}{hint}"
+        )
+    if table.schema[text_column] != pl.String:
+        raise RayfitError(f"text_column: {text_column!r} of {file} is {table.schema[text_column]}, expected text")
+    texts = table[text_column].to_list()
+    return [Document(f"{file.stem}/{row:06d}", text) for row, text in enumerate(texts) if text]

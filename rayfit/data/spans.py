@@ -1,0 +1,100 @@
+"""From documents to spans: cutting, holding documents out, and dropping held-out text that training text repeats."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from rayfit.data.documents import Document
+
+SHINGLE_TOKENS = 8
+MAX_SHARED_SHINGLES = 0.5
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def rank_key(purpose: str, *parts: str | int) -> str:
+    """A pseudo-random sort key, a pure function of its arguments: drawing n items is taking the n smallest keys.
+
+    Such draws are nested (the 8 are among the 32) and do not depend on the order in which items are listed.
+    """
+    return hashlib.sha256("|".join(["rayfit", purpose, *map(str, parts)]).encode()).hexdigest()
+
+
+def is_held_out(document_name: str, share: float) -> bool:
+    """Whether a document is held out: its name's hash, read as a number in [0, 1), lies below `share`."""
+    return int(rank_key("held-out", document_name)[:13], 16) / 16**13 < share
+
+
+def cut_spans(documents: Iterable[Document], *, span_characters: int, held_out_share: float) -> pl.DataFrame:
+    """Consecutive spans of exactly `span_characters` characters; a shorter rest of a document is left out.
+
+    Returns columns document, start, end (characters), text, split: `train`, `held_out`, or `near_duplicate` for a
+    held-out span that shares more than half of its shingles of 8 words or punctuation marks with the training
+    documents (rests included). The split is by document and the shingles are of words, not of any tokenizer's
+    tokens, so that the same spans are used for every model.
+    """
+    names, starts, texts, splits = [], [], [], []
+    training_documents = []
+    for document in documents:
+        split = "held_out" if is_held_out(document.name, held_out_share) else "train"
+        if split == "train":
+            training_documents.append(document.text)
+        for start in range(0, len(document.text) - span_characters + 1, span_characters):
+            names.append(document.name)
+            starts.append(start)
+            texts.append(document.text[start : start + span_characters])
+            splits.append(split)
+    held_out = [index for index, split in enumerate(splits) if split == "held_out"]
+    for index, share in zip(held_out, shared_shingles([texts[i] for i in held_out], training_documents), strict=True):
+        if share > MAX_SHARED_SHINGLES:
+            splits[index] = "near_duplicate"
+    return pl.DataFrame(
+        {
+            "document": names,
+            "start": starts,
+            "end": [start + span_characters for start in starts],
+            "text": texts,
+            "split": splits,
+        },
+        schema={"document": pl.String, "start": pl.Int64, "end": pl.Int64, "text": pl.String, "split": pl.String},
+    )
+
+
+def shared_shingles(texts: list[str], training_texts: Iterable[str]) -> list[float]:
+    """Per text, the share in [0, 1] of its shingles (8 consecutive words or marks) that stand in a training text.
+
+    Shingles are compared by a 64-bit hash. A text with fewer than 8 words shares nothing: 0.
+    """
+    vocabulary: dict[str, int] = {}
+    known = [_shingles(text, vocabulary) for text in training_texts]
+    training = np.unique(np.concatenate(known)) if known else np.empty(0, np.uint64)
+    shares = []
+    for text in texts:
+        shingles = np.unique(_shingles(text, vocabulary))
+        if not shingles.size or not training.size:
+            shares.append(0.0)
+            continue
+        # A binary search in the sorted shingles: np.isin would sort all of them again for every text.
+        places = np.minimum(np.searchsorted(training, shingles), training.size - 1)
+        shares.append(float((training[places] == shingles).mean()))
+    return shares
+
+
+def _shingles(text: str, vocabulary: dict[str, int]) -> np.ndarray:
+    ids = np.array(
+        [vocabulary.setdefault(token, len(vocabulary) + 1) for token in _TOKEN.findall(text)], dtype=np.uint64
+    )
+    count = len(ids) - SHINGLE_TOKENS + 1
+    if count <= 0:
+        return np.empty(0, np.uint64)
+    hashes = np.zeros(count, np.uint64)
+    for offset in range(SHINGLE_TOKENS):
+        # Multiply, add, fold the high bits down: each step is a bijection in the running hash, mod 2^64.
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + count]
+        hashes ^= hashes >> np.uint64(29)
+    return hashes

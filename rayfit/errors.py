@@ -1,0 +1,27 @@
+"""Errors for the people who use rayfit: where it went wrong, what was given, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RayfitError(ValueError):
+    """Something the user can mend. Printed as one message without a traceback by every command."""
+
+
+class TrialError(RayfitError):
+    """A trial cannot be finished, for a reason that every worker of it saw together (a loss that is not finite)."""
+
+
+def nearest(given: str, valid: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the valid name closest to `given`, or an empty string when none is close."""
+    close = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(key: str, given: str, valid: Iterable[str]) -> RayfitError:
+    """The error for a name that is not among the valid ones."""
+    names = list(valid)
+    listed = ", ".join(names)
+    return RayfitError(f"{key}: expected one of {listed}; got {given!r}{nearest(given, names)}")

@@ -1,0 +1,98 @@
+"""Ids: a readable slug and a hash of what is declared, the same on every machine that declares the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+# The numerics of a stage: raised by hand when the numbers a stage produces change for the same declaration.
+# A raised score version makes scores again and never trains anything again.
+DATA_VERSION = 1
+MAKE_VERSION = 1
+TRAIN_VERSION = 1
+GENERATE_VERSION = 1
+SCORE_VERSION = 1
+
+ID_DIGITS = 12
+
+
+def canonical(declared: Any) -> str:
+    """JSON with sorted keys and no spaces: equal declarations give equal text. Raises TypeError for other types."""
+    return json.dumps(declared, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(declared: Any) -> str:
+    """sha256 in hex of the canonical form of a declaration made of dict, list, str, int, float, bool and None."""
+    return hashlib.sha256(canonical(declared).encode()).hexdigest()
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits, dots and dashes of `text`, for the readable part of an id."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "x"
+
+
+def make_id(readable: str, declared: Any) -> str:
+    """`readable` as a slug, a dash, and the first 12 hex digits of the declaration's hash (48 bits)."""
+    return f"{slug(readable)}-{digest(declared)[:ID_DIGITS]}"
+
+
+def bytes_digest(*parts: bytes) -> str:
+    """sha256 in hex over byte strings, each preceded by its length, so that borders count."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
+    return hasher.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 in hex of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class KnownFiles:
+    """sha256 of local files, remembered by path, size and modification time, so that a plan need not read them.
+
+    `memory` is a JSON file; a lost or broken one costs only reading the files again.
+    """
+
+    def __init__(self, memory: Path) -> None:
+        self._memory = memory
+
+    def _read(self) -> dict[str, list[Any]]:
+        try:
+            return dict(json.loads(self._memory.read_text()))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def known(self, files: list[Path]) -> str | None:
+        """The joint digest of the files if every one of them was hashed before and has not changed; else None."""
+        memory = self._read()
+        found = []
+        for path in files:
+            entry = memory.get(str(path.resolve()))
+            stat = path.stat()
+            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+                return None
+            found.append([path.name, entry[2]])
+        return digest(found)
+
+    def hash(self, files: list[Path]) -> str:
+        """The joint digest of the files' names and contents; reads what is not remembered and remembers it."""
+        if (remembered := self.known(files)) is not None:
+            return remembered
+        memory = self._read()
+        for path in files:
+            stat = path.stat()
+            memory[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, file_digest(path)]
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._memory.with_suffix(f".{hashlib.sha256(str(files).encode()).hexdigest()[:8]}.tmp")
+        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True))
+        temporary.replace(self._memory)
+        result = self.known(files)
+        assert result is not None
+        return result

@@ -1,0 +1,51 @@
+"""What a sweep script declares: what is held, what varies, what is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayfit.config import SCALES, Options
+from rayfit.errors import RayfitError, unknown
+
+AXES = ("samples", "seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One declared experiment.
+
+    `kind` names its MLflow experiment; `question` is one sentence; `source` the paper's section or figure; `varies`
+    the options whose values are combined into trials; `scales` gives, for ci, laptop and paper, the defaults of
+    options (what the command line says wins); `plot` names the columns of the table to draw, x first.
+    """
+
+    kind: str
+    question: str
+    source: str
+    varies: tuple[str, ...]
+    scales: dict[str, dict[str, Any]]
+    plot: tuple[str, str] = ("samples", "ttr_last_96")
+    holds: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [option.name for option in dataclasses.fields(Options)]
+        for axis in self.varies:
+            if axis not in AXES:
+                raise unknown(f"sweep {self.kind}: varies", axis, AXES)
+        for scale in SCALES:
+            if scale not in self.scales:
+                raise RayfitError(f"sweep {self.kind}: scales has no {scale!r}; every sweep runs at {', '.join(SCALES)}")
+        for scale, defaults in self.scales.items():
+            if scale not in SCALES:
+                raise unknown(f"sweep {self.kind}: scales", scale, SCALES)
+            for name in (*defaults, *self.holds):
+                if name not in names:
+                    raise unknown(f"sweep {self.kind}: scale {scale}", name, names)
+
+    def options_at(self, scale: str, given: Options) -> Options:
+        """`given`, with what it leaves open filled in from the sweep's defaults at this scale."""
+        defaults = {**self.holds, **self.scales[scale]}
+        open_fields = {name: value for name, value in defaults.items() if getattr(given, name) is None}
+        return dataclasses.replace(given, scale=scale, **open_fields)

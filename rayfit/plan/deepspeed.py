@@ -1,0 +1,47 @@
+"""The DeepSpeed configuration of a worker group: written out in full, so that no default decides a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ADAM_BETAS = (0.9, 0.999)
+ADAM_EPSILON = 1e-8
+
+
+def effective_zero_stage(zero_stage: int, precision: str) -> tuple[int, str]:
+    """The stage that runs and, where it is not the one asked for, why."""
+    if precision == "bf16" and zero_stage == 0:
+        return 1, (
+            "bf16 at ZeRO stage 0 runs as stage 1: DeepSpeed's stage-0 bf16 optimizer takes an Adam step on zero "
+            "gradients when it is built, which makes the first updates wrong"
+        )
+    return zero_stage, ""
+
+
+def deepspeed_config(*, zero_stage: int, precision: str, batch_size: int, num_workers: int) -> dict[str, Any]:
+    """Adam with constant learning rate, no decay, no clipping (the paper's section 3), at one ZeRO stage.
+
+    The learning rate is set per trial in the optimizer's parameter groups, so one group serves every rate.
+    """
+    assert batch_size % num_workers == 0
+    stage, _ = effective_zero_stage(zero_stage, precision)
+    return {
+        "train_batch_size": batch_size,
+        "train_micro_batch_size_per_gpu": batch_size // num_workers,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0,  # DeepSpeed's own default is 1.0
+        "optimizer": {
+            "type": "Adam",
+            "params": {
+                "lr": 0.0,
+                "betas": list(ADAM_BETAS),
+                "eps": ADAM_EPSILON,
+                "weight_decay": 0.0,
+                "torch_adam": True,  # DeepSpeed's own Adam would be compiled at run time
+                "adam_w_mode": True,
+            },
+        },
+        "zero_optimization": {"stage": stage},
+        "bf16": {"enabled": precision == "bf16"},
+        "steps_per_print": 1_000_000_000,
+    }

@@ -1,0 +1,171 @@
+"""Which model and which text: what a sweep starts from, as far as it is known without work."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rayfit.config import Options
+from rayfit.data import pydoc
+from rayfit.data.documents import local_files
+from rayfit.errors import RayfitError, nearest
+from rayfit.identity import MAKE_VERSION, KnownFiles, make_id, slug
+from rayfit.presets import (
+    DATASETS,
+    LOCAL_HELD_OUT_SHARE,
+    LOCAL_SPAN_CHARACTERS,
+    MADE_LEARNING_RATE,
+    MADE_MODELS,
+    PAPER_LEARNING_RATE,
+)
+from rayfit.records.storage import Storage, read_json
+
+SMALL_MODEL_PARAMETERS = 50_000_000
+HUB_LOCK = "hub.lock.json"
+KNOWN_FILES = "known-files.json"
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_MODEL_SUFFIXES = (".json", ".safetensors", ".model", ".txt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A model to start from. `declared` is None while its identity is not known without work (`id pending`)."""
+
+    name: str
+    kind: str  # made | local | hub
+    declared: dict[str, Any] | None
+    path: Path | None = None
+    hub_id: str = ""
+    revision: str = ""
+    num_parameters: int | None = None
+
+    @property
+    def default_learning_rate(self) -> float:
+        """The embedded models' own rate, else the paper's (section 3)."""
+        return MADE_LEARNING_RATE if self.kind == "made" else PAPER_LEARNING_RATE
+
+    @property
+    def default_scale(self) -> str:
+        """laptop for embedded and small local models, else paper."""
+        small = self.num_parameters is not None and self.num_parameters <= SMALL_MODEL_PARAMETERS
+        return "laptop" if small else "paper"
+
+    @property
+    def made_id(self) -> str:
+        """The id under which a made model is kept in storage."""
+        assert self.kind == "made" and self.declared is not None
+        return make_id(self.name, self.declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource:
+    """A source of documents. `declared` is None while a local file has not been hashed."""
+
+    name: str
+    kind: str  # pydoc | local
+    declared: dict[str, Any] | None
+    path: Path | None = None
+    text_column: str = "text"
+    default_span_characters: int = LOCAL_SPAN_CHARACTERS
+    default_held_out_share: float = LOCAL_HELD_OUT_SHARE
+
+
+def known_files(storage: Storage) -> KnownFiles:
+    """The memory of local files' hashes of a storage."""
+    return KnownFiles(storage.root / KNOWN_FILES)
+
+
+def resolve_model(options: Options, storage: Storage) -> ModelSource:
+    """The model named by `--model`; raises RayfitError when it is neither a preset, a usable directory, nor a hub id."""
+    name = options.model
+    if name in MADE_MODELS:
+        preset = MADE_MODELS[name]
+        declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
+        return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _local_model(path.resolve(), storage)
+    if _HUB_ID.fullmatch(name):
+        return _hub_model(name, options.revision, storage)
+    looks_like_path = "/" in name or name.startswith((".", "~"))
+    detail = f"there is no directory {path}" if looks_like_path else f"no preset is called {name!r}"
+    raise RayfitError(
+        f"--model: {detail}{nearest(name, MADE_MODELS)}; expected a preset ({', '.join(MADE_MODELS)}), "
+        "a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1"
+    )
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files of a local model that decide what it is: configuration, tokenizer and safetensors weights."""
+    return sorted(file for file in path.iterdir() if file.suffix in _MODEL_SUFFIXES and file.is_file())
+
+
+def _local_model(path: Path, storage: Storage) -> ModelSource:
+    if read_json(path / "config.json") is None:
+        raise RayfitError(f"--model: {path} has no config.json, so it is not a Hugging Face model directory")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise RayfitError(f"--model: {path} has no .safetensors file (pickled weights are not loaded: they can run code)")
+    files_digest = known_files(storage).known(model_files(path))
+    return ModelSource(
+        name=slug(path.name),
+        kind="local",
+        path=path,
+        declared=None if files_digest is None else {"files_sha256": files_digest},
+        num_parameters=sum(_safetensors_parameters(file) for file in weights),
+    )
+
+
+def _safetensors_parameters(file: Path) -> int:
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
+    lock = read_json(storage.root / HUB_LOCK) or {}
+    commit = lock.get(f"{hub_id}@{revision}")
+    declared = None if commit is None else {"hub_id": hub_id, "commit": commit}
+    name = slug(hub_id.split("/")[1])
+    return ModelSource(name=name, kind="hub", hub_id=hub_id, revision=revision, declared=declared)
+
+
+def resolve_text(options: Options, model: ModelSource, storage: Storage) -> TextSource:
+    """The text named by `--dataset`; the embedded corpus is the default of the embedded models only."""
+    name = options.dataset
+    if name is None:
+        if model.kind != "made":
+            raise RayfitError(f"--dataset: is needed with --model {options.model}; give a preset or a local file")
+        name = "pydoc"
+    if name in DATASETS:
+        preset = DATASETS[name]
+        return TextSource(
+            name=name,
+            kind="pydoc",
+            declared=pydoc.declared(),
+            default_span_characters=preset.span_characters,
+            default_held_out_share=preset.held_out_share,
+        )
+    path = Path(name).expanduser().resolve()
+    if not path.exists():
+        raise RayfitError(
+            f"--dataset: there is no preset and no file called {name!r}{nearest(name, DATASETS)}; expected a preset "
+            f"({', '.join(DATASETS)}) or a local .parquet, .jsonl, .csv or .txt file, or a folder of .txt files"
+        )
+    files_digest = known_files(storage).known(local_files(path))
+    declared = {"files_sha256": files_digest, "layout": "folder" if path.is_dir() else path.suffix}
+    if path.suffix in (".parquet", ".jsonl", ".csv"):
+        declared["text_column"] = options.text_column
+    return TextSource(
+        name=slug(path.stem),
+        kind="local",
+        path=path,
+        text_column=options.text_column,
+        declared=None if files_digest is None else declared,
+    )

@@ -1,0 +1,77 @@
+"""Named models and datasets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeModel:
+    """A small Llama that rayfit pretrains itself, once per storage, on the embedded corpus.
+
+    Sizes are those of `LlamaConfig`; embeddings are tied; the tokenizer is a byte-level BPE of `vocabulary_size`
+    trained on the training documents. The schedule is a linear warm-up, then a cosine down to `final_share` of
+    `learning_rate`; batches are random windows of the joined training documents.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_updates: int
+    vocabulary_size: int = 2048
+    context_window: int = 1024
+    batch_size: int = 8
+    sequence_length: int = 256
+    learning_rate: float = 4e-3
+    warmup_updates: int = 50
+    final_share: float = 0.05
+    weight_decay: float = 0.1
+    seed: int = 0
+
+    def declared(self) -> dict[str, Any]:
+        """Everything that decides what is made, beside the corpus."""
+        return asdict(self)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters, the tied embedding counted once."""
+        attention = 4 * self.hidden_size**2
+        mlp = 3 * self.hidden_size * self.intermediate_size
+        norms = 2 * self.hidden_size
+        return self.vocabulary_size * self.hidden_size + self.num_layers * (attention + mlp + norms) + self.hidden_size
+
+
+MADE_MODELS: dict[str, MadeModel] = {
+    "pydoc-0.5m": MadeModel(hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_updates=300),
+    "pydoc-1m": MadeModel(hidden_size=128, intermediate_size=352, num_layers=4, num_heads=4, num_updates=1000),
+}
+
+# Sweep defaults of the embedded models; everything else gets the paper's learning rate (section 3).
+MADE_LEARNING_RATE = 3e-3
+PAPER_LEARNING_RATE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetPreset:
+    """A dataset by name, with the text settings that suit it."""
+
+    about: str
+    span_characters: int
+    held_out_share: float
+
+
+DATASETS: dict[str, DatasetPreset] = {
+    "pydoc": DatasetPreset(
+        about="the documentation of the Python that runs rayfit: language topics and standard-library docstrings",
+        span_characters=1000,
+        held_out_share=0.2,
+    ),
+}
+
+LOCAL_SPAN_CHARACTERS = 1500
+LOCAL_HELD_OUT_SHARE = 0.2
+
+# Held-out rows and contexts per domain.
+EVALUATION_SIZES = {"ci": (64, 100), "laptop": (64, 100), "paper": (128, 100)}

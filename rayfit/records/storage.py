@@ -1,0 +1,121 @@
+"""The place where everything is kept: folders by kind and id, whose `record.json`, written last, is the marker."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rayfit.errors import RayfitError, nearest
+
+RECORD = "record.json"
+KINDS = ("models", "texts", "rows", "trials", "evaluations", "sweeps")
+
+
+class Storage:
+    """A local folder of records. A folder without its record is unfinished work and counts for nothing."""
+
+    def __init__(self, root: str | Path) -> None:
+        """Raises RayfitError for a URI: only local (or mounted) folders are storage."""
+        text = str(root)
+        if "://" in text:
+            scheme = text.split("://", maxsplit=1)[0]
+            raise RayfitError(
+                f"--storage: {text} is a {scheme} URI; object stores are not supported, "
+                "give a local folder or one mounted on every node"
+            )
+        self.root = Path(root).expanduser().resolve()
+
+    def folder(self, kind: str, identifier: str) -> Path:
+        """Where the things of one id lie; not created."""
+        assert kind in KINDS
+        return self.root / kind / identifier
+
+    def read(self, kind: str, identifier: str) -> dict[str, Any] | None:
+        """The record of an id, or None while it is unfinished or unknown."""
+        return read_json(self.folder(kind, identifier) / RECORD)
+
+    def write(self, kind: str, identifier: str, record: dict[str, Any]) -> None:
+        """Publish a record: from now on its id is finished."""
+        write_json(self.folder(kind, identifier) / RECORD, record)
+
+    def ids(self, kind: str) -> list[str]:
+        """All ids of a kind that have a record, sorted."""
+        return sorted(path.parent.name for path in (self.root / kind).glob(f"*/{RECORD}"))
+
+    def find(self, text: str) -> list[tuple[str, str]]:
+        """(kind, id) of every record whose id is `text`, else of those whose id begins or ends with it."""
+        everything = [(kind, identifier) for kind in KINDS for identifier in self.ids(kind)]
+        exact = [entry for entry in everything if entry[1] == text]
+        return exact or [entry for entry in everything if entry[1].startswith(text) or entry[1].endswith(text)]
+
+    def nearest_id(self, text: str) -> str:
+        """A hint for a mistyped id, or an empty string."""
+        return nearest(text, [identifier for kind in KINDS for identifier in self.ids(kind)])
+
+    def make_folder(self, kind: str, identifier: str, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """Fill a new folder under a temporary name, then move it into place, its record within it: all or nothing.
+
+        `fill` writes files into the folder it is given and returns the record. If another process published the same
+        id meanwhile, that one stays and its record is returned.
+        """
+        final = self.folder(kind, identifier)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / f".{identifier}.{secrets.token_hex(4)}.tmp"
+        temporary.mkdir()
+        try:
+            write_json(temporary / RECORD, fill(temporary))
+            if final.exists() and self.read(kind, identifier) is None:
+                shutil.rmtree(final)
+            os.replace(temporary, final)
+        except OSError:
+            if self.read(kind, identifier) is None:
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        record = self.read(kind, identifier)
+        assert record is not None
+        return record
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    _replace(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    """Write a parquet file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, frame.write_parquet)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

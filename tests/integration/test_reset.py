@@ -1,0 +1,108 @@
+"""A trial in a used engine gives the bits of a trial in a fresh process, whatever ran before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfit.errors import TrialError
+from rayfit.plan.deepspeed import deepspeed_config
+from tests.tiny import random_rows, save_tiny_llama
+from tests.workers import run_workers
+
+pytestmark = pytest.mark.integration
+
+CASES = [(stage, precision) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)]
+
+
+def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: int = 6) -> Any:
+    from rayfit.train.loop import TrainTask
+
+    return TrainTask(
+        train_ids=random_rows(12, 24, seed=seed),
+        validation_ids=random_rows(3, 24, seed=9),
+        batch_size=8,
+        num_updates=updates,
+        learning_rate=rate,
+        order_seed=seed,
+        measured_updates=(0, updates // 2, updates),
+        model_path=model_path,
+        checkpoint_path=folder,
+        export_dtype="fp32",
+    )
+
+
+def _digests(model_path: Path, folder: Path, used: bool) -> list[tuple[str, int]]:
+    """Per case: the digest of the measured trial's masters, after other trials (one failing half-way) or after none."""
+    import torch
+    import torch.distributed as dist
+
+    from rayfit.train import loop
+    from rayfit.train.engine import build_engine
+    from rayfit.train.reset import take_snapshot
+
+    digests = []
+    for stage, precision in CASES:
+        config = deepspeed_config(
+            zero_stage=stage, precision=precision, batch_size=8, num_workers=dist.get_world_size()
+        )
+        engine = build_engine(model_path, config)
+        snapshot = take_snapshot(engine)
+        if used:
+            loop.train_trial(engine, snapshot, _task(model_path, folder / "a", rate=3e-3, seed=1), lambda point: None)
+            _fail_between_backward_and_step(engine, snapshot, _task(model_path, folder / "b", rate=1e-2, seed=2))
+        torch.rand(7)  # a used process has drawn numbers
+        result = loop.train_trial(engine, snapshot, _task(model_path, folder / "c", rate=1e-3, seed=3), lambda _: None)
+        digests.append(result.weights_sha256)
+    return digests
+
+
+def _fail_between_backward_and_step(engine: Any, snapshot: Any, task: Any) -> None:
+    from rayfit.train import loop
+
+    step, calls = engine.step, []
+
+    def failing_step() -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise TrialError("made to fail")
+        step()
+
+    engine.step = failing_step
+    try:
+        with pytest.raises(TrialError):
+            loop.train_trial(engine, snapshot, task, lambda point: None)
+    finally:
+        engine.step = step
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_used_engine_gives_the_bits_of_a_fresh_one(tmp_path: Path, world: int) -> None:
+    model_path = save_tiny_llama(tmp_path / "model")
+    fresh = run_workers(_digests, world, model_path, tmp_path / "fresh", False)
+    used = run_workers(_digests, world, model_path, tmp_path / "used", True)
+    assert all(ranks == fresh[0] for ranks in fresh)
+    for case, expected, got in zip(CASES, fresh[0], used[0], strict=True):
+        assert got == expected, f"stage {case[0]} {case[1]} with {world} workers"
+    assert len(set(fresh[0])) > 2, "precisions and stages that differ must not share one digest"
+
+
+def _two_seeds(model_path: Path, folder: Path) -> list[str]:
+    from rayfit.train import loop
+    from rayfit.train.engine import build_engine
+    from rayfit.train.reset import take_snapshot
+
+    engine = build_engine(model_path, deepspeed_config(zero_stage=1, precision="bf16", batch_size=8, num_workers=1))
+    snapshot = take_snapshot(engine)
+    return [
+        loop.train_trial(engine, snapshot, _task(model_path, folder, rate=1e-3, seed=s), lambda _: None).weights_sha256
+        for s in (3, 3, 4)
+    ]
+
+
+def test_seeds_decide_the_bits(tmp_path: Path) -> None:
+    first, again, other = run_workers(_two_seeds, 1, save_tiny_llama(tmp_path / "model"), tmp_path / "out")[0]
+    assert first == again
+    assert first != other

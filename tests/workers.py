@@ -1,0 +1,66 @@
+"""Run a function in N real processes that form one gloo group, as Ray Train would start them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _work(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(world),
+        LOCAL_WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        DS_ACCELERATOR="cpu",
+    )
+    try:
+        import torch
+
+        torch.set_num_threads(1)
+        from rayfit.train.engine import start_process_group
+
+        start_process_group()
+        result: tuple[str, Any] = ("ok", function(*args))
+    except BaseException:
+        result = ("error", traceback.format_exc())
+    Path(folder, str(rank)).write_bytes(pickle.dumps(result))
+
+
+def run_workers(function: Callable[..., Any], world: int, *args: Any, timeout: float = 300.0) -> list[Any]:
+    """`function(*args)` on every rank of a fresh group; the results by rank. An error on any rank is raised here."""
+    context = multiprocessing.get_context("spawn")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_work, args=(rank, world, port, folder, function, args)) for rank in range(world)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout)
+            if process.is_alive():
+                process.kill()
+        results = []
+        for rank in range(world):
+            file = Path(folder, str(rank))
+            assert file.exists(), f"rank {rank} ended without a result (exit {processes[rank].exitcode})"
+            kind, value = pickle.loads(file.read_bytes())
+            assert kind == "ok", value
+            results.append(value)
+    return results
