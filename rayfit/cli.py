@@ -1,1 +1,85 @@
-def sweep_main(*a): ...
+"""The command line: the one every sweep script has, and `rayfit`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from rayfit.config import Options, flag, option_type, parse_value
+from rayfit.errors import RayfitError, nearest
+from rayfit.plan.declaration import Sweep
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, whose complaints are RayfitErrors with the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RayfitError(message)
+
+
+def sweep_main(sweep: Sweep, script: str) -> None:
+    """Run a sweep's script: parse, plan, and (unless `--plan`) run; ends the process with its exit status."""
+    sys.exit(guarded(lambda: run_script(sweep, script, sys.argv[1:])))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """The command's exit status; an error the user can mend is one message on standard error, and status 2."""
+    try:
+        return command()
+    except RayfitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+
+
+def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
+    """One launch of a sweep's script."""
+    options = parse_options(sweep, arguments)
+    from rayfit.records.storage import Storage
+
+    if options.plan:
+        from rayfit.plan.show import render_plan
+        from rayfit.plan.trials import make_plan
+
+        storage = Storage(options.storage)
+        print(render_plan(make_plan(sweep, options, storage), storage))
+        return 0
+    from rayfit.sweep.driver import run_sweep
+
+    return run_sweep(sweep, options, script)
+
+
+def parse_options(sweep: Sweep, arguments: Sequence[str]) -> Options:
+    """Options from command-line words; raises RayfitError for an unknown flag or an impossible value."""
+    parser = _Parser(description=sweep.question, allow_abbrev=False)
+    for field in dataclasses.fields(Options):
+        kind, is_list = option_type(field.name)
+        text = field.metadata["help"]
+        if kind is bool:
+            parser.add_argument(flag(field.name), action="store_true", default=None, help=text)
+            continue
+        shown = field.default if not isinstance(field.default, tuple) else ",".join(map(str, field.default))
+        default = "" if field.default is None else f" (default: {shown})"
+        choices = "|".join(map(str, field.metadata.get("choices", ())))
+        metavar = choices or (f"{kind.__name__.upper()}[,...]" if is_list else kind.__name__.upper())
+        parser.add_argument(flag(field.name), metavar=metavar, help=text + default)
+    known, rest = parser.parse_known_args(list(arguments))
+    if rest:
+        flags = [flag(field.name) for field in dataclasses.fields(Options)]
+        raise RayfitError(f"{rest[0]}: no such option{nearest(rest[0].split('=')[0], flags)}; --help lists them all")
+    given: dict[str, Any] = {}
+    for name, value in vars(known).items():
+        if value is not None:
+            given[name] = value if isinstance(value, bool) else parse_value(name, value)
+    return Options(**given)
+
+
+def main() -> None:
+    """The `rayfit` command."""
+    from rayfit.commands import run
+
+    sys.exit(guarded(lambda: run(sys.argv[1:])))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +9,9 @@ import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_get_full_fp32_param
 
+from rayfit.train.directory import copy_tokenizer, weights_digest, write_config
+
 EXPORT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template")
 
 
 def full_masters(engine: Any) -> dict[str, torch.Tensor]:
@@ -25,16 +23,6 @@ def full_masters(engine: Any) -> dict[str, torch.Tensor]:
         if dist.get_rank() == 0:
             weights[name] = whole.detach().float().cpu().clone()
     return weights
-
-
-def weights_digest(weights: dict[str, torch.Tensor]) -> str:
-    """sha256 in hex over names, shapes and fp32 values, sorted by name."""
-    hasher = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().float().cpu().contiguous()
-        hasher.update(f"{name}{tuple(tensor.shape)}".encode())
-        hasher.update(tensor.numpy().tobytes())
-    return hasher.hexdigest()
 
 
 def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
@@ -57,17 +45,3 @@ def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def write_config(config: Any, target: Path, dtype: torch.dtype) -> None:
-    """Write config.json with the dtype of the weights beside it, and the cache on, which training had turned off."""
-    content = {**config.to_dict(), "dtype": str(dtype).removeprefix("torch."), "use_cache": True}
-    content.pop("_name_or_path", None)
-    (target / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + "\n")
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files as they are."""
-    for file in source.iterdir():
-        if file.is_file() and file.name.startswith(_TOKENIZER_FILES):
-            shutil.copyfile(file, target / file.name)

@@ -41,15 +41,15 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished trial reports: digest of its fp32 masters, and seconds spent."""
+    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch)."""
 
     weights_sha256: str
     train_seconds: float
     measure_seconds: float
     export_seconds: float
     first_update_at: float
-    last_update_at: float
     first_measure_seconds: float
+    exported_at: float
 
 
 Point = dict[str, Any]
@@ -69,10 +69,8 @@ def train_trial(engine: Any, snapshot: Snapshot, task: TrainTask, report: Callab
     measuring = _measure_point(engine, task, 0, None, None, begin, report)
     first_measure, first_update_at = measuring, time.time()
     measured = frozenset(task.measured_updates)
-    last_update_at = first_update_at
     for update in range(task.num_updates):
         batch_loss, norm = _update(engine, task, update, wants_norm=update + 1 in measured)
-        last_update_at = time.time()
         if update + 1 in measured:
             measuring += _measure_point(engine, task, update + 1, batch_loss, norm, begin, report)
     trained = time.monotonic()
@@ -83,8 +81,8 @@ def train_trial(engine: Any, snapshot: Snapshot, task: TrainTask, report: Callab
         measure_seconds=measuring,
         export_seconds=time.monotonic() - trained,
         first_update_at=first_update_at,
-        last_update_at=last_update_at,
         first_measure_seconds=first_measure,
+        exported_at=time.time(),
     )
 
 

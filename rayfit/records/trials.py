@@ -1,0 +1,105 @@
+"""What is kept of a trial: attempts in folders of their own, and a record that points at what counts."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rayfit.errors import TrialError
+from rayfit.records.storage import RECORD, Storage, read_json, write_json
+
+FAILURE = "failure.json"
+LOGS = "logs"
+HYPERFITTED_MARGIN = 0.1
+
+
+def checkpoint_product(export_dtype: str) -> str:
+    """The product's name of an exported checkpoint."""
+    return f"checkpoint-{export_dtype}"
+
+
+def curve_product(eval_every: int, num_validation: int) -> str:
+    """The product's name of a training curve."""
+    return f"curve-every{eval_every}-validation{num_validation}"
+
+
+def loss_floor(num_samples: int, sequence_length: int) -> float:
+    """The least mean loss (nats per token) that rows can reach: ln(N) / (L - 1).
+
+    Nothing before a row's first predicted tokens tells which of N distinct rows it is, which costs ln(N) nats once.
+    """
+    return math.log(num_samples) / (sequence_length - 1)
+
+
+def is_hyperfitted(train_loss: float, floor: float) -> bool:
+    """Whether the final training loss, over all rows in evaluation mode, is at most 0.1 nats above the floor."""
+    return train_loss <= floor + HYPERFITTED_MARGIN
+
+
+def new_attempt(storage: Storage, trial_id: str) -> Path:
+    """A fresh folder of a trial for one attempt at training it."""
+    folder = storage.folder("trials", trial_id) / f"attempt-{secrets.token_hex(4)}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def publish_trial(storage: Storage, record: dict[str, Any], *, attempt: Path, fresh: bool, same_bits: bool) -> dict[str, Any]:
+    """Make an attempt the trial's record, marker last; returns the record as published.
+
+    `record["products"]` maps product names to paths within the attempt. Where the trial was finished before and is
+    trained again for a product it lacked, its older products stay, provided the weights are the same; where they are
+    not, `same_bits` (training on CPU) raises TrialError and the old record stays, else the difference is noted and
+    the new products replace the old. `fresh` replaces everything and raises the edition by one.
+    """
+    trial_id = record["id"]
+    folder = storage.folder("trials", trial_id)
+    products = {name: f"{attempt.name}/{path}" for name, path in record["products"].items()}
+    record = {**record, "products": products, "edition": 1}
+    old = storage.read("trials", trial_id)
+    if old is not None and fresh:
+        record["edition"] = old["edition"] + 1
+    elif old is not None:
+        record["edition"] = old["edition"]
+        if old["weights_sha256"] == record["weights_sha256"]:
+            record["products"] = {**old["products"], **products}
+        elif same_bits:
+            shutil.rmtree(attempt)
+            raise TrialError(
+                "trained again for a product it lacked, it gave other weights than the ones recorded (library versions "
+                f"then {old['versions']}); the old record stays; --fresh trains it anew"
+            )
+        else:
+            record["weights_differ_from"] = old["weights_sha256"]
+    storage.write("trials", trial_id, record)
+    (folder / FAILURE).unlink(missing_ok=True)
+    kept = {Path(path).parts[0] for path in record["products"].values()}
+    for other in folder.glob("attempt-*"):
+        if other.name not in kept:
+            shutil.rmtree(other)
+    return record
+
+
+def product_path(storage: Storage, record: dict[str, Any], name: str) -> Path:
+    """Where a product of a finished trial lies."""
+    return storage.folder("trials", record["id"]) / record["products"][name]
+
+
+def write_failure(storage: Storage, trial_id: str, failure: dict[str, Any]) -> None:
+    """Keep why a trial failed; a finished record of the same trial stays what it is."""
+    write_json(storage.folder("trials", trial_id) / FAILURE, {"id": trial_id, **failure})
+
+
+def read_failure(storage: Storage, trial_id: str) -> dict[str, Any] | None:
+    """Why the trial's last attempt failed, or None."""
+    found = read_json(storage.folder("trials", trial_id) / FAILURE)
+    return None if found is None else dict(found)
+
+
+def failed_ids(storage: Storage) -> list[str]:
+    """Trials whose last attempt failed and that have no record."""
+    return sorted(
+        path.parent.name for path in (storage.root / "trials").glob(f"*/{FAILURE}") if not (path.parent / RECORD).exists()
+    )

@@ -1,0 +1,68 @@
+"""The table a sweep ends with, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rayfit.report.rows import Row
+
+_Format = Callable[[Any], str]
+
+
+def _number(digits: int) -> _Format:
+    return lambda value: f"{value:.{digits}f}"
+
+
+_COLUMNS: tuple[tuple[str, str, _Format], ...] = (
+    ("samples", "samples", str),
+    ("updates", "updates", str),
+    ("epochs", "epochs", lambda value: f"{value:g}"),
+    ("train_loss", "train loss", _number(3)),
+    ("train_accuracy", "accuracy", _number(3)),
+    ("validation_loss", "val. loss", _number(2)),
+    ("entropy_nats", "entropy", _number(2)),
+    ("ttr_last_96", "TTR", _number(3)),
+    ("longest_overlap_mean", "overlap", _number(1)),
+    ("original_longest_overlap_mean", "original's", _number(1)),
+    ("minutes", "minutes", _number(1)),
+)
+
+LEGEND = (
+    "TTR: distinct over all of the last 96 generated tokens, mean over contexts. Losses and entropy in nats per token.\n"
+    "overlap: longest run of generated tokens that stands in the training rows, mean; original's: the original model's."
+)
+
+
+def render_table(rows: list[Row], num_contexts: int) -> str:
+    """The rows as aligned text with a heading and a legend; what does not apply is a dash."""
+    several = len({row["decoding"] for row in rows if row["decoding"]}) > 1
+    header = ["", *(title for _, title, _ in _COLUMNS), ""]
+    lines = [header]
+    for row in rows:
+        cells = [_dash(row.get(name), form) for name, _, form in _COLUMNS]
+        lines.append([_label(row, several), *cells, _note(row)])
+    widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
+    text = []
+    for line in lines:
+        first, *middle, last = line
+        aligned = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+        text.append("  ".join([first.ljust(widths[0]), *aligned, last]).rstrip())
+    text.insert(1, "-" * max(map(len, text)))
+    return "\n".join([*text, "", f"{num_contexts} contexts per row. {LEGEND}"])
+
+
+def _label(row: Row, several_decodings: bool) -> str:
+    names = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
+    label = names[row["arm"]]
+    return f"{label}, {row['decoding']}" if several_decodings and row["decoding"] else label
+
+
+def _dash(value: Any, form: _Format) -> str:
+    return "-" if value is None else form(value)
+
+
+def _note(row: Row) -> str:
+    if row["status"] != "FINISHED":
+        return f"{row['status']}: {row['reason']}"
+    return "not hyperfitted" if row["hyperfitted"] is False else ""

@@ -1,0 +1,149 @@
+"""The end of a sweep: rows joined from records, table, plot and summary written, MLflow filled last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from rayfit.config import Options
+from rayfit.errors import RayfitError
+from rayfit.records.provenance import git_commit, now
+from rayfit.records.storage import Storage, read_json, write_json, write_parquet
+from rayfit.records.trials import read_failure
+from rayfit.report.plot import draw_plot
+from rayfit.report.rows import Row, sweep_rows
+from rayfit.report.table import render_table
+from rayfit.track.connection import connect, default_tracking_uri, ui_command
+from rayfit.track.sync import sync_sweep
+
+if TYPE_CHECKING:
+    from rayfit.sweep.driver import Launch
+
+
+class Tracker:
+    """The sweep's one connection to MLflow. What cannot be sent is said, never lost: records hold everything."""
+
+    def __init__(self, storage: Storage, uri: str) -> None:
+        """Raises RayfitError when the tracking server cannot be used, so that this is known before training."""
+        self.uri = uri
+        self._storage = storage
+        self._client = connect(uri, storage)
+        self.error = ""
+
+    def update(self, launch: Launch) -> None:
+        """Send what is there by now, while the sweep runs."""
+        self._send(sweep_record(launch, finished=False), finished=False)
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Send everything, the report's files with it."""
+        self._send(record, finished=True)
+
+    def _send(self, record: dict[str, Any], *, finished: bool) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            sync_sweep(self._storage, record, self._client, finished=finished)
+            self.error = ""
+        except (RayfitError, MlflowException, OSError) as error:
+            self.error = str(error).splitlines()[0]
+
+
+def tracker(storage: Storage, options: Options) -> Tracker:
+    """The connection that the options name; a SQLite file in the storage by default."""
+    return Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
+
+
+def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
+    """The sweep's record with this launch in it."""
+    plan, storage = launch.plan, launch.storage
+    old = storage.read("sweeps", plan.sweep_id) or {}
+    this_launch = {
+        "started_at": launch.started_at,
+        "finished_at": now() if finished else None,
+        "command": launch.script,
+        "reused": len(plan.trials) - len(launch.trials),
+        "ran": len(launch.trials),
+        "git_commit": git_commit(),
+    }
+    launches = [past for past in old.get("launches", []) if past["started_at"] != launch.started_at]
+    ids = [str(trial.id) for trial in plan.trials]
+    failed = {key: failure["error"] for key in ids if (failure := read_failure(storage, key)) is not None}
+    evaluations = [
+        {
+            "arm": "original" if trial is None else "hyperfitted",
+            "trial_id": None if trial is None else trial.id,
+            "evaluation_id": plan.evaluation_id(trial, decoding),
+            "decoding": decoding.name,
+            "domain": plan.text.name,
+        }
+        for trial in (None, *plan.trials)
+        for decoding in plan.decodings
+    ]
+    return {
+        "kind": "sweep",
+        "id": plan.sweep_id,
+        "sweep_kind": plan.sweep.kind,
+        "question": plan.sweep.question,
+        "source": plan.sweep.source,
+        "scale": plan.options.scale,
+        "options": _plain_options(plan.options),
+        "trials": ids,
+        "failed": failed,
+        "evaluations": evaluations,
+        "launches": [*launches, this_launch],
+        "rows": sweep_rows(plan, storage, launch.errors),
+        "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
+        "tracking_uri": plan.options.tracking_uri or default_tracking_uri(storage),
+    }
+
+
+def _plain_options(options: Options) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
+
+
+def _first_trained_by(storage: Storage, sweep_id: str, trial_ids: list[str]) -> dict[str, str]:
+    """The sweep that trained each trial first, where that was another one."""
+    first = {}
+    for trial_id in trial_ids:
+        record = storage.read("trials", trial_id)
+        if record is not None and record.get("sweep_id", sweep_id) != sweep_id:
+            first[trial_id] = record["sweep_id"]
+    return first
+
+
+def conclude(launch: Launch, track: Any) -> int:
+    """Write the sweep's files and record, fill MLflow, show the table; 1 if any row FAILED or MLflow could not be filled."""
+    plan, storage, console = launch.plan, launch.storage, launch.console
+    record = sweep_record(launch, finished=True)
+    rows: list[Row] = record["rows"]
+    folder = storage.folder("sweeps", plan.sweep_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = render_table(rows, plan.num_contexts)
+    (folder / "table.txt").write_text(table + "\n")
+    write_json(folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows})
+    flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
+    write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
+    x, y = plan.sweep.plot
+    title = f"{plan.sweep.question}\n{plan.model.name} on {plan.text.name}, scale {plan.options.scale}"
+    draw_plot(rows, x, y, folder / "plot.png", title=title)
+    storage.write("sweeps", plan.sweep_id, record)
+    track.finish(record)
+    console.show(f"\n{plan.sweep.question}\n\n{table}\n")
+    console.show(f"plot     {folder / 'plot.png'}")
+    console.show(f"summary  {folder / 'summary.json'}")
+    console.show(f"MLflow   {ui_command(track.uri)}")
+    if track.error:
+        console.show(
+            f"\nMLflow could not be filled ({track.error}). Nothing is lost: `rayfit sync` fills it from the records."
+        )
+    failed = any(row["status"] == "FAILED" for row in rows)
+    return 1 if failed or track.error else 0
+
+
+def load_summary(storage: Storage, sweep_id: str) -> dict[str, Any] | None:
+    """A sweep's summary as written, or None."""
+    found = read_json(storage.folder("sweeps", sweep_id) / "summary.json")
+    return None if found is None else dict(found)

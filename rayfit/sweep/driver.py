@@ -1,0 +1,137 @@
+"""The driver of a sweep: prepares, starts what is needed, watches, joins the records, and tells MLflow last."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rayfit.config import Options
+from rayfit.errors import RayfitError
+from rayfit.generate.decoding import Decoding
+from rayfit.plan.declaration import Sweep
+from rayfit.plan.trials import Plan, TrialSpec
+from rayfit.records.provenance import git_commit, now
+from rayfit.records.storage import Storage
+from rayfit.records.trials import write_failure
+from rayfit.sweep.cluster import check_cluster_options, ray_cluster
+from rayfit.sweep.conclude import conclude, tracker
+from rayfit.sweep.conductor import Conductor
+from rayfit.sweep.prepare import Prepared, absolute, prepare
+from rayfit.sweep.progress import Console
+from rayfit.sweep.tasks import evaluation_is_finished, is_finished
+
+
+@dataclass
+class Launch:
+    """One launch of a sweep: what there is to do, and what went wrong."""
+
+    prepared: Prepared
+    storage: Storage
+    script: str
+    console: Console
+    trials: list[TrialSpec]
+    evaluations: list[tuple[TrialSpec | None, Decoding]]
+    started_at: str = field(default_factory=now)
+    errors: dict[tuple[str | None, str], str] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, with nothing pending."""
+        return self.prepared.plan
+
+    def fail_trial(self, trial_id: str, error: str) -> None:
+        """Note that a trial failed: every decoding of it is without a score."""
+        for decoding in self.plan.decodings:
+            self.errors[(trial_id, decoding.name)] = error
+
+
+def run_sweep(sweep: Sweep, given: Options, script: str) -> int:
+    """Run a sweep to its table; returns the process's exit status: 0, or 1 when anything FAILED, 130 on Ctrl-C.
+
+    Raises RayfitError for what the user can mend, before anything is started.
+    """
+    check_cluster_options(given)
+    options = absolute(given)
+    storage = Storage(options.storage)
+    storage.root.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    with _termination_as_interrupt():
+        try:
+            track = tracker(storage, options)
+            prepared = prepare(sweep, options, storage, console.say)
+            launch = _what_to_do(prepared, storage, script, console)
+            _say_what_is_done(launch)
+            _check_base(launch)
+            if launch.trials or launch.evaluations:
+                with ray_cluster(options) as environment:
+                    Conductor(launch, environment, track).run()
+            return conclude(launch, track)
+        except KeyboardInterrupt:
+            console.show("")
+            console.say(
+                f"interrupted. Finished trials and evaluations are kept in {storage.root}; "
+                "the same command goes on from there."
+            )
+            return 130
+
+
+def _what_to_do(prepared: Prepared, storage: Storage, script: str, console: Console) -> Launch:
+    plan = prepared.plan
+    fresh = plan.options.fresh
+    trials = [trial for trial in plan.trials if fresh or not is_finished(plan, trial, storage)]
+    again = {trial.id for trial in trials}
+    subjects: list[TrialSpec | None] = [None, *plan.trials]
+    evaluations = [
+        (trial, decoding)
+        for trial in subjects
+        for decoding in plan.decodings
+        if fresh
+        or (trial is not None and trial.id in again)
+        or not evaluation_is_finished(plan, trial, decoding, storage)
+    ]
+    return Launch(prepared, storage, script, console, trials, evaluations)
+
+
+def _say_what_is_done(launch: Launch) -> None:
+    total = len(launch.plan.trials)
+    running = len(launch.trials)
+    launch.console.say(f"{total} trials: reused {total - running}, running {running}; {len(launch.evaluations)} evaluations")
+
+
+def _check_base(launch: Launch) -> None:
+    """A made model must be the one that finished trials of the same id started from."""
+    plan, storage = launch.plan, launch.storage
+    if plan.model.kind != "made" or plan.options.fresh:
+        return
+    base = storage.read("models", plan.model.made_id)
+    assert base is not None
+    for trial in plan.trials:
+        record = storage.read("trials", str(trial.id))
+        if record is not None and record["model"]["weights_sha256"] != base["weights_sha256"]:
+            raise RayfitError(
+                f"trial {trial.id} was trained from another {plan.model.name} than the one this storage holds now "
+                f"({record['model']['weights_sha256'][:12]}, not {base['weights_sha256'][:12]}); --fresh trains it again"
+            )
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM, as a stopped job gets it, ends a sweep as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+__all__ = ["Launch", "run_sweep"]

@@ -1,0 +1,283 @@
+"""A worker group: one long Train run that trains the trials handed to it one after another."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rayfit.errors import RayfitError, TrialError
+from rayfit.plan.trials import curve_updates
+from rayfit.records.provenance import now, provenance
+from rayfit.records.storage import Storage, write_parquet
+from rayfit.records.trials import (
+    LOGS,
+    checkpoint_product,
+    curve_product,
+    is_hyperfitted,
+    loss_floor,
+    new_attempt,
+    publish_trial,
+    write_failure,
+)
+
+log = logging.getLogger("rayfit.group")
+
+_WAIT_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record."""
+
+    id: str
+    rows_path: Path
+    validation_path: Path
+    model_path: Path
+    model_weights_sha256: str | None
+    samples: int
+    order_seed: int
+    batch_size: int
+    num_updates: int
+    learning_rate: float
+    eval_every: int | None
+    export_dtype: str
+    fresh: bool
+    about: dict[str, Any]
+
+
+def group_loop(config: dict[str, Any]) -> None:
+    """What every worker of a group runs (Ray Train's `train_loop_per_worker`).
+
+    config: `group_id`, `queue` and `namespace` (the queue actor), `storage`, `model_path`, `deepspeed`,
+    `use_gpu`, `num_threads`.
+    """
+    import ray
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    folder = Path(config["storage"]) / LOGS / "groups"
+    with _logging_to(folder / f"{config['group_id']}-rank{rank}.log"):
+        try:
+            _serve(config, ray.get_actor(config["queue"], namespace=config["namespace"]), rank)
+        except BaseException:
+            log.exception("the group's worker of rank %d ends", rank)
+            raise
+
+
+def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
+    import ray
+
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if config["use_gpu"] else "cpu")
+    import torch
+    import torch.distributed as dist
+
+    from rayfit.train.engine import build_engine, start_process_group
+    from rayfit.train.reset import take_snapshot
+
+    torch.set_num_threads(config["num_threads"])
+    start_process_group()
+
+    def agree(method: str, *arguments: Any) -> Any:
+        """Rank 0 asks the queue; every rank gets its answer."""
+        box = [ray.get(getattr(queue, method).remote(config["group_id"], *arguments)) if rank == 0 else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    if not agree("hello"):
+        return
+    engine = build_engine(Path(config["model_path"]), config["deepspeed"])
+    snapshot = take_snapshot(engine)
+    previous_end: float | None = None
+    while True:
+        order, task = agree("next")
+        if order == "close":
+            return
+        if order == "wait":
+            time.sleep(_WAIT_SECONDS)
+            continue
+        previous_end = _train(config, queue, rank, engine, snapshot, task, previous_end)
+
+
+def _train(
+    config: dict[str, Any], queue: Any, rank: int, engine: Any, snapshot: Any, task: TrialTask, previous_end: float | None
+) -> float:
+    """Train one trial and tell the queue; returns when its export was done, from when on time is overhead."""
+    import ray
+
+    storage = Storage(config["storage"])
+    group_id = config["group_id"]
+    with _logging_to(storage.folder("trials", task.id) / LOGS / f"rank{rank}.log"):
+        try:
+            log.info("trial %s in group %s", task.id, group_id)
+            record, idle_from = _train_and_record(config, queue, rank, engine, snapshot, task, previous_end, storage)
+            if rank == 0:
+                ray.get(queue.finish.remote(group_id, task.id, _result(record)))
+        except TrialError as error:
+            # Raised on every rank from the same reduced numbers: the group itself is sound.
+            idle_from = time.time()
+            log.error("trial %s failed: %s", task.id, error)
+            if rank == 0:
+                write_failure(storage, task.id, {"error": str(error), "failed_at": now()})
+                ray.get(queue.fail.remote(group_id, task.id, str(error)))
+        except BaseException:
+            log.exception("trial %s: this worker fails, and its group with it", task.id)
+            raise
+    return idle_from
+
+
+def _result(record: dict[str, Any]) -> dict[str, Any]:
+    return {"overhead_seconds": record["overhead_seconds"], "seconds": record["seconds"], "hyperfitted": record["hyperfitted"]}
+
+
+def _train_and_record(
+    config: dict[str, Any],
+    queue: Any,
+    rank: int,
+    engine: Any,
+    snapshot: Any,
+    task: TrialTask,
+    previous_end: float | None,
+    storage: Storage,
+) -> tuple[dict[str, Any], float]:
+    import polars as pl
+    import torch.distributed as dist
+
+    from rayfit.data.rows import token_matrix
+    from rayfit.train.loop import Point, TrainTask, train_trial
+
+    started, begin = now(), time.time()
+    train_ids = token_matrix(pl.read_parquet(task.rows_path))
+    validation_ids = token_matrix(pl.read_parquet(task.validation_path))
+    box = [str(new_attempt(storage, task.id)) if rank == 0 else ""]
+    dist.broadcast_object_list(box, src=0)
+    attempt = Path(box[0])
+    points: list[Point] = []
+
+    def report(point: Point) -> None:
+        points.append(point)
+        queue.point.remote(task.id, point)
+
+    measured = curve_updates(task.num_updates, task.eval_every)
+    try:
+        result = train_trial(
+            engine,
+            snapshot,
+            TrainTask(
+                train_ids=train_ids,
+                validation_ids=validation_ids,
+                batch_size=task.batch_size,
+                num_updates=task.num_updates,
+                learning_rate=task.learning_rate,
+                order_seed=task.order_seed,
+                measured_updates=tuple(measured),
+                model_path=task.model_path,
+                checkpoint_path=attempt / "checkpoint",
+                export_dtype=task.export_dtype,
+            ),
+            report,
+        )
+    except TrialError:
+        if rank == 0:
+            shutil.rmtree(attempt, ignore_errors=True)
+        raise
+    overhead = None
+    if previous_end is not None:
+        overhead = round(result.first_update_at - previous_end - result.first_measure_seconds, 3)
+    record: dict[str, Any] = {"overhead_seconds": overhead, "seconds": {}, "hyperfitted": False}
+    error = ""
+    if rank == 0:
+        write_parquet(attempt / "curve.parquet", pl.DataFrame(points, infer_schema_length=None))
+        floor = loss_floor(task.samples, train_ids.shape[1])
+        record = {
+            **task.about,
+            "kind": "trial",
+            "id": task.id,
+            "status": "FINISHED",
+            "products": {
+                checkpoint_product(task.export_dtype): "checkpoint",
+                curve_product(measured[1] - measured[0], len(validation_ids)): "curve.parquet",
+            },
+            "weights_sha256": result.weights_sha256,
+            "final": points[-1],
+            "floor": floor,
+            "hyperfitted": is_hyperfitted(points[-1]["train_loss"], floor),
+            "overhead_seconds": overhead,
+            "seconds": {
+                "train": round(result.train_seconds, 3),
+                "measure": round(result.measure_seconds, 3),
+                "export": round(result.export_seconds, 3),
+                "total": round(time.time() - begin, 3),
+            },
+            "device": str(engine.device),
+            "worker_group": config["group_id"],
+            "started_at": started,
+            "finished_at": now(),
+            **provenance(),
+        }
+        try:
+            record = publish_trial(
+                storage, record, attempt=attempt, fresh=task.fresh, same_bits=engine.device.type == "cpu"
+            )
+        except TrialError as differing:
+            error = str(differing)
+    box = [error]
+    dist.broadcast_object_list(box, src=0)
+    if box[0]:
+        raise TrialError(box[0])
+    return record, result.exported_at
+
+
+@contextmanager
+def _logging_to(file: Path) -> Iterator[None]:
+    """Send this process's log, tracebacks with it, to a file as well while the block runs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def run_group(config: dict[str, Any], *, num_workers: int, train_folder: str, environment: dict[str, str]) -> str:
+    """Run a group to its end (in an actor of its own, on the head node); returns an error's text, or "".
+
+    Train restarts the workers whenever they die, without a limit of its own: the queue counts tries per trial.
+    """
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": 1.0}
+    trainer = TorchTrainer(
+        group_loop,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if config["use_gpu"] else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=config["use_gpu"],
+            resources_per_worker={**resources, "GPU": 1.0} if config["use_gpu"] else resources,
+        ),
+        run_config=ray.train.RunConfig(
+            name=config["group_id"],
+            storage_path=train_folder,
+            failure_config=ray.train.FailureConfig(max_failures=-1),
+            worker_runtime_env={"env_vars": environment},
+        ),
+    )
+    try:
+        trainer.fit()
+    except (RayfitError, RuntimeError, ray.exceptions.RayError, ray.train.TrainingFailedError):
+        return traceback.format_exc(limit=3)
+    return ""

@@ -1,0 +1,174 @@
+"""Which worker group trains which trial next: the state that Tune's trials, worker groups and the driver share.
+
+A plain class; the driver runs one of it as a Ray actor, whose methods then run one at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MAX_TRIES = 3
+MAX_STARTS_WITHOUT_WORK = 3
+
+Status = Literal["expected", "queued", "running", "finished", "failed"]
+Order = tuple[Literal["train", "wait", "close"], Any]
+
+
+@dataclass
+class _Trial:
+    task: Any
+    status: Status = "expected"
+    group: str = ""
+    tries: int = 0
+    points: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, Any] | None = None
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("finished", "failed")
+
+
+@dataclass
+class _Group:
+    in_hand: str = ""
+    served: int = 0
+    starts: int = 0
+    starts_without_work: int = 0
+    closing: bool = False
+
+
+class TrialQueue:
+    """Trials are expected (the plan has them), queued (Tune submitted them), running, and finished or failed."""
+
+    def __init__(self, tasks: Mapping[str, Any], *, trials_per_group: int = 0) -> None:
+        """`tasks`: what a group needs, by trial id, in the plan's order. `trials_per_group` 0 means no limit."""
+        self._trials = {trial_id: _Trial(task) for trial_id, task in tasks.items()}
+        self._groups: dict[str, _Group] = {}
+        self._limit = 1
+        self._trials_per_group = trials_per_group
+
+    # Tune's side
+
+    def submit(self, trial_id: str) -> None:
+        """Tune's trial is here. Submitting again, as a restarted Tune actor does, changes nothing."""
+        trial = self._trials[trial_id]
+        if trial.status == "expected":
+            trial.status = "queued"
+
+    def events(self, trial_id: str, seen: int) -> tuple[list[dict[str, Any]], Status, str]:
+        """Points from number `seen` on, the status, and the error of a failed trial."""
+        trial = self._trials[trial_id]
+        return trial.points[seen:], trial.status, trial.error
+
+    # a worker group's side
+
+    def hello(self, group_id: str) -> bool:
+        """A group's workers have started, for the first time or again after they died. False: give up and close.
+
+        A trial that was in hand when the workers died is queued again, or failed after MAX_TRIES. A group that keeps
+        dying before it asks for work fails everything that is left, for no other group would fare better.
+        """
+        group = self._groups.setdefault(group_id, _Group())
+        group.starts += 1
+        group.starts_without_work += 1
+        if group.in_hand:
+            trial = self._trials[group.in_hand]
+            group.in_hand = ""
+            if trial.tries >= MAX_TRIES:
+                self._end(trial, error=f"its workers died {trial.tries} times while training it (see the trial's log)")
+            else:
+                trial.status, trial.points = "queued", []
+        if group.starts_without_work > MAX_STARTS_WITHOUT_WORK:
+            self.give_up(f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)")
+            return False
+        return True
+
+    def next(self, group_id: str) -> Order:
+        """("train", task), ("wait", None), or ("close", None) when there is nothing left here for this group."""
+        group = self._groups[group_id]
+        group.starts_without_work = 0
+        if self._must_close(group):
+            group.closing = True
+            return "close", None
+        for trial_id, trial in self._trials.items():
+            if trial.status == "queued":
+                trial.status, trial.group = "running", group_id
+                trial.tries += 1
+                group.in_hand = trial_id
+                group.served += 1
+                return "train", trial.task
+        return "wait", None
+
+    def _must_close(self, group: _Group) -> bool:
+        open_groups = sum(not other.closing for other in self._groups.values())
+        return (
+            0 < self._trials_per_group <= group.served
+            or open_groups > self._limit
+            or not any(trial.status in ("expected", "queued") for trial in self._trials.values())
+        )
+
+    def point(self, trial_id: str, point: dict[str, Any]) -> None:
+        """A point of the trial's curve."""
+        self._trials[trial_id].points.append(point)
+
+    def finish(self, group_id: str, trial_id: str, result: dict[str, Any]) -> None:
+        """The trial's record is written."""
+        self._groups[group_id].in_hand = ""
+        self._end(self._trials[trial_id], result=result)
+
+    def fail(self, group_id: str, trial_id: str, error: str) -> None:
+        """The trial failed in a way that all its workers saw together; the group lives on."""
+        self._groups[group_id].in_hand = ""
+        self._end(self._trials[trial_id], error=error)
+
+    def give_up(self, error: str) -> None:
+        """Fail every trial that is not ended: nothing here can train them."""
+        for trial in self._trials.values():
+            if not trial.ended:
+                self._end(trial, error=error)
+
+    def _end(self, trial: _Trial, *, result: dict[str, Any] | None = None, error: str = "") -> None:
+        trial.status, trial.result, trial.error = ("failed" if error else "finished"), result, error
+
+    # the driver's side
+
+    def set_limit(self, limit: int) -> int:
+        """How many groups may hold resources; returns how many more are wanted now for the work that is left."""
+        self._limit = limit
+        waiting = sum(trial.status in ("expected", "queued") for trial in self._trials.values())
+        open_groups = sum(not group.closing for group in self._groups.values())
+        return max(0, min(limit - len(self._groups), waiting - (open_groups - self._busy())))
+
+    def _busy(self) -> int:
+        return sum(bool(group.in_hand) for group in self._groups.values())
+
+    def open_group(self, group_id: str) -> None:
+        """The driver is starting a group; it counts from now on, though its workers are not there yet."""
+        self._groups[group_id] = _Group()
+
+    def group_ended(self, group_id: str, error: str = "") -> None:
+        """The group's Train run is over and its resources are free; with an error, its trial is queued again."""
+        group = self._groups.pop(group_id, _Group())
+        if group.in_hand:
+            trial = self._trials[group.in_hand]
+            if trial.tries >= MAX_TRIES:
+                self._end(trial, error=error or "its worker group ended while training it")
+            else:
+                trial.status, trial.points = "queued", []
+
+    def state(self) -> dict[str, dict[str, Any]]:
+        """Per trial: status, group, tries, number of points, the last point, result, error."""
+        return {
+            trial_id: {
+                "status": trial.status,
+                "group": trial.group,
+                "tries": trial.tries,
+                "last_point": trial.points[-1] if trial.points else None,
+                "result": trial.result,
+                "error": trial.error,
+            }
+            for trial_id, trial in self._trials.items()
+        }
