@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -50,7 +51,7 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
         return 0
     from rayfit.sweep.driver import run_sweep
 
-    return run_sweep(sweep, options, script)
+    return run_sweep(sweep, options, script, arguments)
 
 
 def parse_options(sweep: Sweep, arguments: Sequence[str]) -> Options:
@@ -67,15 +68,28 @@ def parse_options(sweep: Sweep, arguments: Sequence[str]) -> Options:
         choices = "|".join(map(str, field.metadata.get("choices", ())))
         metavar = choices or (f"{kind.__name__.upper()}[,...]" if is_list else kind.__name__.upper())
         parser.add_argument(flag(field.name), metavar=metavar, help=text + default)
-    known, rest = parser.parse_known_args(list(arguments))
+    flags = [flag(field.name) for field in dataclasses.fields(Options)]
+    known, rest = parser.parse_known_args(_negatives_joined(arguments, flags))
     if rest:
-        flags = [flag(field.name) for field in dataclasses.fields(Options)]
-        raise RayfitError(f"{rest[0]}: no such option{nearest(rest[0].split('=')[0], flags)}; --help lists them all")
+        raise RayfitError(
+            f"{rest[0]}: no such option{nearest(rest[0].split('=')[0], flags)}; --help lists them all"
+        )
     given: dict[str, Any] = {}
     for name, value in vars(known).items():
         if value is not None:
             given[name] = value if isinstance(value, bool) else parse_value(name, value)
     return Options(**given)
+
+
+def _negatives_joined(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """`--seeds -1,2` as `--seeds=-1,2`, since argparse takes most words that begin with a dash for flags."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] in flags and re.match(r"-[\d.]", word):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def main() -> None:

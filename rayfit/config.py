@@ -34,15 +34,21 @@ class Options:
 
     model: str = option("pydoc-1m", "a preset (`rayfit models`), a local Hugging Face directory, or a hub id")
     revision: str = option("main", "branch, tag or commit of a hub id")
-    dataset: str | None = option(None, "a preset (`rayfit datasets`), or a local .parquet, .jsonl, .csv, .txt file or folder")
+    dataset: str | None = option(
+        None, "a preset (`rayfit datasets`), or a local .parquet, .jsonl, .csv, .txt file or folder"
+    )
     text_column: str = option("text", "the column that holds the text of a parquet, jsonl or csv file")
     scale: str | None = option(None, "the sweep's grid: ci (minutes), laptop, or paper", choices=SCALES)
     samples: tuple[int, ...] | None = option(None, "numbers of training sequences", minimum=1)
     num_updates: int | None = option(None, "optimiser updates of every trial", minimum=1)
-    learning_rate: float | None = option(None, "constant learning rate of Adam", above=0.0)
+    learning_rate: tuple[float, ...] | None = option(None, "constant learning rate of Adam", above=0.0)
     batch_size: int = option(8, "training sequences per update, over all workers", minimum=1)
-    seeds: tuple[int, ...] = option((0,), "replicates: each seed draws other samples and another order", minimum=0)
-    precision: str = option("bf16", "computing precision; master weights are fp32 either way", choices=PRECISIONS)
+    seeds: tuple[int, ...] = option(
+        (0,), "replicates: each seed draws other samples and another order", minimum=0, maximum=2**63 - 1
+    )
+    precision: str = option(
+        "bf16", "computing precision; master weights are fp32 either way", choices=PRECISIONS
+    )
     sequence_length: int = option(256, "tokens of a row, BOS counted", minimum=2)
     span_characters: int | None = option(None, "characters of the span that gives a row", minimum=1)
     held_out_share: float | None = option(None, "share of documents never trained on", above=0.0, maximum=0.9)
@@ -51,13 +57,17 @@ class Options:
     context_length: int = option(32, "tokens of a context, BOS counted", minimum=1)
     num_new_tokens: int = option(96, "tokens generated per context", minimum=1)
     decodings: tuple[str, ...] = option(("greedy",), "how tokens are picked")
-    eval_every: int | None = option(None, "updates between measurements along training (default: 20 times)", minimum=1)
+    eval_every: int | None = option(
+        None, "updates between measurements along training (default: 20 times)", minimum=1
+    )
     export_dtype: str = option("fp32", "numbers of the exported checkpoint", choices=EXPORT_DTYPES)
     eval_precision: str = option("auto", "auto: fp32 on CPU, bf16 on GPUs", choices=EVAL_PRECISIONS)
     num_workers: int = option(1, "data-parallel workers per trial; must divide the batch", minimum=1)
     zero_stage: int = option(1, "DeepSpeed ZeRO stage", choices=(0, 1, 2, 3))
     use_gpu: bool = option(False, "one GPU per worker instead of one CPU")
-    trials_per_group: int = option(0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0)
+    trials_per_group: int = option(
+        0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0
+    )
     num_cpus: int | None = option(None, "CPUs of the Ray that is started here (default: all)", minimum=1)
     storage: str = option("runs", "folder of all records, checkpoints and made models")
     tracking_uri: str | None = option(None, "MLflow tracking URI (default: a SQLite file in the storage)")
@@ -96,7 +106,7 @@ def _check_value(name: str, value: Any, limits: Any) -> None:
     if "above" in limits and value <= limits["above"]:
         raise RayfitError(f"{where}: expected more than {limits['above']:g}; got {value:g}")
     if "maximum" in limits and value > limits["maximum"]:
-        raise RayfitError(f"{where}: expected at most {limits['maximum']:g}; got {value:g}")
+        raise RayfitError(f"{where}: expected at most {limits['maximum']}; got {value}")
 
 
 def _check_list(name: str, values: tuple[Any, ...]) -> None:
@@ -135,7 +145,7 @@ def option_type(name: str) -> tuple[type, bool]:
 def parse_value(name: str, text: str) -> Any:
     """One command-line value as its field's type; raises RayfitError with the flag, the value and what is valid."""
     kind, is_list = option_type(name)
-    parts = [part.strip() for part in text.split(",")] if is_list else [text]
+    parts = _list_parts(text) if is_list else [text]
     values = []
     for part in parts:
         try:
@@ -143,5 +153,17 @@ def parse_value(name: str, text: str) -> Any:
         except ValueError as error:
             expected = {int: "a whole number", float: "a number"}.get(kind, "text")
             many = " or several with commas between" if is_list else ""
-            raise RayfitError(f"{flag(name)}: expected {expected}{many}; got {part!r}") from error
+            given = f"{part!r} in {text!r}" if part != text else repr(text)
+            raise RayfitError(f"{flag(name)}: expected {expected}{many}; got {given}") from error
     return tuple(values) if is_list else values[0]
+
+
+def _list_parts(text: str) -> list[str]:
+    """What stands between commas; `key=value` belongs to the part before it, as in `greedy,nucleus:top_k=9,seed=1`."""
+    parts: list[str] = []
+    for piece in (piece.strip() for piece in text.split(",")):
+        if parts and "=" in piece and ":" not in piece:
+            parts[-1] += f",{piece}"
+        else:
+            parts.append(piece)
+    return parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,12 @@ class KnownFiles:
 
     def _read(self) -> dict[str, list[Any]]:
         try:
-            return dict(json.loads(self._memory.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError):
+            found = json.loads(self._memory.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return {}
+        if not isinstance(found, dict):
+            return {}
+        return {path: entry for path, entry in found.items() if isinstance(entry, list) and len(entry) == 3}
 
     def known(self, files: list[Path]) -> str | None:
         """The joint digest of the files if every one of them was hashed before and has not changed; else None."""
@@ -82,17 +86,17 @@ class KnownFiles:
         return digest(found)
 
     def hash(self, files: list[Path]) -> str:
-        """The joint digest of the files' names and contents; reads what is not remembered and remembers it."""
+        """The joint digest of the files' names and contents; reads them where one is not remembered, and remembers."""
         if (remembered := self.known(files)) is not None:
             return remembered
-        memory = self._read()
+        fresh: dict[str, list[Any]] = {}
         for path in files:
             stat = path.stat()
-            memory[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, file_digest(path)]
+            fresh[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, file_digest(path)]
+        # Read again: hashing may have taken minutes, and another process may have remembered other files meanwhile.
+        memory = {**self._read(), **fresh}
         self._memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._memory.with_suffix(f".{hashlib.sha256(str(files).encode()).hexdigest()[:8]}.tmp")
-        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True))
+        temporary = self._memory.with_suffix(f".{secrets.token_hex(4)}.tmp")
+        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True), encoding="utf-8")
         temporary.replace(self._memory)
-        result = self.known(files)
-        assert result is not None
-        return result
+        return digest([[path.name, fresh[str(path.resolve())][2]] for path in files])

@@ -40,12 +40,20 @@ class MadeModel:
         attention = 4 * self.hidden_size**2
         mlp = 3 * self.hidden_size * self.intermediate_size
         norms = 2 * self.hidden_size
-        return self.vocabulary_size * self.hidden_size + self.num_layers * (attention + mlp + norms) + self.hidden_size
+        return (
+            self.vocabulary_size * self.hidden_size
+            + self.num_layers * (attention + mlp + norms)
+            + self.hidden_size
+        )
 
 
 MADE_MODELS: dict[str, MadeModel] = {
-    "pydoc-0.5m": MadeModel(hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_updates=300),
-    "pydoc-1m": MadeModel(hidden_size=128, intermediate_size=352, num_layers=4, num_heads=4, num_updates=1000),
+    "pydoc-0.5m": MadeModel(
+        hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_updates=300
+    ),
+    "pydoc-1m": MadeModel(
+        hidden_size=128, intermediate_size=352, num_layers=4, num_heads=4, num_updates=1000
+    ),
 }
 
 # Sweep defaults of the embedded models; everything else gets the paper's learning rate (section 3).

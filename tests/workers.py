@@ -19,7 +19,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _work(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _work(
+    rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -37,7 +39,7 @@ def _work(rank: int, world: int, port: int, folder: str, function: Callable[...,
 
         start_process_group()
         result: tuple[str, Any] = ("ok", function(*args))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a process boundary
         result = ("error", traceback.format_exc())
     Path(folder, str(rank)).write_bytes(pickle.dumps(result))
 
@@ -48,7 +50,8 @@ def run_workers(function: Callable[..., Any], world: int, *args: Any, timeout: f
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            context.Process(target=_work, args=(rank, world, port, folder, function, args)) for rank in range(world)
+            context.Process(target=_work, args=(rank, world, port, folder, function, args))
+            for rank in range(world)
         ]
         for process in processes:
             process.start()

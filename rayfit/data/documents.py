@@ -25,13 +25,17 @@ def local_files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not files:
-            raise RayfitError(f"dataset: the folder {path} holds no .txt file (a folder is one document per .txt file)")
+            raise RayfitError(
+                f"dataset: the folder {path} holds no .txt file (a folder is one document per .txt file)"
+            )
         return files
     if not path.is_file():
         raise RayfitError(f"dataset: there is no file or folder {path}")
     if path.suffix not in SUFFIXES:
         hint = nearest(path.suffix, SUFFIXES)
-        raise RayfitError(f"dataset: {path} ends in {path.suffix!r}; expected one of {', '.join(SUFFIXES)}{hint}")
+        raise RayfitError(
+            f"dataset: {path} ends in {path.suffix!r}; expected one of {', '.join(SUFFIXES)}{hint}"
+        )
     return [path]
 
 
@@ -52,7 +56,7 @@ def read_documents(path: Path, *, text_column: str, span_characters: int) -> lis
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # a byte-order mark is no text
     except UnicodeDecodeError as error:
         raise RayfitError(f"dataset: {file} is not UTF-8 text (byte {error.start})") from error
 
@@ -78,9 +82,9 @@ def _table_rows(file: Path, text_column: str) -> list[Document]:
             case ".parquet":
                 table = pl.read_parquet(file)
             case ".jsonl":
-                table = pl.read_ndjson(file)
+                table = pl.read_ndjson(file, infer_schema_length=None)
             case _:
-                table = pl.read_csv(file)
+                table = pl.read_csv(file, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RayfitError(f"dataset: {file} cannot be read as {file.suffix[1:]}: {error}") from error
     if text_column not in table.columns:
@@ -89,6 +93,8 @@ def _table_rows(file: Path, text_column: str) -> list[Document]:
             f"text_column: {file} has no column {text_column!r}; it has {', '.join(table.columns)}{hint}"
         )
     if table.schema[text_column] != pl.String:
-        raise RayfitError(f"text_column: {text_column!r} of {file} is {table.schema[text_column]}, expected text")
+        raise RayfitError(
+            f"text_column: {text_column!r} of {file} is {table.schema[text_column]}, expected text"
+        )
     texts = table[text_column].to_list()
     return [Document(f"{file.stem}/{row:06d}", text) for row, text in enumerate(texts) if text]

@@ -10,7 +10,10 @@ from rayfit.errors import RayfitError
 
 def _ranked(spans: pl.DataFrame, *purpose: str | int) -> pl.DataFrame:
     name, *rest = purpose
-    keys = [rank_key(str(name), *rest, document, start) for document, start in spans.select("document", "start").iter_rows()]
+    keys = [
+        rank_key(str(name), *rest, document, start)
+        for document, start in spans.select("document", "start").iter_rows()
+    ]
     return spans.with_columns(pl.Series("key", keys, dtype=pl.String)).sort("key").drop("key")
 
 
@@ -33,7 +36,9 @@ def draw_samples(spans: pl.DataFrame, num_samples: int, sample_seed: int) -> pl.
     return _take(_ranked(training, "samples", sample_seed).head(num_samples))
 
 
-def draw_held_out(spans: pl.DataFrame, *, num_contexts: int, num_validation: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def draw_held_out(
+    spans: pl.DataFrame, *, num_contexts: int, num_validation: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluation contexts and validation rows, disjoint, from held-out documents: (contexts, validation).
 
     One fixed ranking serves both, contexts from its front and validation rows from its back, so that asking for

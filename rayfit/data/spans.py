@@ -50,7 +50,9 @@ def cut_spans(documents: Iterable[Document], *, span_characters: int, held_out_s
             texts.append(document.text[start : start + span_characters])
             splits.append(split)
     held_out = [index for index, split in enumerate(splits) if split == "held_out"]
-    for index, share in zip(held_out, shared_shingles([texts[i] for i in held_out], training_documents), strict=True):
+    for index, share in zip(
+        held_out, shared_shingles([texts[i] for i in held_out], training_documents), strict=True
+    ):
         if share > MAX_SHARED_SHINGLES:
             splits[index] = "near_duplicate"
     return pl.DataFrame(
@@ -61,7 +63,13 @@ def cut_spans(documents: Iterable[Document], *, span_characters: int, held_out_s
             "text": texts,
             "split": splits,
         },
-        schema={"document": pl.String, "start": pl.Int64, "end": pl.Int64, "text": pl.String, "split": pl.String},
+        schema={
+            "document": pl.String,
+            "start": pl.Int64,
+            "end": pl.Int64,
+            "text": pl.String,
+            "split": pl.String,
+        },
     )
 
 

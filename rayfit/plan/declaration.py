@@ -9,7 +9,8 @@ from typing import Any
 from rayfit.config import SCALES, Options
 from rayfit.errors import RayfitError, unknown
 
-AXES = ("samples", "seeds")
+# Options that may take several values, which become trials; an option that is not varied takes one.
+AXES = ("samples", "learning_rate", "seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +37,20 @@ class Sweep:
                 raise unknown(f"sweep {self.kind}: varies", axis, AXES)
         for scale in SCALES:
             if scale not in self.scales:
-                raise RayfitError(f"sweep {self.kind}: scales has no {scale!r}; every sweep runs at {', '.join(SCALES)}")
+                raise RayfitError(
+                    f"sweep {self.kind}: scales has no {scale!r}; every sweep runs at {', '.join(SCALES)}"
+                )
         for scale, defaults in self.scales.items():
             if scale not in SCALES:
                 raise unknown(f"sweep {self.kind}: scales", scale, SCALES)
             for name in (*defaults, *self.holds):
                 if name not in names:
                     raise unknown(f"sweep {self.kind}: scale {scale}", name, names)
+                if getattr(Options(), name) is not None:
+                    raise RayfitError(
+                        f"sweep {self.kind}: scale {scale}: {name} has a default of its own "
+                        f"({getattr(Options(), name)!r}), which would win; only options without one can be declared"
+                    )
 
     def options_at(self, scale: str, given: Options) -> Options:
         """`given`, with what it leaves open filled in from the sweep's defaults at this scale."""

@@ -24,7 +24,9 @@ class Resources:
 
     def holds(self, bundle: Resources) -> int:
         """How many such bundles fit, by number (not by node)."""
-        fits = [have // need for have, need in ((self.cpus, bundle.cpus), (self.gpus, bundle.gpus)) if need > 0]
+        fits = [
+            have // need for have, need in ((self.cpus, bundle.cpus), (self.gpus, bundle.gpus)) if need > 0
+        ]
         return int(min(fits))
 
 
@@ -39,7 +41,12 @@ def evaluator_resources(use_gpu: bool) -> Resources:
 
 
 def group_limit(
-    cluster: Resources, *, num_workers: int, use_gpu: bool, evaluation_waits: bool, evaluators_running: int = 0
+    cluster: Resources,
+    *,
+    num_workers: int,
+    use_gpu: bool,
+    evaluation_waits: bool,
+    evaluators_running: int = 0,
 ) -> int:
     """How many worker groups may hold resources at once.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rayfit.plan.deepspeed import effective_zero_stage
+from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
-from rayfit.plan.trials import Plan, TrialSpec, curve_updates
+from rayfit.plan.trials import Plan, curve_updates
 from rayfit.records.storage import Storage
-from rayfit.records.trials import checkpoint_product
 
 _BYTES = {"fp32": 4, "bf16": 2}
 
@@ -56,24 +56,22 @@ def _trial_table(plan: Plan, storage: Storage) -> list[str]:
                 f"{trial.epochs:g}",
                 disk,
                 asks,
-                "finished" if _finished(plan, trial, storage) else "",
+                "finished" if is_finished(plan, trial, storage) else "",
             )
         )
     widths = [max(len(row[place]) for row in rows) for place in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
-    record = None if trial.id is None else storage.read("trials", trial.id)
-    return record is not None and checkpoint_product(plan.placement.export_dtype) in record["products"]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _settings(plan: Plan) -> list[str]:
     options, placement, recipe = plan.options, plan.placement, plan.trials[0].recipe
     stage, note = effective_zero_stage(placement.zero_stage, recipe.precision)
+    rates = ", ".join(f"{rate:g}" for rate in options.learning_rate or ())
     measured = len(curve_updates(recipe.num_updates, placement.eval_every))
     lines = [
-        f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, learning rate {recipe.learning_rate:g} constant, "
+        f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
         f"batch {recipe.batch_size}, no decay, no clipping, no dropout, {recipe.precision}",
         f"workers: {placement.num_workers} per trial, ZeRO stage {stage}; measured at {measured} updates along training",
         f"rows: {options.sequence_length} tokens from spans of {plan.settings.span_characters} characters; "

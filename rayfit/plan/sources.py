@@ -13,7 +13,7 @@ from rayfit.config import Options
 from rayfit.data import pydoc
 from rayfit.data.documents import local_files
 from rayfit.errors import RayfitError, nearest
-from rayfit.identity import MAKE_VERSION, KnownFiles, make_id, slug
+from rayfit.identity import MAKE_VERSION, KnownFiles, digest, make_id, slug
 from rayfit.presets import (
     DATASETS,
     LOCAL_HELD_OUT_SHARE,
@@ -106,11 +106,17 @@ def model_files(path: Path) -> list[Path]:
 
 
 def _local_model(path: Path, storage: Storage) -> ModelSource:
-    if read_json(path / "config.json") is None:
+    try:
+        config = read_json(path / "config.json")
+    except ValueError as error:
+        raise RayfitError(f"--model: {path / 'config.json'} is not JSON: {error}") from error
+    if config is None:
         raise RayfitError(f"--model: {path} has no config.json, so it is not a Hugging Face model directory")
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
-        raise RayfitError(f"--model: {path} has no .safetensors file (pickled weights are not loaded: they can run code)")
+        raise RayfitError(
+            f"--model: {path} has no .safetensors file (pickled weights are not loaded: they can run code)"
+        )
     files_digest = known_files(storage).known(model_files(path))
     return ModelSource(
         name=slug(path.name),
@@ -124,8 +130,14 @@ def _local_model(path: Path, storage: Storage) -> ModelSource:
 def _safetensors_parameters(file: Path) -> int:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        text = stream.read(length) if length < file.stat().st_size else b""
+    try:
+        header = json.loads(text)
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RayfitError(
+            f"--model: {file} is not a safetensors file; a Git LFS pointer, or a download that was cut off?"
+        ) from error
 
 
 def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
@@ -141,7 +153,9 @@ def resolve_text(options: Options, model: ModelSource, storage: Storage) -> Text
     name = options.dataset
     if name is None:
         if model.kind != "made":
-            raise RayfitError(f"--dataset: is needed with --model {options.model}; give a preset or a local file")
+            raise RayfitError(
+                f"--dataset: is needed with --model {options.model}; give a preset or a local file"
+            )
         name = "pydoc"
     if name in DATASETS:
         preset = DATASETS[name]
@@ -158,8 +172,12 @@ def resolve_text(options: Options, model: ModelSource, storage: Storage) -> Text
             f"--dataset: there is no preset and no file called {name!r}{nearest(name, DATASETS)}; expected a preset "
             f"({', '.join(DATASETS)}) or a local .parquet, .jsonl, .csv or .txt file, or a folder of .txt files"
         )
-    files_digest = known_files(storage).known(local_files(path))
+    files = local_files(path)
+    files_digest = known_files(storage).known(files)
     declared = {"files_sha256": files_digest, "layout": "folder" if path.is_dir() else path.suffix}
+    if path.is_dir():
+        # Documents are named, and by that held out or not, by their places below the folder, not by file names alone.
+        declared["places_sha256"] = digest([file.relative_to(path).as_posix() for file in files])
     if path.suffix in (".parquet", ".jsonl", ".csv"):
         declared["text_column"] = options.text_column
     return TextSource(

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from rayfit.config import Options
+from rayfit.config import Options, flag
 from rayfit.data.order import epochs_of
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 from rayfit.identity import DATA_VERSION, GENERATE_VERSION, SCORE_VERSION, TRAIN_VERSION, make_id
-from rayfit.plan.declaration import Sweep
+from rayfit.plan.declaration import AXES, Sweep
 from rayfit.plan.deepspeed import ADAM_BETAS, ADAM_EPSILON
 from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
 from rayfit.presets import EVALUATION_SIZES
@@ -79,7 +79,12 @@ class TrialSpec:
         if self.text.declared is None:
             return None
         selection = {"samples": self.selection.samples, "sample_seed": self.selection.sample_seed}
-        return {"text": self.text.declared, **asdict(self.settings), **selection, "data_version": DATA_VERSION}
+        return {
+            "text": self.text.declared,
+            **asdict(self.settings),
+            **selection,
+            "data_version": DATA_VERSION,
+        }
 
     def declared(self) -> dict[str, Any] | None:
         """Everything that decides the trained weights, or None while the model or text is not known."""
@@ -101,7 +106,8 @@ class TrialSpec:
         seeds = f"s{self.selection.sample_seed}"
         if self.selection.order_seed != self.selection.sample_seed:
             seeds += f"o{self.selection.order_seed}"
-        return f"{self.model.name}-{self.text.name}-n{self.selection.samples}-u{self.recipe.num_updates}-{seeds}"
+        recipe = f"u{self.recipe.num_updates}-lr{self.recipe.learning_rate:g}"
+        return f"{self.model.name}-{self.text.name}-n{self.selection.samples}-{recipe}-{seeds}"
 
     @property
     def id(self) -> str | None:
@@ -112,7 +118,9 @@ class TrialSpec:
     @property
     def rows_id(self) -> str:
         """The id of the training rows under this model's tokenizer."""
-        readable = f"{self.text.name}-n{self.selection.samples}-s{self.selection.sample_seed}-{self.model.name}"
+        readable = (
+            f"{self.text.name}-n{self.selection.samples}-s{self.selection.sample_seed}-{self.model.name}"
+        )
         return make_id(readable, {"rows": self.declared_rows(), "model": self.model.declared})
 
 
@@ -173,7 +181,11 @@ class Plan:
     @property
     def evaluation_rows_id(self) -> str:
         """The id of contexts and validation rows under the model's tokenizer."""
-        declared = {"contexts": self.declared_contexts(), "validation": self.num_validation, "model": self.model.declared}
+        declared = {
+            "contexts": self.declared_contexts(),
+            "validation": self.num_validation,
+            "model": self.model.declared,
+        }
         return make_id(f"{self.text.name}-held-out-{self.model.name}", declared)
 
     def evaluation_id(self, trial: TrialSpec | None, decoding: Decoding) -> str:
@@ -209,23 +221,23 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     scale = given.scale or model.default_scale
     options = sweep.options_at(scale, given)
     validation, contexts = EVALUATION_SIZES[scale]
-    settings = TextSettings(
-        span_characters=options.span_characters or text.default_span_characters,
-        sequence_length=options.sequence_length,
-        held_out_share=options.held_out_share or text.default_held_out_share,
-    )
+    settings = _text_settings(options, model, text)
     options = replace(
         options,
         dataset=given.dataset or text.name,
-        learning_rate=options.learning_rate or model.default_learning_rate,
+        learning_rate=options.learning_rate or (model.default_learning_rate,),
         span_characters=settings.span_characters,
         held_out_share=settings.held_out_share,
         validation_rows=options.validation_rows or validation,
         contexts=options.contexts or contexts,
     )
-    decodings = tuple(replace(Decoding.parse(name), num_new_tokens=options.num_new_tokens) for name in options.decodings)
+    decodings = tuple(
+        replace(Decoding.parse(name), num_new_tokens=options.num_new_tokens) for name in options.decodings
+    )
     if len({decoding.name for decoding in decodings}) < len(decodings):
-        raise RayfitError(f"--decodings: the same decoding is given more than once: {', '.join(options.decodings)}")
+        raise RayfitError(
+            f"--decodings: the same decoding is given more than once: {', '.join(options.decodings)}"
+        )
     precision = options.eval_precision
     if precision == "auto":
         precision = "bf16" if options.use_gpu else "fp32"
@@ -236,7 +248,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         model=model,
         text=text,
         settings=settings,
-        trials=tuple(_trials(options, model, text, settings)),
+        trials=tuple(_trials(sweep, options, model, text, settings)),
         decodings=decodings,
         placement=Placement(
             num_workers=options.num_workers,
@@ -252,24 +264,44 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     )
 
 
-def _trials(options: Options, model: ModelSource, text: TextSource, settings: TextSettings) -> list[TrialSpec]:
+def _text_settings(options: Options, model: ModelSource, text: TextSource) -> TextSettings:
+    share = options.held_out_share or text.default_held_out_share
+    if model.kind == "made" and text.kind == "pydoc" and share > text.default_held_out_share:
+        raise RayfitError(
+            f"--held-out-share: expected at most {text.default_held_out_share}, the share of {text.name} that "
+            f"{model.name} never saw in its pretraining; got {share}"
+        )
+    return TextSettings(
+        span_characters=options.span_characters or text.default_span_characters,
+        sequence_length=options.sequence_length,
+        held_out_share=share,
+    )
+
+
+def _trials(
+    sweep: Sweep, options: Options, model: ModelSource, text: TextSource, settings: TextSettings
+) -> list[TrialSpec]:
     if options.samples is None or options.num_updates is None or options.learning_rate is None:
         raise RayfitError("the sweep says neither --samples nor --num-updates at this scale; give both")
-    recipe = Recipe(
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        num_updates=options.num_updates,
-        precision=options.precision,
-    )
+    for axis in AXES:
+        if axis not in sweep.varies and len(getattr(options, axis)) > 1:
+            raise RayfitError(
+                f"{flag(axis)}: the sweep {sweep.kind} varies {', '.join(map(flag, sweep.varies))}; give one value here"
+            )
     return [
         TrialSpec(
             model=model,
             text=text,
             settings=settings,
             selection=Selection(samples=samples, sample_seed=seed, order_seed=seed),
-            recipe=recipe,
+            recipe=Recipe(
+                learning_rate=learning_rate,
+                batch_size=options.batch_size,
+                num_updates=options.num_updates,
+                precision=options.precision,
+            ),
         )
-        for samples, seed in product(options.samples, options.seeds)
+        for samples, learning_rate, seed in product(options.samples, options.learning_rate, options.seeds)
     ]
 
 

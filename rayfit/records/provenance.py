@@ -11,7 +11,18 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = ("rayfit", "torch", "transformers", "deepspeed", "ray", "mlflow", "polars", "numpy", "numba", "tokenizers")
+_LIBRARIES = (
+    "rayfit",
+    "torch",
+    "transformers",
+    "deepspeed",
+    "ray",
+    "mlflow",
+    "polars",
+    "numpy",
+    "numba",
+    "tokenizers",
+)
 
 
 def now() -> str:

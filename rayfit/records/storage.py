@@ -46,20 +46,24 @@ class Storage:
         write_json(self.folder(kind, identifier) / RECORD, record)
 
     def ids(self, kind: str) -> list[str]:
-        """All ids of a kind that have a record, sorted."""
-        return sorted(path.parent.name for path in (self.root / kind).glob(f"*/{RECORD}"))
+        """All ids of a kind that have a record, sorted. Folders still under their temporary name are none."""
+        return sorted(path.parent.name for path in (self.root / kind).glob(f"[!.]*/{RECORD}"))
 
     def find(self, text: str) -> list[tuple[str, str]]:
         """(kind, id) of every record whose id is `text`, else of those whose id begins or ends with it."""
         everything = [(kind, identifier) for kind in KINDS for identifier in self.ids(kind)]
         exact = [entry for entry in everything if entry[1] == text]
-        return exact or [entry for entry in everything if entry[1].startswith(text) or entry[1].endswith(text)]
+        return exact or [
+            entry for entry in everything if entry[1].startswith(text) or entry[1].endswith(text)
+        ]
 
     def nearest_id(self, text: str) -> str:
         """A hint for a mistyped id, or an empty string."""
         return nearest(text, [identifier for kind in KINDS for identifier in self.ids(kind)])
 
-    def make_folder(self, kind: str, identifier: str, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    def make_folder(
+        self, kind: str, identifier: str, fill: Callable[[Path], dict[str, Any]]
+    ) -> dict[str, Any]:
         """Fill a new folder under a temporary name, then move it into place, its record within it: all or nothing.
 
         `fill` writes files into the folder it is given and returns the record. If another process published the same

@@ -46,7 +46,9 @@ def new_attempt(storage: Storage, trial_id: str) -> Path:
     return folder
 
 
-def publish_trial(storage: Storage, record: dict[str, Any], *, attempt: Path, fresh: bool, same_bits: bool) -> dict[str, Any]:
+def publish_trial(
+    storage: Storage, record: dict[str, Any], *, attempt: Path, fresh: bool, same_bits: bool
+) -> dict[str, Any]:
     """Make an attempt the trial's record, marker last; returns the record as published.
 
     `record["products"]` maps product names to paths within the attempt. Where the trial was finished before and is
@@ -101,5 +103,7 @@ def read_failure(storage: Storage, trial_id: str) -> dict[str, Any] | None:
 def failed_ids(storage: Storage) -> list[str]:
     """Trials whose last attempt failed and that have no record."""
     return sorted(
-        path.parent.name for path in (storage.root / "trials").glob(f"*/{FAILURE}") if not (path.parent / RECORD).exists()
+        path.parent.name
+        for path in (storage.root / "trials").glob(f"*/{FAILURE}")
+        if not (path.parent / RECORD).exists()
     )

@@ -46,7 +46,7 @@ def sweep_rows(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str]
     entropy come from the evaluator for every arm: one set of rows and one precision. What is missing is null, and
     `reason` says why.
     """
-    rows = [_truth_row(plan, storage)]
+    rows = [_truth_row(plan, storage, errors)]
     for decoding in plan.decodings:
         record = storage.read("evaluations", plan.evaluation_id(None, decoding))
         row = _row(plan, "original", None, decoding.name, record, errors.get((None, decoding.name), ""))
@@ -65,10 +65,17 @@ def sweep_rows(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str]
 
 def _empty(plan: Plan, arm: str, decoding: str | None) -> Row:
     row: Row = dict.fromkeys(COLUMNS)
-    return {**row, "arm": arm, "decoding": decoding, "domain": plan.text.name, "status": "FINISHED", "intervals": {}}
+    return {
+        **row,
+        "arm": arm,
+        "decoding": decoding,
+        "domain": plan.text.name,
+        "status": "FINISHED",
+        "intervals": {},
+    }
 
 
-def _truth_row(plan: Plan, storage: Storage) -> Row:
+def _truth_row(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str], str]) -> Row:
     row = _empty(plan, "truth", None)
     row["reason"] = "true continuations have text scores only"
     for decoding in plan.decodings:
@@ -76,11 +83,17 @@ def _truth_row(plan: Plan, storage: Storage) -> Row:
         if record is not None:
             _add_scores(row, record["truth"])
             return row
-    row["status"], row["reason"] = "FAILED", "the original model's evaluation, which reads them, failed"
+    failed = any((None, decoding.name) in errors for decoding in plan.decodings)
+    row["status"] = "FAILED" if failed else "PENDING"
+    row["reason"] = (
+        "the original model's evaluation, which reads them, failed" if failed else "not evaluated yet"
+    )
     return row
 
 
-def _row(plan: Plan, arm: str, trial: TrialSpec | None, decoding: str, record: dict[str, Any] | None, error: str) -> Row:
+def _row(
+    plan: Plan, arm: str, trial: TrialSpec | None, decoding: str, record: dict[str, Any] | None, error: str
+) -> Row:
     row = _empty(plan, arm, decoding)
     row["trial_id"] = None if trial is None else trial.id
     if record is None or error:

@@ -55,7 +55,9 @@ def check_cluster_options(given: Options) -> None:
             f"--storage: on a running Ray it must be an absolute path that every node sees; got {given.storage!r}"
         )
     if given.tracking_uri is None:
-        raise RayfitError("--tracking-uri: on a running Ray it must be given, as an address that outlives the job")
+        raise RayfitError(
+            "--tracking-uri: on a running Ray it must be given, as an address that outlives the job"
+        )
     if given.num_cpus is not None:
         raise RayfitError("--num-cpus: is for a Ray that is started here; this one is running already")
 
@@ -74,7 +76,9 @@ def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
     else:
         port = _free_port()
         # Without this, the end of each Train run spends 12 s looking for the address.
-        environment["RAY_API_SERVER_ADDRESS"] = os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        environment["RAY_API_SERVER_ADDRESS"] = os.environ["RAY_API_SERVER_ADDRESS"] = (
+            f"http://127.0.0.1:{port}"
+        )
         ray.init(
             address="local",
             namespace=NAMESPACE,

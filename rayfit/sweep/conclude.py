@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -9,12 +10,12 @@ import polars as pl
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.records.provenance import git_commit, now
-from rayfit.records.storage import Storage, read_json, write_json, write_parquet
+from rayfit.records.storage import Storage, write_json, write_parquet
 from rayfit.records.trials import read_failure
 from rayfit.report.plot import draw_plot
 from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
-from rayfit.track.connection import connect, default_tracking_uri, ui_command
+from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
 from rayfit.track.sync import sync_sweep
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Tracker:
         self.uri = uri
         self._storage = storage
         self._client = connect(uri, storage)
-        self.error = ""
+        self.error = self.place = ""
 
     def update(self, launch: Launch) -> None:
         """Send what is there by now, while the sweep runs."""
@@ -40,12 +41,10 @@ class Tracker:
         self._send(record, finished=True)
 
     def _send(self, record: dict[str, Any], *, finished: bool) -> None:
-        from mlflow.exceptions import MlflowException
-
         try:
-            sync_sweep(self._storage, record, self._client, finished=finished)
+            self.place = sync_sweep(self._storage, record, self._client, finished=finished).place
             self.error = ""
-        except (RayfitError, MlflowException, OSError) as error:
+        except RayfitError as error:
             self.error = str(error).splitlines()[0]
 
 
@@ -61,7 +60,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
     this_launch = {
         "started_at": launch.started_at,
         "finished_at": now() if finished else None,
-        "command": launch.script,
+        "command": launch.command,
         "reused": len(plan.trials) - len(launch.trials),
         "ran": len(launch.trials),
         "git_commit": git_commit(),
@@ -94,14 +93,15 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "launches": [*launches, this_launch],
         "rows": sweep_rows(plan, storage, launch.errors),
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
-        "tracking_uri": plan.options.tracking_uri or default_tracking_uri(storage),
+        "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
     }
 
 
 def _plain_options(options: Options) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()
+    }
+    return {**plain, "tracking_uri": without_password(options.tracking_uri) if options.tracking_uri else None}
 
 
 def _first_trained_by(storage: Storage, sweep_id: str, trial_ids: list[str]) -> dict[str, str]:
@@ -123,7 +123,9 @@ def conclude(launch: Launch, track: Any) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     table = render_table(rows, plan.num_contexts)
     (folder / "table.txt").write_text(table + "\n")
-    write_json(folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows})
+    write_json(
+        folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}
+    )
     flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
     write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
     x, y = plan.sweep.plot
@@ -135,15 +137,11 @@ def conclude(launch: Launch, track: Any) -> int:
     console.show(f"plot     {folder / 'plot.png'}")
     console.show(f"summary  {folder / 'summary.json'}")
     console.show(f"MLflow   {ui_command(track.uri)}")
+    if track.place:
+        console.show(f"         then open {ui_address(track.uri)}/{track.place}")
     if track.error:
         console.show(
             f"\nMLflow could not be filled ({track.error}). Nothing is lost: `rayfit sync` fills it from the records."
         )
     failed = any(row["status"] == "FAILED" for row in rows)
     return 1 if failed or track.error else 0
-
-
-def load_summary(storage: Storage, sweep_id: str) -> dict[str, Any] | None:
-    """A sweep's summary as written, or None."""
-    found = read_json(storage.folder("sweeps", sweep_id) / "summary.json")
-    return None if found is None else dict(found)

@@ -22,7 +22,7 @@ from rayfit.sweep.tune import TuneRun
 if TYPE_CHECKING:
     from rayfit.sweep.driver import Launch
 
-_TICK_SECONDS = 0.1
+_TICK_SECONDS = 0.2
 _MAX_FAILED_GROUPS = 3
 
 
@@ -61,7 +61,10 @@ class Conductor:
 
         launch = self._launch
         name = f"trials-{self._stamp}"
-        tasks = {key: trial_task(launch.prepared, trial, launch.storage, launch.script) for key, trial in self._trials.items()}
+        tasks = {
+            key: trial_task(launch.prepared, trial, launch.storage, launch.script)
+            for key, trial in self._trials.items()
+        }
         remote = ray.remote(num_cpus=0, resources=HEAD)(TrialQueue)
         self._queue = remote.options(name=name, namespace=NAMESPACE).remote(
             tasks, trials_per_group=self._placement.trials_per_group
@@ -105,7 +108,8 @@ class Conductor:
         launch, trial = self._launch, self._trials[trial_id]
         if error:
             launch.fail_trial(trial_id, error)
-            write_failure(launch.storage, trial_id, {"error": error, "failed_at": now()})
+            about = {"declared": trial.declared(), "readable": trial.readable}
+            write_failure(launch.storage, trial_id, {**about, "error": error, "failed_at": now()})
             return
         for wanted, decoding in launch.evaluations:
             if wanted is trial:
@@ -136,7 +140,11 @@ class Conductor:
     def _run_groups(self, training: bool) -> None:
         import ray
 
-        ended, _ = ray.wait(list(self._groups), num_returns=len(self._groups), timeout=0) if self._groups else ([], [])
+        ended, _ = (
+            ray.wait(list(self._groups), num_returns=len(self._groups), timeout=0)
+            if self._groups
+            else ([], [])
+        )
         for reference in ended:
             group_id = self._groups.pop(reference)
             try:
@@ -146,7 +154,9 @@ class Conductor:
             ray.get(self._queue.group_ended.remote(group_id, error))
             if error:
                 self._failed_groups += 1
-                self._launch.console.say(f"worker group {group_id} ended with an error: {error.strip().splitlines()[-1]}")
+                self._launch.console.say(
+                    f"worker group {group_id} ended with an error: {error.strip().splitlines()[-1]}"
+                )
         if not training:
             ray.get(self._queue.set_limit.remote(0))
             return

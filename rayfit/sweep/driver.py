@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import signal
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rayfit.config import Options
@@ -16,15 +15,14 @@ from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.trials import Plan, TrialSpec
-from rayfit.records.provenance import git_commit, now
+from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
-from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import check_cluster_options, ray_cluster
 from rayfit.sweep.conclude import conclude, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.prepare import Prepared, absolute, prepare
 from rayfit.sweep.progress import Console
-from rayfit.sweep.tasks import evaluation_is_finished, is_finished
+from rayfit.sweep.tasks import evaluation_is_finished, is_finished, script_name
 
 
 @dataclass
@@ -34,6 +32,7 @@ class Launch:
     prepared: Prepared
     storage: Storage
     script: str
+    command: str
     console: Console
     trials: list[TrialSpec]
     evaluations: list[tuple[TrialSpec | None, Decoding]]
@@ -51,7 +50,7 @@ class Launch:
             self.errors[(trial_id, decoding.name)] = error
 
 
-def run_sweep(sweep: Sweep, given: Options, script: str) -> int:
+def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str] = ()) -> int:
     """Run a sweep to its table; returns the process's exit status: 0, or 1 when anything FAILED, 130 on Ctrl-C.
 
     Raises RayfitError for what the user can mend, before anything is started.
@@ -65,11 +64,12 @@ def run_sweep(sweep: Sweep, given: Options, script: str) -> int:
         try:
             track = tracker(storage, options)
             prepared = prepare(sweep, options, storage, console.say)
-            launch = _what_to_do(prepared, storage, script, console)
+            command = shlex.join(["python", script_name(script), *arguments])
+            launch = _what_to_do(prepared, storage, script, command, console)
             _say_what_is_done(launch)
             _check_base(launch)
             if launch.trials or launch.evaluations:
-                with ray_cluster(options) as environment:
+                with _libraries_talk_to_a_file(storage, launch), ray_cluster(options) as environment:
                     Conductor(launch, environment, track).run()
             return conclude(launch, track)
         except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str) -> int:
             return 130
 
 
-def _what_to_do(prepared: Prepared, storage: Storage, script: str, console: Console) -> Launch:
+def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str, console: Console) -> Launch:
     plan = prepared.plan
     fresh = plan.options.fresh
     trials = [trial for trial in plan.trials if fresh or not is_finished(plan, trial, storage)]
@@ -95,13 +95,15 @@ def _what_to_do(prepared: Prepared, storage: Storage, script: str, console: Cons
         or (trial is not None and trial.id in again)
         or not evaluation_is_finished(plan, trial, decoding, storage)
     ]
-    return Launch(prepared, storage, script, console, trials, evaluations)
+    return Launch(prepared, storage, script, command, console, trials, evaluations)
 
 
 def _say_what_is_done(launch: Launch) -> None:
     total = len(launch.plan.trials)
     running = len(launch.trials)
-    launch.console.say(f"{total} trials: reused {total - running}, running {running}; {len(launch.evaluations)} evaluations")
+    launch.console.say(
+        f"{total} trials: reused {total - running}, running {running}; {len(launch.evaluations)} evaluations"
+    )
 
 
 def _check_base(launch: Launch) -> None:
@@ -121,10 +123,21 @@ def _check_base(launch: Launch) -> None:
 
 
 @contextmanager
+def _libraries_talk_to_a_file(storage: Storage, launch: Launch) -> Iterator[None]:
+    """What Ray, Tune and Train print in this process goes to a log file; the console keeps the terminal."""
+    folder = storage.root / "logs" / "launches"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Never closed: loggers that were set up meanwhile keep writing to it until the process ends.
+    stream = (folder / f"{launch.started_at.replace(':', '')}.log").open("a", buffering=1)
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield
+
+
+@contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
     """SIGTERM, as a stopped job gets it, ends a sweep as Ctrl-C does."""
 
-    def interrupt(number: int, frame: Any) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)
@@ -132,6 +145,3 @@ def _termination_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-__all__ = ["Launch", "run_sweep"]

@@ -67,7 +67,9 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
         overlaps = index.overlaps.longest_overlaps(baseline["token_ids"])
         scores["original_longest_overlap_mean"] = as_entry(bootstrap_mean(overlaps.values))
     if task.rows_path is None:
-        record["truth"] = text_scores(score_texts(truths(contexts, task), None, vocabulary_size=len(tokenizer)))
+        record["truth"] = text_scores(
+            score_texts(truths(contexts, task), None, vocabulary_size=len(tokenizer))
+        )
     file_name = f"generations-{secrets.token_hex(4)}.parquet"
     folder = storage.folder("evaluations", task.id)
     write_parquet(folder / file_name, scored)
@@ -151,7 +153,9 @@ def as_entry(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _teacher_forced(model: Any, contexts: pl.DataFrame, rows: pl.DataFrame | None, task: EvaluationTask) -> Scores:
+def _teacher_forced(
+    model: Any, contexts: pl.DataFrame, rows: pl.DataFrame | None, task: EvaluationTask
+) -> Scores:
     """Scores of the model's predictions over true texts: contexts with their continuations, validation and training rows.
 
     Positions are pooled; all rows are of one length, so that is also the mean over texts, from which intervals come.
@@ -198,4 +202,7 @@ def mean_entry(values_BT: torch.Tensor) -> dict[str, Any]:
 
 def exp_entry(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry of mean negative log-likelihood as perplexity; exp is monotone, so the interval goes with it."""
-    return {**entry, **{key: None if entry[key] is None else math.exp(entry[key]) for key in ("value", "low", "high")}}
+    return {
+        **entry,
+        **{key: None if entry[key] is None else math.exp(entry[key]) for key in ("value", "low", "high")},
+    }

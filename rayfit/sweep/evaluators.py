@@ -87,7 +87,10 @@ class EvaluationPool:
                 break
             actor = idle.pop()
             job.status, job.tries = "running", job.tries + 1
-            self._running[actor.evaluate.remote(self._with_baseline(job), str(self.storage.root))] = (actor, job)
+            self._running[actor.evaluate.remote(self._with_baseline(job), str(self.storage.root))] = (
+                actor,
+                job,
+            )
         for actor in idle:  # nothing to do: its CPU is worth more elsewhere
             self._end(actor)
         return ended
@@ -106,7 +109,11 @@ class EvaluationPool:
         import ray
 
         ended = []
-        ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0) if self._running else ([], [])
+        ready, _ = (
+            ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+            if self._running
+            else ([], [])
+        )
         for reference in ready:
             actor, job = self._running.pop(reference)
             try:

@@ -25,7 +25,6 @@ from rayfit.records.trials import (
     loss_floor,
     new_attempt,
     publish_trial,
-    write_failure,
 )
 
 log = logging.getLogger("rayfit.group")
@@ -107,7 +106,13 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
 
 
 def _train(
-    config: dict[str, Any], queue: Any, rank: int, engine: Any, snapshot: Any, task: TrialTask, previous_end: float | None
+    config: dict[str, Any],
+    queue: Any,
+    rank: int,
+    engine: Any,
+    snapshot: Any,
+    task: TrialTask,
+    previous_end: float | None,
 ) -> float:
     """Train one trial and tell the queue; returns when its export was done, from when on time is overhead."""
     import ray
@@ -117,7 +122,9 @@ def _train(
     with _logging_to(storage.folder("trials", task.id) / LOGS / f"rank{rank}.log"):
         try:
             log.info("trial %s in group %s", task.id, group_id)
-            record, idle_from = _train_and_record(config, queue, rank, engine, snapshot, task, previous_end, storage)
+            record, idle_from = _train_and_record(
+                config, queue, rank, engine, snapshot, task, previous_end, storage
+            )
             if rank == 0:
                 ray.get(queue.finish.remote(group_id, task.id, _result(record)))
         except TrialError as error:
@@ -125,7 +132,6 @@ def _train(
             idle_from = time.time()
             log.error("trial %s failed: %s", task.id, error)
             if rank == 0:
-                write_failure(storage, task.id, {"error": str(error), "failed_at": now()})
                 ray.get(queue.fail.remote(group_id, task.id, str(error)))
         except BaseException:
             log.exception("trial %s: this worker fails, and its group with it", task.id)
@@ -134,7 +140,11 @@ def _train(
 
 
 def _result(record: dict[str, Any]) -> dict[str, Any]:
-    return {"overhead_seconds": record["overhead_seconds"], "seconds": record["seconds"], "hyperfitted": record["hyperfitted"]}
+    return {
+        "overhead_seconds": record["overhead_seconds"],
+        "seconds": record["seconds"],
+        "hyperfitted": record["hyperfitted"],
+    }
 
 
 def _train_and_record(
@@ -251,7 +261,9 @@ def _logging_to(file: Path) -> Iterator[None]:
         handler.close()
 
 
-def run_group(config: dict[str, Any], *, num_workers: int, train_folder: str, environment: dict[str, str]) -> str:
+def run_group(
+    config: dict[str, Any], *, num_workers: int, train_folder: str, environment: dict[str, str]
+) -> str:
     """Run a group to its end (in an actor of its own, on the head node); returns an error's text, or "".
 
     Train restarts the workers whenever they die, without a limit of its own: the queue counts tries per trial.

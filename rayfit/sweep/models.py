@@ -41,7 +41,9 @@ def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
         if record is None:
             share = DATASETS["pydoc"].held_out_share
             texts = [document.text for document in documents if not is_held_out(document.name, share)]
-            say(f"making {model.name}: {model.num_parameters:,} parameters, {len(texts)} training documents (once per storage)")
+            say(
+                f"making {model.name}: {model.num_parameters:,} parameters from {len(texts)} documents, once per storage"
+            )
             about = {
                 "kind": "model",
                 "id": model.made_id,
@@ -51,7 +53,9 @@ def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
                 **provenance(),
             }
             record = storage.make_folder(
-                "models", model.made_id, lambda target: {**about, **_make_in_process(model.name, texts, target, say)}
+                "models",
+                model.made_id,
+                lambda target: {**about, **_make_in_process(model.name, texts, target, say)},
             )
             say(f"made {model.name} in {record['seconds']:.0f} s, final loss {record['final_loss']:.2f}")
     if record["corpus_fingerprint"] != fingerprint:
@@ -82,7 +86,9 @@ def _make_in_process(name: str, texts: list[str], target: Path, say: Any) -> dic
             say(f"  {name}: {value}")
     except EOFError:
         process.join()
-        raise RayfitError(f"making {name} ended with exit status {process.exitcode} before it was done") from None
+        raise RayfitError(
+            f"making {name} ended with exit status {process.exitcode} before it was done"
+        ) from None
     finally:
         process.terminate()
         process.join()
@@ -105,7 +111,14 @@ def _patient_threads() -> Iterator[None]:
 
 def _make(name: str, texts: list[str], target: Path, pipe: Any, num_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.environ["DS_ACCELERATOR"] = (
+        "cpu"  # transformers looks DeepSpeed up, which would tell that it found no GPU
+    )
+    from transformers.utils import logging
+
     from rayfit.train.make import make_model
+
+    logging.disable_progress_bar()
 
     facts = make_model(
         MADE_MODELS[name], texts, target, say=lambda text: pipe.send(("say", text)), num_threads=num_threads
@@ -120,7 +133,12 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
     reached, the id does not exist, or access to a gated model was not granted.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     lock = read_json(storage.root / HUB_LOCK) or {}
     key = f"{model.hub_id}@{model.revision}"
@@ -141,7 +159,9 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
         ) from error
     path = Path(folder)
     if not list(path.glob("*.safetensors")):
-        raise RayfitError(f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)")
+        raise RayfitError(
+            f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)"
+        )
     commit = path.name  # the cache names a snapshot's folder by its commit
     write_json(storage.root / HUB_LOCK, {**lock, key: commit})
     return path, commit

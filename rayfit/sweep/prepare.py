@@ -107,7 +107,10 @@ def _spans(plan: Plan, storage: Storage) -> pl.DataFrame:
             held_out_share=plan.settings.held_out_share,
         )
         write_parquet(folder / SPANS, spans)
-        counts = {split: spans.filter(pl.col("split") == split).height for split in ("train", "held_out", "near_duplicate")}
+        counts = {
+            split: spans.filter(pl.col("split") == split).height
+            for split in ("train", "held_out", "near_duplicate")
+        }
         return {
             "kind": "text",
             "id": plan.spans_id,
@@ -123,11 +126,15 @@ def _spans(plan: Plan, storage: Storage) -> pl.DataFrame:
     return pl.read_parquet(storage.folder("texts", plan.spans_id) / SPANS)
 
 
-def _evaluation_rows(plan: Plan, storage: Storage, spans: pl.DataFrame, tokenize: Any, bos_id: int | None) -> None:
+def _evaluation_rows(
+    plan: Plan, storage: Storage, spans: pl.DataFrame, tokenize: Any, bos_id: int | None
+) -> None:
     identifier = plan.evaluation_rows_id
     if storage.read("rows", identifier) is not None:
         return
-    contexts, validation = draw_held_out(spans, num_contexts=plan.num_contexts, num_validation=plan.num_validation)
+    contexts, validation = draw_held_out(
+        spans, num_contexts=plan.num_contexts, num_validation=plan.num_validation
+    )
     frames = {
         name: tokenize_spans(
             frame,
@@ -185,7 +192,7 @@ def _training_rows(
 
 def absolute(options: Options) -> Options:
     """Options with local paths made absolute, so that other processes, with other working folders, mean the same."""
-    changes: dict[str, str] = {"storage": str(Path(options.storage).expanduser().resolve())}
+    changes: dict[str, Any] = {"storage": str(Path(options.storage).expanduser().resolve())}
     for name in ("model", "dataset"):
         value = getattr(options, name)
         if value is not None and Path(value).expanduser().exists():

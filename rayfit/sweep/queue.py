@@ -26,10 +26,6 @@ class _Trial:
     result: dict[str, Any] | None = None
     error: str = ""
 
-    @property
-    def ended(self) -> bool:
-        return self.status in ("finished", "failed")
-
 
 @dataclass
 class _Group:
@@ -78,11 +74,18 @@ class TrialQueue:
             trial = self._trials[group.in_hand]
             group.in_hand = ""
             if trial.tries >= MAX_TRIES:
-                self._end(trial, error=f"its workers died {trial.tries} times while training it (see the trial's log)")
+                self._end(
+                    trial,
+                    error=f"its workers died {trial.tries} times while training it (see the trial's log)",
+                )
             else:
                 trial.status, trial.points = "queued", []
+        if group.closing:
+            return False
         if group.starts_without_work > MAX_STARTS_WITHOUT_WORK:
-            self.give_up(f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)")
+            self.give_up(
+                f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)"
+            )
             return False
         return True
 
@@ -125,9 +128,9 @@ class TrialQueue:
         self._end(self._trials[trial_id], error=error)
 
     def give_up(self, error: str) -> None:
-        """Fail every trial that is not ended: nothing here can train them."""
+        """Fail every trial that waits: nothing here can train them. One that a group has in hand may still end well."""
         for trial in self._trials.values():
-            if not trial.ended:
+            if trial.status in ("expected", "queued"):
                 self._end(trial, error=error)
 
     def _end(self, trial: _Trial, *, result: dict[str, Any] | None = None, error: str = "") -> None:

@@ -17,7 +17,18 @@ from rayfit.sweep.group import TrialTask
 from rayfit.sweep.prepare import CONTEXTS, ROWS, VALIDATION, Prepared
 
 # What a command need not repeat to make a trial again, because it does not decide anything of it.
-_NOT_REPEATED = ("samples", "seeds", "plan", "fresh", "scale", "storage", "tracking_uri", "num_cpus", "revision")
+_NOT_REPEATED = (
+    "samples",
+    "seeds",
+    "learning_rate",
+    "plan",
+    "fresh",
+    "scale",
+    "storage",
+    "tracking_uri",
+    "num_cpus",
+    "revision",
+)
 
 
 def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
@@ -35,9 +46,15 @@ def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
     return record is not None and all(name in record["products"] for name in wanted_products(plan, trial))
 
 
+def script_name(script: str) -> str:
+    """A sweep script as a command names it from the project's root: `sweeps/data_quantity.py`."""
+    path = Path(script).resolve()
+    return f"{path.parent.name}/{path.name}"
+
+
 def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
     """The exact command that makes the trial's record again, every option that decides it written out."""
-    words = ["python", script]
+    words = ["python", script_name(script)]
     for field in fields(Options):
         value = getattr(plan.options, field.name)
         if field.name in _NOT_REPEATED or value is None or value is False:
@@ -45,6 +62,7 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         words += [flag(field.name), text] if value is not True else [flag(field.name)]
     words += ["--samples", str(trial.selection.samples), "--seeds", str(trial.selection.sample_seed)]
+    words += ["--learning-rate", repr(trial.recipe.learning_rate)]
     if plan.model.kind == "hub":
         assert plan.model.declared is not None
         words += ["--revision", plan.model.declared["commit"]]
@@ -58,10 +76,11 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
     rows = storage.read("rows", trial.rows_id)
     assert rows is not None
     base = storage.read("models", plan.model.made_id) if plan.model.kind == "made" else None
-    about = {
+    about: dict[str, Any] = {
         "declared": trial.declared(),
         "readable": trial.readable,
         "sweep_kind": plan.sweep.kind,
+        "sweep_id": plan.sweep_id,
         "command": trial_command(script, plan, trial),
         "model": {
             "name": plan.model.name,
@@ -113,7 +132,11 @@ def evaluation_task(prepared: Prepared, trial: TrialSpec | None, decoding: Decod
         record = storage.read("trials", str(trial.id))
         assert record is not None
         checkpoint = product_path(storage, record, checkpoint_product(plan.placement.export_dtype))
-        about = {"subject": "trial", "trial_id": trial.id, "checkpoint_weights_sha256": record["weights_sha256"]}
+        about = {
+            "subject": "trial",
+            "trial_id": trial.id,
+            "checkpoint_weights_sha256": record["weights_sha256"],
+        }
         about["edition"] = record["edition"]
     return EvaluationTask(
         id=plan.evaluation_id(trial, decoding),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def trial_function(config: dict[str, Any]) -> None:
 
 
 class TuneRun(threading.Thread):
-    """Tune over the given trials, in a thread of the driver, its output in a log file.
+    """Tune over the given trials, in a thread of the driver.
 
     A thread, so that the driver's own loop keeps the terminal and Ctrl-C. `error` holds what ended it early, if so.
     """
@@ -66,10 +65,7 @@ class TuneRun(threading.Thread):
                 failure_config=tune.FailureConfig(max_failures=1),
             ),
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f"{self._name}.log").open("w") as stream:
-            try:
-                with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-                    tuner.fit()
-            except Exception as error:  # noqa: BLE001 - a thread's boundary: the driver raises it
-                self.error = error
+        try:
+            tuner.fit()
+        except Exception as error:  # noqa: BLE001 - a thread's boundary: the driver raises it
+            self.error = error

@@ -35,7 +35,9 @@ def build_engine(model_path: Path, config: dict[str, Any]) -> Any:
     at a learning rate of 1e-6 is an error larger than a whole short training.
     """
     stage = config["zero_optimization"]["stage"]
-    partitioned = HfDeepSpeedConfig(config) if stage == 3 else None  # alive while the model loads: shards at once
+    partitioned = (
+        HfDeepSpeedConfig(config) if stage == 3 else None
+    )  # alive while the model loads: shards at once
     model = AutoModelForCausalLM.from_pretrained(
         model_path,
         dtype=torch.float32,
@@ -48,7 +50,9 @@ def build_engine(model_path: Path, config: dict[str, Any]) -> Any:
     model.config.use_cache = False
     # DeepSpeed writes into the configuration it is given.
     engine, *_ = deepspeed.initialize(
-        model=model, model_parameters=list(model.parameters()), config={**config, "optimizer": {**config["optimizer"]}}
+        model=model,
+        model_parameters=list(model.parameters()),
+        config={**config, "optimizer": {**config["optimizer"]}},
     )
     if config["bf16"]["enabled"]:
         set_masters(engine, model_path)
@@ -92,4 +96,6 @@ def set_masters(engine: Any, model_path: Path) -> None:
                 safe_set_full_fp32_param(waiting.pop(candidate), tensor.float())
                 break
     if waiting:
-        raise RayfitError(f"--model: {model_path} holds no tensor for {', '.join(sorted(waiting)[:3])} ({len(waiting)} in all)")
+        raise RayfitError(
+            f"--model: {model_path} holds no tensor for {', '.join(sorted(waiting)[:3])} ({len(waiting)} in all)"
+        )

@@ -19,7 +19,9 @@ def full_masters(engine: Any) -> dict[str, torch.Tensor]:
     weights = {}
     for name, parameter in engine.module.named_parameters():
         # Stage 0 in fp32 has no separate masters: the parameter is its own.
-        whole = parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)
+        whole = (
+            parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)
+        )
         if dist.get_rank() == 0:
             weights[name] = whole.detach().float().cpu().clone()
     return weights

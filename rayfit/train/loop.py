@@ -55,7 +55,9 @@ class TrainResult:
 Point = dict[str, Any]
 
 
-def train_trial(engine: Any, snapshot: Snapshot, task: TrainTask, report: Callable[[Point], None]) -> TrainResult:
+def train_trial(
+    engine: Any, snapshot: Snapshot, task: TrainTask, report: Callable[[Point], None]
+) -> TrainResult:
     """Reset the engine, train, measure, export. Every rank calls it with the same task; rank 0 reports points.
 
     A point has: update, epoch, train_loss and train_accuracy (evaluation mode; the first min(rows, validation rows)
@@ -111,7 +113,9 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
 
 def _plain_norm(engine: Any) -> float:
     gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients])))
+    return float(
+        torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients]))
+    )
 
 
 def _measure_point(

@@ -25,7 +25,12 @@ _MAX_TOKEN_CHARACTERS = 7
 
 
 def make_model(
-    preset: MadeModel, training_texts: list[str], target: Path, *, say: Callable[[str], None], num_threads: int
+    preset: MadeModel,
+    training_texts: list[str],
+    target: Path,
+    *,
+    say: Callable[[str], None],
+    num_threads: int,
 ) -> dict[str, Any]:
     """Train the preset's tokenizer and model on `training_texts` and write a Hugging Face directory to `target`.
 
@@ -106,7 +111,10 @@ def _pretrain(
     # Norms' weights are vectors; decay is for matrices alone.
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": preset.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": preset.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=preset.learning_rate, betas=_BETAS, fused=True)
     generator = np.random.Generator(np.random.Philox(key=np.array([preset.seed, 0], dtype=np.uint64)))
     losses = []
@@ -115,7 +123,9 @@ def _pretrain(
         for group in optimizer.param_groups:
             group["lr"] = rate_at(preset, update)
         starts = generator.integers(0, len(stream) - preset.sequence_length + 1, preset.batch_size)
-        batch = torch.from_numpy(np.stack([stream[start : start + preset.sequence_length] for start in starts]))
+        batch = torch.from_numpy(
+            np.stack([stream[start : start + preset.sequence_length] for start in starts])
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = model(input_ids=batch, labels=batch).loss
         loss.backward()

@@ -67,7 +67,9 @@ def take_snapshot(engine: Any) -> Snapshot:
         weights=[_host(tensor) for tensor in _weight_tensors(engine)],
         buffers=[_host(buffer) for buffer in engine.module.buffers()],
         masters=[_host(tensor) for tensor in master_tensors(engine)],
-        states=[{k: _host(v) for k, v in base.state.get(master, {}).items()} for master in master_tensors(engine)],
+        states=[
+            {k: _host(v) for k, v in base.state.get(master, {}).items()} for master in master_tensors(engine)
+        ],
         groups=[_without_params(group) for group in base.param_groups],
     )
 

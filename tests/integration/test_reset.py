@@ -51,10 +51,16 @@ def _digests(model_path: Path, folder: Path, used: bool) -> list[tuple[str, int]
         engine = build_engine(model_path, config)
         snapshot = take_snapshot(engine)
         if used:
-            loop.train_trial(engine, snapshot, _task(model_path, folder / "a", rate=3e-3, seed=1), lambda point: None)
-            _fail_between_backward_and_step(engine, snapshot, _task(model_path, folder / "b", rate=1e-2, seed=2))
+            loop.train_trial(
+                engine, snapshot, _task(model_path, folder / "a", rate=3e-3, seed=1), lambda point: None
+            )
+            _fail_between_backward_and_step(
+                engine, snapshot, _task(model_path, folder / "b", rate=1e-2, seed=2)
+            )
         torch.rand(7)  # a used process has drawn numbers
-        result = loop.train_trial(engine, snapshot, _task(model_path, folder / "c", rate=1e-3, seed=3), lambda _: None)
+        result = loop.train_trial(
+            engine, snapshot, _task(model_path, folder / "c", rate=1e-3, seed=3), lambda _: None
+        )
         digests.append(result.weights_sha256)
     return digests
 
@@ -94,10 +100,14 @@ def _two_seeds(model_path: Path, folder: Path) -> list[str]:
     from rayfit.train.engine import build_engine
     from rayfit.train.reset import take_snapshot
 
-    engine = build_engine(model_path, deepspeed_config(zero_stage=1, precision="bf16", batch_size=8, num_workers=1))
+    engine = build_engine(
+        model_path, deepspeed_config(zero_stage=1, precision="bf16", batch_size=8, num_workers=1)
+    )
     snapshot = take_snapshot(engine)
     return [
-        loop.train_trial(engine, snapshot, _task(model_path, folder, rate=1e-3, seed=s), lambda _: None).weights_sha256
+        loop.train_trial(
+            engine, snapshot, _task(model_path, folder, rate=1e-3, seed=s), lambda _: None
+        ).weights_sha256
         for s in (3, 3, 4)
     ]
 

@@ -24,7 +24,9 @@ RATES = (1e-6, 5e-4)
 Weights = dict[str, np.ndarray]
 
 
-def _train_cases(model_path: Path, folder: Path, cases: list[dict[str, Any]]) -> list[tuple[list[float], Weights]]:
+def _train_cases(
+    model_path: Path, folder: Path, cases: list[dict[str, Any]]
+) -> list[tuple[list[float], Weights]]:
     """In one worker: train each case in a fresh engine; batch losses and final fp32 masters."""
     import torch.distributed as dist
 
@@ -36,7 +38,10 @@ def _train_cases(model_path: Path, folder: Path, cases: list[dict[str, Any]]) ->
     results = []
     for number, case in enumerate(cases):
         config = deepspeed_config(
-            zero_stage=case["stage"], precision=case["precision"], batch_size=BATCH, num_workers=dist.get_world_size()
+            zero_stage=case["stage"],
+            precision=case["precision"],
+            batch_size=BATCH,
+            num_workers=dist.get_world_size(),
         )
         for path, value in case.get("mutate", {}).items():
             section = config
@@ -82,7 +87,10 @@ def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[l
     # Written from the definition of the order: each epoch's rows by their Philox words, epochs joined, cut in eights.
     stream = np.concatenate(
         [
-            np.argsort(np.random.Philox(key=np.array([3, epoch], dtype=np.uint64)).random_raw(len(ROWS)), kind="stable")
+            np.argsort(
+                np.random.Philox(key=np.array([3, epoch], dtype=np.uint64)).random_raw(len(ROWS)),
+                kind="stable",
+            )
             for epoch in range(UPDATES)
         ]
     )
@@ -90,7 +98,9 @@ def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[l
     for step in range(1, UPDATES + 1):
         batch = torch.from_numpy(ROWS[stream[(step - 1) * BATCH : step * BATCH]])
         logits = model(batch).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1))
+        loss = torch.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1)
+        )
         model.zero_grad()
         loss.backward()
         losses.append(loss.item())
@@ -119,7 +129,12 @@ CASES = {
     "bf16 first update": {"stage": 1, "precision": "bf16", "rate": 5e-4, "updates": 1},
     "bf16 small rate": {"stage": 1, "precision": "bf16", "rate": 1e-6},
     "clipped": {"stage": 0, "precision": "fp32", "rate": 5e-4, "mutate": {"gradient_clipping": 1.0}},
-    "decayed": {"stage": 0, "precision": "fp32", "rate": 5e-4, "mutate": {"optimizer.params.weight_decay": 0.01}},
+    "decayed": {
+        "stage": 0,
+        "precision": "fp32",
+        "rate": 5e-4,
+        "mutate": {"optimizer.params.weight_decay": 0.01},
+    },
 }
 
 
@@ -129,7 +144,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ours(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[float], Weights]]:
+def ours(
+    model_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[float], Weights]]:
     folder = tmp_path_factory.mktemp("checkpoints")
     results = run_workers(_train_cases, 1, model_path, folder, list(CASES.values()))[0]
     return dict(zip(CASES, results, strict=True))
@@ -184,7 +201,9 @@ def test_bf16_masters_start_from_the_file(ours: Any, model_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_two_workers_and_stages_are_one_worker(ours: Any, plain: Any, model_path: Path, tmp_path: Path, rate: float) -> None:
+def test_two_workers_and_stages_are_one_worker(
+    ours: Any, plain: Any, model_path: Path, tmp_path: Path, rate: float
+) -> None:
     cases = [CASES[f"fp32 stage {stage} {rate}"] for stage in (0, 3)]
     results = run_workers(_train_cases, 2, model_path, tmp_path, cases)[0]
     _, start, _ = plain[rate]

@@ -1,0 +1,39 @@
+# The project's commands. Everything is installed into .venv by plain pip, at the versions of constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: quickstart test test-all lint unit install clean
+
+quickstart: .venv/installed  ## install, then run the first sweep on the embedded model: minutes, no GPU, no network
+	$(BIN)/python sweeps/data_quantity.py
+
+install: .venv/installed
+
+test: lint unit  ## lint, types, unit tests and one short real run
+
+test-all: lint  ## everything that needs no GPU
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: .venv/installed-test
+	$(BIN)/python -m pytest -q -m "not gpu and not integration"
+
+# Torch first: what is installed already is not replaced, so a CPU or CUDA build put here by hand stays.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) torch setuptools
+	$(PIP) -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(PIP) -e ".[test]"
+	touch $@
+
+clean:
+	rm -rf .venv

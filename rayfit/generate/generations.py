@@ -1,0 +1,35 @@
+"""What a generation run gives back, whichever engine made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Generations:
+    """What was generated, in the order of the contexts.
+
+    tokens: int32 [contexts, longest], new tokens only, -1 after a text's end. lengths: int32 [contexts].
+    ended: bool [contexts], whether a special id ended the text (it is its last token).
+    steps_banned, steps_changed: int32 [contexts], steps at which a ban was in force, and at which it changed
+        the choice (for sampling: from what the same random number would have chosen); None without a blocker,
+        and `steps_changed` where the engine does not tell.
+    had_long_run: bool [contexts], whether a run of more tokens than the index's (5) stands in its rows; None
+        without an index.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    ended: np.ndarray
+    steps_banned: np.ndarray | None = None
+    steps_changed: np.ndarray | None = None
+    had_long_run: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def ids(self, place: int) -> np.ndarray:
+        """The token ids of one text, int32 of its true length."""
+        return self.tokens[place, : self.lengths[place]]

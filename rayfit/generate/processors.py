@@ -1,0 +1,199 @@
+"""What happens to the logits of each step, in order: check, suppress, penalties, blocker, draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numba import njit
+from transformers import LogitsProcessor
+
+from rayfit.errors import RayfitError
+from rayfit.generate.blocker import Blocker
+from rayfit.generate.decoding import Decoding
+from rayfit.generate.sampling import draw, uniforms
+
+# One more than top-k would do to see that equal logits cross its border; with a few more they rarely hide it.
+_SPARE = 8
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+class Chooser(LogitsProcessor):
+    """One batch's logits, step by step, under one decoding; it must be called once per step, from the first
+    on.
+
+    For a sampling kind it leaves one finite logit per row, the token drawn; for greedy, `generate` takes the
+    highest, the lowest id among equals. Order: special ids suppressed, repetition penalty, no-repeat-n-gram,
+    blocker, then temperature, top-k, top-p or min-p.
+
+    steps_banned, steps_changed: bool [rows, num_new_tokens], filled as steps pass where a blocker is given:
+    whether a ban was in force, and whether it changed the choice (for sampling: that of the same random
+    number).
+    """
+
+    supports_continuous_batching = False
+
+    def __init__(
+        self,
+        decoding: Decoding,
+        names: Sequence[str],
+        first: np.ndarray,
+        prompt_length: int,
+        suppress_ids: Sequence[int],
+        blocker: Blocker | None,
+    ) -> None:
+        """names: the rows' context ids. first: int64 [rows], the column where each row's padding ends."""
+        self.decoding, self.names, self.first, self.prompt_length = decoding, names, first, prompt_length
+        self.blocker = blocker
+        self.suppressed = torch.tensor([] if decoding.stop_at_end else list(suppress_ids), dtype=torch.int64)
+        shape = (len(names), decoding.num_new_tokens)
+        self.steps_banned = np.zeros(shape, dtype=np.bool_)
+        self.steps_changed = np.zeros(shape, dtype=np.bool_)
+        self.numbers = np.empty((0, 0))
+        if decoding.samples:
+            self.numbers = np.stack([uniforms(decoding.seed, name, shape[1]) for name in names])
+        counted = blocker is not None and blocker.block.source == "generated"
+        self.block_first = np.full(len(names), prompt_length, dtype=np.int64) if counted else first
+        self.step = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The logits [rows, vocabulary], float32 and ours to change, after `input_ids` [rows, tokens]."""
+        step, self.step = self.step, self.step + 1
+        self._refuse_nan(scores, step)
+        self._suppress(scores)
+        if self.decoding.repetition_penalty != 1.0:
+            self._penalise(input_ids, scores)
+        if self.decoding.no_repeat_ngram:
+            texts = np.ascontiguousarray(input_ids.cpu().numpy())
+            repeats = _repeated_next(texts, self.first, self.decoding.no_repeat_ngram)
+            self._ban(scores, repeats, step, count=False)
+        if self.blocker is not None:
+            self._block(input_ids, scores, step)
+        if not self.decoding.samples:
+            return scores
+        chosen = self._draw(scores, step)
+        out = torch.full_like(scores, -torch.inf)
+        return out.scatter_(1, chosen[:, None], 0.0)
+
+    def _refuse_nan(self, scores: torch.Tensor, step: int) -> None:
+        # one sum is many times cheaper than a test of every logit, and NaN cannot hide in it
+        if not torch.isnan(scores.sum()):
+            return
+        rows = torch.isnan(scores).any(dim=1).nonzero()[:, 0].tolist()
+        if rows:
+            raise RayfitError(
+                f"generate: the model's logits are NaN at new token {step + 1} of context "
+                f"{self.names[rows[0]]!r} ({len(rows)} of the {len(self.names)} contexts of its batch); its "
+                "weights are broken or its training diverged"
+            )
+
+    def _suppress(self, scores: torch.Tensor) -> None:
+        if self.suppressed.numel():
+            if self.suppressed.device != scores.device:
+                self.suppressed = self.suppressed.to(scores.device)
+            scores.index_fill_(1, self.suppressed, -torch.inf)
+
+    def _penalise(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
+        # padding stands for no token: let it repeat the row's last one, which is penalised once all the same
+        columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+        is_text = columns >= torch.as_tensor(self.first, device=input_ids.device)[:, None]
+        seen = torch.where(is_text, input_ids, input_ids[:, -1:])
+        score = scores.gather(1, seen)
+        penalty = self.decoding.repetition_penalty
+        scores.scatter_(1, seen, torch.where(score < 0, score * penalty, score / penalty))
+
+    def _ban(self, scores: torch.Tensor, pairs: Pairs, step: int, count: bool) -> None:
+        """Take the pairs (row, id) out; a row left with nothing gets its best id that is not banned.
+
+        The pairs are ordered by row. Works on the rows concerned in main memory, which on a CPU are `scores`
+        itself: numpy's argmax takes a tenth of torch's time there.
+        """
+        rows, ids = pairs
+        if not rows.size:
+            return
+        hit = rows[np.flatnonzero(np.diff(rows, prepend=-1))]
+        local = np.searchsorted(hit, rows)
+        values = _rows(scores, hit)
+        free = self._choice(values, hit, step)
+        values[local, ids] = -np.inf
+        lost = np.isneginf(values[np.arange(hit.size), free])
+        for place in np.flatnonzero(lost):
+            if values[place].max() == -np.inf:
+                original = _rows(scores, hit[place : place + 1])[0]
+                values[place] = self._last_resort(original, ids[local == place])
+        _put_rows(scores, hit, values)
+        if count:
+            self.steps_banned[hit, step] = True
+            held = self._choice(values, hit, step) if self.decoding.samples else values.argmax(axis=1)
+            self.steps_changed[hit, step] = free != held
+
+    def _last_resort(self, row: np.ndarray, banned: np.ndarray) -> np.ndarray:
+        """All finite logits are banned: the first id neither banned nor special, else the ban is lifted."""
+        out = np.zeros_like(row)
+        out[self.suppressed.cpu().numpy()] = -np.inf
+        out[banned] = -np.inf
+        return row if out.max() == -np.inf else out
+
+    def _block(self, input_ids: torch.Tensor, scores: torch.Tensor, step: int) -> None:
+        assert self.blocker is not None
+        first = self.block_first
+        if input_ids.device.type != "cpu":
+            # only what decides leaves the device
+            reach = min(self.blocker.reach or input_ids.shape[1], input_ids.shape[1])
+            first = np.maximum(first - (input_ids.shape[1] - reach), 0)
+            input_ids = input_ids[:, -reach:].cpu().contiguous()
+        self._ban(scores, self.blocker.bans(input_ids.numpy(), first), step, count=True)
+
+    def _choice(self, scores: np.ndarray, rows: np.ndarray, step: int) -> np.ndarray:
+        if self.decoding.samples:
+            return draw(scores, self.numbers[rows, step], self.decoding)
+        return scores.argmax(axis=1)
+
+    def _draw(self, scores: torch.Tensor, step: int) -> torch.Tensor:
+        numbers, top_k = self.numbers[:, step], self.decoding.top_k or 0
+        if scores.device.type == "cpu":
+            return torch.from_numpy(draw(scores.numpy(), numbers, self.decoding))
+        if top_k and top_k + _SPARE < scores.shape[1]:
+            # carry only what top-k can keep off the device, unless equal logits hide where it ends
+            values, ids = scores.topk(top_k + _SPARE, dim=1)
+            if bool((values[:, top_k - 1] > values[:, -1]).all()):
+                ids, order = ids.sort(dim=1)
+                places = torch.from_numpy(draw(values.gather(1, order).cpu().numpy(), numbers, self.decoding))
+                return ids.gather(1, places.to(ids.device)[:, None])[:, 0]
+        return torch.from_numpy(draw(scores.cpu().numpy(), numbers, self.decoding)).to(scores.device)
+
+
+def _rows(scores: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows in main memory, float32; on a CPU several times faster by numpy than by torch."""
+    if scores.device.type == "cpu":
+        return scores.numpy()[rows]
+    return scores[torch.from_numpy(rows).to(scores.device)].cpu().numpy()
+
+
+def _put_rows(scores: torch.Tensor, rows: np.ndarray, values: np.ndarray) -> None:
+    if scores.device.type == "cpu":
+        scores.numpy()[rows] = values
+    else:
+        scores[torch.from_numpy(rows).to(scores.device)] = torch.from_numpy(values).to(scores.device)
+
+
+@njit(cache=True, nogil=True)
+def _repeated_next(texts: np.ndarray, first: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (row, token) that would repeat an n-gram of `size` tokens of the row from column `first` on."""
+    rows, length = texts.shape
+    out_rows = np.empty(rows * length, dtype=np.int64)
+    out_ids = np.empty(rows * length, dtype=np.int64)
+    count = 0
+    for row in range(rows):
+        for begin in range(first[row], length - size + 1):
+            same = True
+            for offset in range(size - 1):
+                if texts[row, begin + offset] != texts[row, length - size + 1 + offset]:
+                    same = False
+                    break
+            if same:
+                out_rows[count], out_ids[count] = row, texts[row, begin + size - 1]
+                count += 1
+    return out_rows[:count], out_ids[:count]

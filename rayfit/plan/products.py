@@ -1,0 +1,22 @@
+"""What a plan wants of a trial, and whether its record has it: finished is per product."""
+
+from __future__ import annotations
+
+from rayfit.plan.trials import Plan, TrialSpec, curve_updates
+from rayfit.records.storage import Storage
+from rayfit.records.trials import checkpoint_product, curve_product
+
+
+def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
+    """The products this plan needs of a trial."""
+    measured = curve_updates(trial.recipe.num_updates, plan.placement.eval_every)
+    return [
+        checkpoint_product(plan.placement.export_dtype),
+        curve_product(measured[1] - measured[0], plan.num_validation),
+    ]
+
+
+def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
+    """Whether the trial has a record with every product that is wanted; False while its id is pending."""
+    record = None if trial.id is None else storage.read("trials", trial.id)
+    return record is not None and all(name in record["products"] for name in wanted_products(plan, trial))

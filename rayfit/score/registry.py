@@ -1,0 +1,90 @@
+"""Every text score by its one name: unit, direction, source, and which reading of its definition it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rayfit.errors import unknown
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a score's name stands for, in tables, parquet files and trackers alike.
+
+    `unit`: of the value. `direction`: which way is better for generated text, "neither" where the score
+    only describes. `source`: section of the hyperfitting paper (arXiv 2412.04318) or other origin.
+    `reading`: how we compute it where that can be read in more than one way.
+    """
+
+    name: str
+    unit: str
+    direction: Literal["higher", "lower", "neither"]
+    source: str
+    reading: str
+
+
+_TTR = "distinct over all token ids; shorter texts are divided by their true length; tables: mean over texts"
+_REP = "1 - distinct / all n-grams of token ids over the whole generated text; tables: mean over texts"
+_BLEU = (
+    "BLEU-4 on token ids, equal weights, smoothing method1 (epsilon 0.1), first 96 generated tokens, 0 to 1"
+)
+_SELF = f"{_BLEU}; highest against any one other text of the same arm (pairwise)"
+_DATASET = f"{_BLEU}; highest against every 96-token window inside every training row (BOS dropped)"
+_OVERLAP = (
+    "longest contiguous run of token ids of the whole generated text that stands inside one training row"
+)
+_LOOP = "the last max(3p, 12) tokens have smallest period p, p at most a third of the text"
+_FOLLOW_UP = "not in the paper; usual in work on degenerate text"
+_LOOPS = "not in the paper; section A.1 names loops as what lowers TTR"
+
+_SCORES = (
+    Score("ttr_first_96", "share of tokens", "higher", "section 6.3", f"first 96 generated tokens; {_TTR}"),
+    Score(
+        "ttr_last_96", "share of tokens", "higher", "sections 4 and A.1", f"last 96 generated tokens; {_TTR}"
+    ),
+    Score("rep_2", "share of 2-grams", "lower", _FOLLOW_UP, _REP),
+    Score("rep_3", "share of 3-grams", "lower", _FOLLOW_UP, _REP),
+    Score("rep_4", "share of 4-grams", "lower", _FOLLOW_UP, _REP),
+    Score("ends_in_loop", "true or false", "lower", _LOOPS, f"{_LOOP}; null below 12 tokens"),
+    Score("loop_share", "share of texts", "lower", _LOOPS, f"share of ends_in_loop: {_LOOP}"),
+    Score(
+        "loop_period", "tokens", "neither", _LOOPS, f"p, the smallest that fits: {_LOOP}; null without a loop"
+    ),
+    Score(
+        "loop_period_mean", "tokens", "neither", _LOOPS, "mean loop_period over the texts that end in a loop"
+    ),
+    Score("self_bleu", "BLEU", "lower", "section 4.2", f"{_SELF}, all domains pooled"),
+    Score("self_bleu_in_domain", "BLEU", "lower", "section 4.2", f"{_SELF} and of the same domain"),
+    Score(
+        "self_bleu_mean",
+        "BLEU",
+        "lower",
+        "section 4.2",
+        f"mean over texts; {_SELF}, of the domain in its row",
+    ),
+    Score(
+        "self_bleu_max",
+        "BLEU",
+        "lower",
+        "section 4.2",
+        f"maximum over texts; {_SELF}, of the domain in its row",
+    ),
+    Score("dataset_bleu", "BLEU", "lower", "section 4.2", _DATASET),
+    Score("dataset_bleu_mean", "BLEU", "lower", "section 4.2", f"mean over texts; {_DATASET}"),
+    Score("dataset_bleu_max", "BLEU", "lower", "section 4.2", f"maximum over texts; {_DATASET}"),
+    Score("longest_overlap", "tokens", "lower", "section 4.2, Figure 3", _OVERLAP),
+    Score("longest_overlap_mean", "tokens", "lower", "section 4.2", f"mean over texts; {_OVERLAP}"),
+    Score("longest_overlap_max", "tokens", "lower", "section 4.2", f"maximum over texts; {_OVERLAP}"),
+    Score("longest_overlap_share_above_5", "share of texts", "lower", "section B.2, Table 5", _OVERLAP),
+    Score("longest_overlap_share_above_10", "share of texts", "lower", "section 4.2, Figure 3", _OVERLAP),
+)
+
+SCORES = {entry.name: entry for entry in _SCORES}
+
+
+def score(name: str) -> Score:
+    """The entry of one score. Raises RayfitError, with the nearest name, for a name that is none."""
+    if name not in SCORES:
+        raise unknown("score", name, SCORES)
+    return SCORES[name]

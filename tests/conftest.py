@@ -1,0 +1,46 @@
+"""What several tests share: the environment of every test, and one storage with the small embedded model made in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real text and a real model that are no part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs real data and models in {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage in which pydoc-0.5m is made."""
+    from rayfit.config import Options
+    from rayfit.plan.sources import resolve_model
+    from rayfit.records.storage import Storage
+    from rayfit.sweep.models import made_model
+
+    storage = Storage(tmp_path_factory.mktemp("made"))
+    made_model(resolve_model(Options(model="pydoc-0.5m"), storage), storage, print)
+    return storage.root
+
+
+@pytest.fixture
+def storage_root(made: Path, tmp_path: Path) -> Path:
+    """A storage of the test's own, with the small embedded model in it and nothing else."""
+    root = tmp_path / "runs"
+    shutil.copytree(made / "models", root / "models")
+    return root

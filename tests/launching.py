@@ -1,0 +1,52 @@
+"""Run sweeps as people do: the script, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "sweeps" / "data_quantity.py"
+SMALL = ("--model", "pydoc-0.5m", "--scale", "ci")
+
+
+def start(*arguments: object, script: Path = SCRIPT, **environment: str) -> subprocess.Popen[str]:
+    """Start a sweep, its output captured in one stream."""
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def launch(*arguments: object, status: int = 0, timeout: float = 300, **kwargs: Any) -> str:
+    """Run a sweep to its end; its output. Fails unless it exits with `status`."""
+    process = start(*arguments, **kwargs)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
+    assert process.returncode == status, output
+    return output
+
+
+def summary(storage: Path) -> list[dict[str, Any]]:
+    """The rows of the one sweep in a storage."""
+    (file,) = storage.glob("sweeps/*/summary.json")
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
+    return rows
+
+
+def trial_records(storage: Path) -> dict[int, dict[str, Any]]:
+    """Finished trials by their number of samples."""
+    records = [json.loads(file.read_text()) for file in storage.glob("trials/*/record.json")]
+    return {record["samples"]: record for record in records}

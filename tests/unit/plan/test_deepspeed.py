@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("num_workers", [1, 2, 8])
+def test_no_default_of_deepspeed_decides_a_number(precision: str, zero_stage: int, num_workers: int) -> None:
+    config = deepspeed_config(
+        zero_stage=zero_stage, precision=precision, batch_size=8, num_workers=num_workers
+    )
+    assert config["gradient_clipping"] == 0  # the paper clips nothing; DeepSpeed's own default is 1.0
+    assert config["train_batch_size"] == 8
+    share = config["train_micro_batch_size_per_gpu"]
+    assert share * num_workers * config["gradient_accumulation_steps"] == 8
+    assert config["bf16"] == {"enabled": precision == "bf16"}
+    json.dumps(config)
+
+
+def test_adam_is_torch_s_which_needs_no_compiler_with_the_paper_s_numbers() -> None:
+    config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=1)
+    optimizer = config["optimizer"]
+    assert optimizer["type"] == "Adam" and optimizer["params"]["torch_adam"] is True
+    assert optimizer["params"]["betas"] == [0.9, 0.999]
+    assert optimizer["params"]["eps"] == 1e-8
+    assert optimizer["params"]["weight_decay"] == 0
+
+
+def test_the_learning_rate_is_not_in_the_group_s_configuration() -> None:
+    # One group serves trials of every rate: each trial sets its own.
+    config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=1)
+    assert config["optimizer"]["params"]["lr"] == 0
+    assert "scheduler" not in config
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_only_bf16_at_stage_0_runs_as_another_stage_and_says_why(zero_stage: int) -> None:
+    assert effective_zero_stage(zero_stage, "fp32") == (zero_stage, "")
+    stage, note = effective_zero_stage(zero_stage, "bf16")
+    assert stage == max(1, zero_stage)
+    assert bool(note) == (zero_stage == 0)
+    for precision in ("fp32", "bf16"):
+        config = deepspeed_config(zero_stage=zero_stage, precision=precision, batch_size=8, num_workers=1)
+        assert config["zero_optimization"]["stage"] == effective_zero_stage(zero_stage, precision)[0]
+
+
+def test_the_note_names_the_stage_that_runs() -> None:
+    assert "stage 0 runs as stage 1" in effective_zero_stage(0, "bf16")[1]
+
+
+def test_a_batch_that_cannot_be_shared_never_gets_here() -> None:
+    with pytest.raises(AssertionError):
+        deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=3)

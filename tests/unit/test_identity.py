@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayfit.identity import KnownFiles, bytes_digest, canonical, digest, file_digest, make_id, slug
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def test_the_canonical_form_never_changes() -> None:
+    declared = {"b": [1, 2.5, 1e-6, True, None], "a": {"text": "é\n", "": 0.0}, "samples": 128}
+    assert (
+        canonical(declared) == '{"a":{"":0.0,"text":"\\u00e9\\n"},"b":[1,2.5,1e-06,true,null],"samples":128}'
+    )
+
+
+@given(plain)
+def test_the_canonical_form_says_everything_and_no_order_of_keys(declared: object) -> None:
+    text = canonical(declared)
+    assert json.loads(text) == declared
+    assert text.isascii()
+    if isinstance(declared, dict):
+        assert canonical(dict(reversed(declared.items()))) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {1, 2}, Path("x"), b"bytes", object()])
+def test_what_has_no_canonical_form_is_refused(value: object) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        canonical({"value": value})
+
+
+def test_an_id_is_a_slug_and_twelve_digits_of_the_sha256() -> None:
+    expected = hashlib.sha256(b'{"samples":8}').hexdigest()
+    assert digest({"samples": 8}) == expected
+    assert make_id("Tiny Model/n8", {"samples": 8}) == f"tiny-model-n8-{expected[:12]}"
+
+
+@given(st.text())
+def test_a_slug_is_a_file_name_and_stays_what_it_is(text: str) -> None:
+    made = slug(text)
+    assert made and set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+    assert made[0] not in ".-" and made[-1] not in ".-"
+    assert slug(made) == made
+
+
+@given(st.lists(st.binary(max_size=3), max_size=3), st.lists(st.binary(max_size=3), max_size=3))
+def test_borders_between_byte_strings_count(one: list[bytes], other: list[bytes]) -> None:
+    assert (bytes_digest(*one) == bytes_digest(*other)) == (one == other)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> KnownFiles:
+    return KnownFiles(tmp_path / "runs" / "known-files.json")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "books.txt"
+    path.write_bytes(b"some text")
+    return path
+
+
+class TestKnownFiles:
+    def test_a_file_is_known_once_it_was_hashed_and_from_then_on_in_other_processes(
+        self, known: KnownFiles, file: Path, tmp_path: Path
+    ) -> None:
+        assert known.known([file]) is None
+        assert not (tmp_path / "runs").exists()  # asking leaves nothing behind
+        joint = known.hash([file])
+        assert (
+            known.known([file]) == joint == KnownFiles(tmp_path / "runs" / "known-files.json").known([file])
+        )
+        assert file_digest(file) == hashlib.sha256(b"some text").hexdigest()
+
+    def test_a_file_that_changed_is_not_known_and_has_another_digest(
+        self, known: KnownFiles, file: Path
+    ) -> None:
+        before = known.hash([file])
+        stat = file.stat()
+        file.write_bytes(b"same size")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+        assert known.known([file]) is None
+        assert known.hash([file]) != before
+
+    def test_content_and_name_count_and_the_folder_does_not(self, known: KnownFiles, file: Path) -> None:
+        moved = file.parent / "elsewhere" / file.name
+        renamed = file.parent / "renamed.txt"
+        moved.parent.mkdir()
+        for copy in (moved, renamed):
+            copy.write_bytes(file.read_bytes())
+        assert known.hash([moved]) == known.hash([file]) != known.hash([renamed])
+
+    def test_several_files_are_known_only_when_all_are(self, known: KnownFiles, file: Path) -> None:
+        other = file.parent / "other.txt"
+        other.write_bytes(b"more")
+        alone = known.hash([file])
+        assert known.known([file, other]) is None
+        assert known.hash([file, other]) not in (alone, known.hash([other]))
+
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[1, 2]", "null", '{"x": 3}', '{"FILE": null}', '{"FILE": []}', "\x00\xff"]
+    )
+    def test_a_broken_memory_costs_only_reading_again(
+        self, known: KnownFiles, file: Path, tmp_path: Path, content: str
+    ) -> None:
+        expected = known.hash([file])
+        memory = tmp_path / "runs" / "known-files.json"
+        memory.write_bytes(content.replace("FILE", str(file)).encode("latin-1"))
+        assert known.known([file]) is None
+        assert known.hash([file]) == expected == known.known([file])
+
+    def test_processes_that_hash_at_the_same_time_do_not_harm_each_other(
+        self, known: KnownFiles, tmp_path: Path
+    ) -> None:
+        files = [tmp_path / f"file-{number}.txt" for number in range(4)]
+        for path in files:
+            path.write_text(path.name * 1000)
+        errors: list[BaseException] = []
+
+        def hash_them(own: list[Path]) -> None:
+            try:
+                for _ in range(10):
+                    (tmp_path / "runs" / "known-files.json").unlink(missing_ok=True)
+                    KnownFiles(tmp_path / "runs" / "known-files.json").hash(own)
+            except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+                errors.append(error)
+
+        threads = [
+            threading.Thread(target=hash_them, args=(own,)) for own in (files, files, files[:2], files[2:])
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert [path.name for path in (tmp_path / "runs").iterdir() if path.suffix == ".tmp"] == []

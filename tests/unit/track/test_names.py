@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from rayfit.track.content import valid_key
+from rayfit.track.evaluated import short_names
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["greedy"], ["greedy"]),
+        (["greedy:num_new_tokens=96"], ["greedy"]),
+        (
+            ["greedy:num_new_tokens=96", "nucleus:top_p=0.8,num_new_tokens=96,block=W1"],
+            ["greedy", "nucleus:top_p=0.8,block=W1"],
+        ),
+        (["greedy:block=W2,num_new_tokens=96"], ["greedy:block=W2"]),
+        # two lengths in one sweep: the length is what tells them apart
+        (["greedy", "greedy:num_new_tokens=96"], ["greedy", "greedy:num_new_tokens=96"]),
+    ],
+)
+def test_short_names_of_decodings(names: list[str], short: list[str]) -> None:
+    found = short_names({"evaluations": [{"decoding": name} for name in names]})
+    assert list(found.values()) == short
+
+
+def test_keys_hold_only_what_mlflow_allows() -> None:
+    assert valid_key("nucleus:top_p=0.8,block=W1", "ttr_last_96") == "nucleus:top_p_0.8 block_W1/ttr_last_96"
+    assert valid_key("matched(trial)", "entropy_nats") == "matched_trial_/entropy_nats"
