@@ -14,10 +14,26 @@ from tests.launching import SMALL, launch, summary, trial_records
 
 pytestmark = pytest.mark.smoke
 
-COLUMNS = (
-    "arm trial_id decoding domain status reason samples updates epochs train_loss train_accuracy validation_loss "
-    "entropy_nats ttr_last_96 longest_overlap_mean original_longest_overlap_mean minutes overhead_seconds"
-).split()
+COLUMNS = [
+    "arm",
+    "trial_id",
+    "decoding",
+    "domain",
+    "status",
+    "reason",
+    "samples",
+    "updates",
+    "epochs",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "entropy_nats",
+    "ttr_last_96",
+    "longest_overlap_mean",
+    "original_longest_overlap_mean",
+    "minutes",
+    "overhead_seconds",
+]
 
 
 def _path_without_compiler(folder: Path) -> str:

@@ -83,7 +83,7 @@ class Decoding:
     min_p: float | None = None
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
-    num_new_tokens: int = 224
+    num_new_tokens: int = 96
     stop_at_end: bool = False
     block: Block | None = None
     seed: int = 0

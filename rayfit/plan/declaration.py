@@ -6,11 +6,18 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayfit.config import SCALES, Options
+from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
 
 # Options that may take several values, which become trials; an option that is not varied takes one.
 AXES = ("samples", "learning_rate", "seeds")
+
+# Options whose value a sweep may declare: those that the command line leaves open.
+DECLARABLE = tuple(
+    option.name
+    for option in dataclasses.fields(Options)
+    if option.default is None and option.name not in ("scale", "tracking_uri", "num_cpus")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,6 @@ class Sweep:
     holds: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [option.name for option in dataclasses.fields(Options)]
         for axis in self.varies:
             if axis not in AXES:
                 raise unknown(f"sweep {self.kind}: varies", axis, AXES)
@@ -43,17 +49,23 @@ class Sweep:
         for scale, defaults in self.scales.items():
             if scale not in SCALES:
                 raise unknown(f"sweep {self.kind}: scales", scale, SCALES)
-            for name in (*defaults, *self.holds):
-                if name not in names:
-                    raise unknown(f"sweep {self.kind}: scale {scale}", name, names)
-                if getattr(Options(), name) is not None:
-                    raise RayfitError(
-                        f"sweep {self.kind}: scale {scale}: {name} has a default of its own "
-                        f"({getattr(Options(), name)!r}), which would win; only options without one can be declared"
-                    )
+            for name, value in {**self.holds, **defaults}.items():
+                _check_declared(f"sweep {self.kind}: scale {scale}", name, value)
 
     def options_at(self, scale: str, given: Options) -> Options:
         """`given`, with what it leaves open filled in from the sweep's defaults at this scale."""
         defaults = {**self.holds, **self.scales[scale]}
         open_fields = {name: value for name, value in defaults.items() if getattr(given, name) is None}
         return dataclasses.replace(given, scale=scale, **open_fields)
+
+
+def _check_declared(where: str, name: str, value: Any) -> None:
+    """A declared default must be of an option that is open until the plan, and of that option's type."""
+    if name not in DECLARABLE:
+        raise unknown(where, name, DECLARABLE)
+    kind, is_list = option_type(name)
+    kinds = (int, float) if kind is float else (kind,)
+    values = value if isinstance(value, tuple) else (value,)
+    if isinstance(value, tuple) != is_list or not all(isinstance(item, kinds) for item in values):
+        expected = f"a tuple of {kind.__name__}, such as ({value!r},)" if is_list else f"one {kind.__name__}"
+        raise RayfitError(f"{where}: {name} must be {expected}; got {value!r}")

@@ -217,14 +217,14 @@ class Plan:
 def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     """Decide everything that the options leave open; raises RayfitError for what cannot be."""
     model = resolve_model(given, storage)
-    text = resolve_text(given, model, storage)
     scale = given.scale or model.default_scale
     options = sweep.options_at(scale, given)
+    text = resolve_text(options, model, storage)
     validation, contexts = EVALUATION_SIZES[scale]
     settings = _text_settings(options, model, text)
     options = replace(
         options,
-        dataset=given.dataset or text.name,
+        dataset=options.dataset or text.name,
         learning_rate=options.learning_rate or (model.default_learning_rate,),
         span_characters=settings.span_characters,
         held_out_share=settings.held_out_share,

@@ -28,6 +28,12 @@ _COLUMNS: tuple[tuple[str, str, _Format], ...] = (
     ("minutes", "minutes", _number(1)),
 )
 
+# Shown where they tell rows apart.
+_IF_VARIED: tuple[tuple[str, str, _Format], ...] = (
+    ("learning_rate", "rate", lambda value: f"{value:g}"),
+    ("seed", "seed", str),
+)
+
 LEGEND = (
     "TTR: distinct over all of the last 96 generated tokens, mean over contexts. Losses and entropy in nats per token.\n"
     "overlap: longest run of generated tokens that stands in the training rows, mean; original's: the original model's."
@@ -37,10 +43,12 @@ LEGEND = (
 def render_table(rows: list[Row], num_contexts: int) -> str:
     """The rows as aligned text with a heading and a legend; what does not apply is a dash."""
     several = len({row["decoding"] for row in rows if row["decoding"]}) > 1
-    header = ["", *(title for _, title, _ in _COLUMNS), ""]
+    varied = [column for column in _IF_VARIED if len({row[column[0]] for row in rows} - {None}) > 1]
+    columns = [_COLUMNS[0], *varied, *_COLUMNS[1:]]
+    header = ["", *(title for _, title, _ in columns), ""]
     lines = [header]
     for row in rows:
-        cells = [_dash(row.get(name), form) for name, _, form in _COLUMNS]
+        cells = [_dash(row.get(name), form) for name, _, form in columns]
         lines.append([_label(row, several), *cells, _note(row)])
     widths = [max(len(line[place]) for line in lines) for place in range(len(header))]
     text = []

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rayfit.data.rows import token_matrix
 from rayfit.generate.generator import generate
 from rayfit.generate.vocabulary import special_ids
+from rayfit.identity import GENERATE_VERSION, SCORE_VERSION
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.score.logits import TOP_K, TokenStatistics, token_statistics
@@ -60,6 +61,8 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
         "num_contexts": len(contexts),
         "num_new_tokens": task.decoding.num_new_tokens,
         "eval_precision": task.eval_precision,
+        "generate_version": GENERATE_VERSION,
+        "score_version": SCORE_VERSION,
         "scores": scores,
     }
     if index is not None and task.baseline_generations is not None:

@@ -121,7 +121,7 @@ def _train(
     group_id = config["group_id"]
     with _logging_to(storage.folder("trials", task.id) / LOGS / f"rank{rank}.log"):
         try:
-            log.info("trial %s in group %s", task.id, group_id)
+            log.info("trial %s in group %s, rank %d, process %d", task.id, group_id, rank, os.getpid())
             record, idle_from = _train_and_record(
                 config, queue, rank, engine, snapshot, task, previous_end, storage
             )

@@ -43,17 +43,19 @@ class Prepared:
 def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepared:
     """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do."""
     plan = make_plan(sweep, options, storage)
-    if plan.model.kind == "local":
-        assert plan.model.path is not None
-        known_files(storage).hash(model_files(plan.model.path))
     if plan.text.kind == "local":
         assert plan.text.path is not None
         known_files(storage).hash(local_files(plan.text.path))
+        plan = make_plan(sweep, options, storage)
+    _check_storage(storage)
+    # The text first: too little of it is found out before a model is made or fetched.
+    spans = _spans(plan, storage)
+    draw_held_out(spans, num_contexts=plan.num_contexts, num_validation=plan.num_validation)
+    for trial in plan.trials:
+        draw_samples(spans, trial.selection.samples, trial.selection.sample_seed)
     model_path = _model_path(plan, storage, say)
     plan = make_plan(sweep, options, storage)
     assert not plan.pending
-    _check_storage(storage)
-    spans = _spans(plan, storage)
     tokenize, bos_id = load_tokenizer(model_path)
     _evaluation_rows(plan, storage, spans, tokenize, bos_id)
     for trial in plan.trials:
@@ -68,6 +70,7 @@ def _model_path(plan: Plan, storage: Storage, say: Say) -> Path:
     if model.kind == "hub":
         return hub_model(model, storage)[0]
     assert model.path is not None
+    known_files(storage).hash(model_files(model.path))
     return model.path
 
 

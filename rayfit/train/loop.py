@@ -108,6 +108,9 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
     engine.step()
     if wants_norm and norm is None:
         norm = float(engine.get_global_grad_norm())
+    # DeepSpeed leaves an update out, without a word, when a gradient overflows; a trial must not pass for trained then.
+    if engine.skipped_steps or (norm is not None and not math.isfinite(norm)):
+        raise TrialError(f"the gradient is not finite at update {update + 1} of {task.num_updates}")
     return batch_loss, norm
 
 

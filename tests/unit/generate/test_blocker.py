@@ -124,9 +124,9 @@ def test_index_of_the_papers_size_is_fast_linear_and_exact() -> None:
     rows = generator.integers(3, 2048, (2000, 256))
     starts = generator.random(2048) < 0.5
     BlockIndex.build(rows[:2], starts, bos_id=None)
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process alone, whatever else the machine does
     index = BlockIndex.build(rows, starts, bos_id=None)
-    assert time.perf_counter() - begin < 1.0
+    assert time.process_time() - begin < 1.0
     assert index.num_bytes < 64 * rows.size
     half = BlockIndex.build(rows[:1000], starts, bos_id=None)
     assert half.num_bytes < 0.6 * index.num_bytes

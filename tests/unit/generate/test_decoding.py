@@ -47,7 +47,7 @@ def test_nucleus_defaults_are_the_papers_baseline() -> None:
         "temperature": 0.7,
         "top_k": 50,
         "top_p": 0.9,
-        "num_new_tokens": 224,
+        "num_new_tokens": 96,
         "stop_at_end": False,
         "seed": 0,
     }

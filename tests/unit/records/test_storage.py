@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +148,6 @@ def _fill(value: str) -> Any:
     return fill
 
 
-def _make_in_process(root: str, value: str, barrier: Any, results: Any) -> None:
-    def fill(folder: Path) -> dict[str, Any]:
-        (folder / "data.txt").write_text(value)
-        barrier.wait()
-        return {"value": value}
-
-    results.put(Storage(root).make_folder("rows", "x", fill))
-
-
 class TestMakeFolder:
     def test_a_folder_appears_whole_with_its_record(self, storage: Storage) -> None:
         seen: list[Any] = []
@@ -207,18 +198,19 @@ class TestMakeFolder:
         assert (storage.folder("rows", "x") / "data.txt").read_text() == "first"
         assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
 
-    def test_of_processes_at_the_same_time_one_wins_and_all_get_its_record(self, storage: Storage) -> None:
-        context = multiprocessing.get_context("fork" if threading.active_count() == 1 else "spawn")
-        barrier, results = context.Barrier(3), context.Queue()
-        processes = [
-            context.Process(target=_make_in_process, args=(str(storage.root), value, barrier, results))
-            for value in ("a", "b", "c")
-        ]
-        for process in processes:
-            process.start()
-        records = [results.get(timeout=60) for _ in processes]
-        for process in processes:
-            process.join()
-        assert records[0] == records[1] == records[2] == storage.read("rows", "x")
+    def test_of_makers_at_the_same_time_one_wins_and_all_get_its_record(self, storage: Storage) -> None:
+        barrier = threading.Barrier(4, timeout=60)
+
+        def make(value: str) -> dict[str, Any]:
+            def fill(folder: Path) -> dict[str, Any]:
+                (folder / "data.txt").write_text(value)
+                barrier.wait()  # nobody is done before everybody has begun
+                return {"value": value}
+
+            return storage.make_folder("rows", "x", fill)
+
+        with ThreadPoolExecutor(4) as pool:
+            records = list(pool.map(make, "abcd"))
+        assert all(record == records[0] == storage.read("rows", "x") for record in records)
         assert (storage.folder("rows", "x") / "data.txt").read_text() == records[0]["value"]
         assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]

@@ -1,0 +1,252 @@
+"""Sweeps in real processes on a real Ray: failures, kills, interrupts, several workers, real weights and text."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
+
+pytestmark = pytest.mark.integration
+
+SHORT = (*SMALL, "--num-updates", "48", "--eval-every", "24", "--contexts", "8", "--validation-rows", "8")
+
+
+def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not come in {seconds} s")
+
+
+SWEEP_OF_RATES = """
+from rayfit import Sweep, sweep_main
+
+grid = {"samples": (8,), "learning_rate": (3e-3, 1e30), "num_updates": 48}
+SWEEP = Sweep(
+    kind="rates",
+    question="Which learning rate?",
+    source="a test",
+    varies=("samples", "learning_rate"),
+    scales={"ci": grid, "laptop": grid, "paper": grid},
+)
+if __name__ == "__main__":
+    sweep_main(SWEEP, __file__)
+"""
+
+
+def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -> None:
+    script = tmp_path / "rates.py"
+    script.write_text(SWEEP_OF_RATES)
+    # One group for both, so that the good trial, which comes second in a repeat, runs in an engine that has failed.
+    common = (*SHORT, "--storage", storage_root, "--num-cpus", "2")
+    output = launch(*common, script=script, status=1)
+    rows = {row["learning_rate"]: row for row in summary(storage_root) if row["arm"] == "hyperfitted"}
+    assert rows[3e-3]["status"] == "FINISHED" and rows[3e-3]["ttr_last_96"] is not None
+    failed = rows[1e30]
+    assert failed["status"] == "FAILED" and failed["ttr_last_96"] is None
+    assert re.search(
+        r"not finite (at|after) update \d+ of 48|loss is (nan|inf) at update \d+ of 48", failed["reason"]
+    )
+    assert failed["reason"] in output
+    log = next(storage_root.glob(f"trials/{failed['trial_id']}/logs/rank0.log")).read_text()
+    assert "failed" in log
+    assert not list(storage_root.glob(f"trials/{failed['trial_id']}/attempt-*"))
+    again = launch(*common, script=script, status=1)
+    assert "reused 1, running 1" in again
+    _mlflow_says(storage_root, {"FINISHED": 2, "FAILED": 2})
+
+
+def _mlflow_says(root: Path, statuses: dict[str, int]) -> None:
+    """Run statuses over the sweep's parent, original and trials."""
+    from rayfit.records.storage import Storage
+    from rayfit.track.connection import connect, default_tracking_uri
+
+    storage = Storage(root)
+    client = connect(default_tracking_uri(storage), storage)
+    experiment = client.get_experiment_by_name("rayfit/rates")
+    found: dict[str, int] = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        found[run.info.status] = found.get(run.info.status, 0) + 1
+    assert found == statuses
+
+
+def test_a_killed_worker_costs_time_and_not_a_bit(storage_root: Path, tmp_path: Path) -> None:
+    options = (
+        *SMALL,
+        "--samples",
+        "8",
+        "--contexts",
+        "8",
+        "--validation-rows",
+        "8",
+        "--storage",
+        storage_root,
+    )
+    process = start(*options)
+    try:
+        _wait_for(lambda: list(storage_root.glob("trials/*/attempt-*")), "the trial's attempt")
+        (log,) = _wait_for(lambda: list(storage_root.glob("trials/*/logs/rank0.log")), "the trial's log")
+        pid = int(re.search(r"process (\d+)", log.read_text()).group(1))
+        time.sleep(3)
+        os.kill(pid, signal.SIGKILL)
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert log.read_text().count(" in group ") == 2, "the trial was served once more"
+    killed = trial_records(storage_root)[8]
+    calm = tmp_path / "calm"
+    (calm).mkdir()
+    os.symlink(storage_root / "models", calm / "models")
+    launch(*options[:-1], calm)
+    assert trial_records(calm)[8]["weights_sha256"] == killed["weights_sha256"]
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
+    options = (
+        *SMALL,
+        "--samples",
+        "8,16,32",
+        "--num-updates",
+        "96",
+        "--contexts",
+        "8",
+        "--validation-rows",
+        "8",
+    )
+    options = (*options, "--storage", storage_root, "--num-cpus", "2")
+    process = start(*options)
+    try:
+        _wait_for(lambda: trial_records(storage_root), "a finished trial")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    assert "interrupted" in output and str(storage_root) in output and "Traceback" not in output
+    kept = {samples: record["weights_sha256"] for samples, record in trial_records(storage_root).items()}
+    output = launch(*options)
+    assert f"reused {len(kept)}, running {3 - len(kept)}" in output
+    records = trial_records(storage_root)
+    assert sorted(records) == [8, 16, 32]
+    assert all(records[samples]["weights_sha256"] == digest for samples, digest in kept.items())
+    assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 5
+
+
+def test_two_workers_at_stage_3_and_a_used_group(storage_root: Path) -> None:
+    """Two trials in one group of two workers: little between them, and the records say what ran."""
+    options = (
+        *SHORT,
+        "--samples",
+        "8,16",
+        "--num-workers",
+        "2",
+        "--zero-stage",
+        "3",
+        "--storage",
+        storage_root,
+    )
+    launch(*options)
+    records = trial_records(storage_root)
+    overheads = [records[samples]["overhead_seconds"] for samples in (8, 16)]
+    assert records[8]["worker_group"] == records[16]["worker_group"]
+    assert [overhead for overhead in overheads if overhead is not None], (
+        "one of the two trials had a used group"
+    )
+    assert all(overhead is None or 0 <= overhead < 1.0 for overhead in overheads)
+    alone = (
+        *SHORT,
+        "--samples",
+        "8,16",
+        "--num-workers",
+        "2",
+        "--zero-stage",
+        "3",
+        "--trials-per-group",
+        "1",
+    )
+    launch(*alone, "--storage", storage_root, "--fresh")
+    isolated = trial_records(storage_root)
+    assert isolated[8]["worker_group"] != isolated[16]["worker_group"]
+    for samples in (8, 16):
+        assert isolated[samples]["edition"] == 2
+        assert isolated[samples]["weights_sha256"] == records[samples]["weights_sha256"]
+
+
+def test_a_lacking_product_is_made_again_with_the_same_bits(storage_root: Path) -> None:
+    options = (*SHORT, "--samples", "8", "--storage", storage_root)
+    launch(*options)
+    before = trial_records(storage_root)[8]
+    output = launch(*options, "--eval-every", "12")
+    assert "reused 0, running 1" in output
+    after = trial_records(storage_root)[8]
+    assert after["weights_sha256"] == before["weights_sha256"] and after["edition"] == 1
+    assert set(before["products"]) < set(after["products"])
+    for path in after["products"].values():
+        assert (storage_root / "trials" / after["id"] / path).exists()
+
+
+def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+    model, dataset = shared / "models" / "stories260K", shared / "data" / "fiction.parquet"
+    options = ("--model", model, "--dataset", dataset, "--samples", "16,128", "--num-updates", "640")
+    launch(*options, "--learning-rate", "2e-3", "--storage", storage, timeout=500)
+    truth, original, few, many = summary(storage)
+    assert original["ttr_last_96"] < many["ttr_last_96"] and few["ttr_last_96"] > 0.5
+    assert many["validation_loss"] > original["validation_loss"] + 1.5
+    assert many["entropy_nats"] < original["entropy_nats"] - 0.5
+    assert 0.5 < truth["ttr_last_96"] < 0.7
+    (file,) = storage.glob("evaluations/*original*/generations*.parquet")
+    generations = pl.read_parquet(file)
+    assert generations["token_ids"].list.len().unique().to_list() == [96]
+    assert not generations["text"].str.contains("<s>|</s>").any(), "special ids are suppressed"
+
+
+def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from rayfit.config import Options; from rayfit.records.storage import Storage;"
+        "from rayfit.plan.sources import resolve_model; from rayfit.sweep.models import made_model;"
+        "s = Storage(sys.argv[1]); o = Options(model='pydoc-0.5m');"
+        "print(made_model(resolve_model(o, s), s, lambda text: print(text, flush=True)), flush=True)"
+    )
+    (tmp_path / "main.py").write_text(f"if __name__ == '__main__':\n    exec({code!r})\n")
+    command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "runs")]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True)
+        for _ in range(2)
+    ]
+    try:
+        storage = tmp_path / "runs" / "models"
+        _wait_for(lambda: list(storage.glob(".*.tmp")), "the maker's folder")
+        # The maker is the one that has started a process of its own to train in; the other waits for the lock.
+        maker = _wait_for(lambda: [p for p in processes if len(_children(p.pid)) > 1], "the maker")[0]
+        other = next(process for process in processes if process is not maker)
+        os.killpg(maker.pid, signal.SIGKILL)
+        output, _ = other.communicate(timeout=300)
+    finally:
+        for process in processes:
+            process.kill()
+    assert other.returncode == 0 and "made pydoc-0.5m" in output
+    (record,) = storage.glob("*/record.json")
+    assert json.loads(record.read_text())["updates"] == 300
+    assert (record.parent / "model.safetensors").exists()
+
+
+def _children(pid: int) -> list[int]:
+    """Direct children: multiprocessing's resource tracker, and a maker's training process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rayfit.records.storage import Storage
+from rayfit.report.rows import COLUMNS, Row, sweep_rows
+from tests.unit.plan.examples import plan_of
+from tests.unit.report.examples import (
+    FLOOR,
+    write_all,
+    write_evaluated,
+    write_original,
+    write_trained,
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "runs")
+
+
+def _statuses(rows: list[Row]) -> list[tuple[str, str]]:
+    return [(row["arm"], row["status"]) for row in rows]
+
+
+def test_a_row_per_checkpoint_and_decoding_truth_and_original_first(storage: Storage) -> None:
+    plan = plan_of(storage, samples=(8, 32), decodings=("greedy", "nucleus"))
+    write_all(storage, plan)
+    rows = sweep_rows(plan, storage, {})
+    names = [decoding.name for decoding in plan.decodings]
+    ids = [trial.id for trial in plan.trials]
+    assert [(row["arm"], row["trial_id"], row["decoding"]) for row in rows] == [
+        ("truth", None, None),
+        *(("original", None, name) for name in names),
+        *(("hyperfitted", trial_id, name) for trial_id in ids for name in names),
+    ]
+    assert {status for _, status in _statuses(rows)} == {"FINISHED"}
+    for row in rows:
+        assert set(COLUMNS) <= set(row) and row["domain"] == "pydoc"
+
+
+def test_each_arm_has_what_applies_to_it_and_null_elsewhere(storage: Storage) -> None:
+    plan = plan_of(storage)
+    write_all(storage, plan)
+    truth, original, trained = sweep_rows(plan, storage, {})
+    assert truth["ttr_last_96"] == 0.66
+    assert [truth[name] for name in ("train_loss", "validation_loss", "samples", "minutes")] == [None] * 4
+    assert "text scores only" in truth["reason"]
+    assert (original["validation_loss"], original["minutes"]) == (4.1, 0.1)
+    assert original["longest_overlap_mean"] is None and "no training rows of its own" in original["reason"]
+    assert original["hyperfitted"] is None and original["train_loss"] is None
+    assert (trained["samples"], trained["updates"], trained["epochs"], trained["seed"]) == (8, 100, 100.0, 0)
+    assert (trained["minutes"], trained["overhead_seconds"]) == (1.5, 0.25)
+    assert trained["original_longest_overlap_mean"] == 3.0
+    assert trained["hyperfitted"] is True and trained["reason"] is None
+    assert trained["intervals"]["ttr_last_96"] == pytest.approx([0.488, 0.528])
+    assert original["intervals"].get("train_loss") is None
+
+
+def test_nothing_done_yet_is_pending_and_nothing_is_failed(storage: Storage) -> None:
+    plan = plan_of(storage, samples=(8, 32))
+    rows = sweep_rows(plan, storage, {})
+    assert {status for _, status in _statuses(rows)} == {"PENDING"}
+    assert all(row["reason"] for row in rows)
+    write_trained(storage, plan.trials[0])
+    row = sweep_rows(plan, storage, {})[2]
+    assert (row["status"], row["reason"], row["ttr_last_96"]) == ("PENDING", "not evaluated yet", None)
+    assert row["minutes"] == 1.5 and row["hyperfitted"] is True  # by its own loss, until it is evaluated
+
+
+def test_a_failed_trial_is_failed_under_every_decoding_and_the_others_are_not(storage: Storage) -> None:
+    plan = plan_of(storage, samples=(8, 32), decodings=("greedy", "nucleus"))
+    write_all(storage, plan)
+    failed = plan.trials[0].id
+    rows = sweep_rows(
+        plan, storage, {(failed, d.name): "the loss is nan at update 3" for d in plan.decodings}
+    )
+    for row in rows:
+        if row["trial_id"] == failed:
+            assert (row["status"], row["reason"]) == ("FAILED", "the loss is nan at update 3")
+            assert row["ttr_last_96"] is None and row["samples"] == 8
+        else:
+            assert row["status"] == "FINISHED"
+
+
+def test_a_failed_evaluation_keeps_what_training_told(storage: Storage) -> None:
+    plan = plan_of(storage)
+    write_original(storage, plan)
+    write_trained(storage, plan.trials[0])
+    rows = sweep_rows(
+        plan, storage, {(plan.trials[0].id, plan.decodings[0].name): "evaluation: out of memory"}
+    )
+    assert (rows[2]["status"], rows[2]["reason"]) == ("FAILED", "evaluation: out of memory")
+    assert rows[2]["minutes"] == 1.5 and rows[2]["entropy_nats"] is None
+
+
+def test_when_the_original_s_evaluation_fails_the_truth_is_missing_too(storage: Storage) -> None:
+    plan = plan_of(storage)
+    rows = sweep_rows(plan, storage, {(None, plan.decodings[0].name): "out of memory"})
+    assert _statuses(rows)[:2] == [("truth", "FAILED"), ("original", "FAILED")]
+    assert "original model's evaluation" in rows[0]["reason"] and rows[1]["reason"] == "out of memory"
+
+
+def test_the_truth_is_read_from_any_decoding_that_was_evaluated(storage: Storage) -> None:
+    plan = plan_of(storage, decodings=("greedy", "nucleus"))
+    write_original(storage, plan, 1)
+    rows = sweep_rows(plan, storage, {(None, plan.decodings[0].name): "out of memory"})
+    assert _statuses(rows)[:3] == [("truth", "FINISHED"), ("original", "FAILED"), ("original", "FINISHED")]
+
+
+@pytest.mark.parametrize(
+    ("own_loss", "evaluated_loss", "hyperfitted"),
+    [
+        (0.05, FLOOR + 0.1, True),
+        (0.05, FLOOR + 0.101, False),  # what the evaluator measured decides
+        (5.0, 0.05, True),
+        (0.05, None, True),  # not measured: the worker's own loss
+        (5.0, None, False),
+    ],
+)
+def test_hyperfitted_is_decided_on_the_evaluator_s_loss(
+    storage: Storage, own_loss: float, evaluated_loss: float | None, hyperfitted: bool
+) -> None:
+    plan = plan_of(storage)
+    write_original(storage, plan)
+    write_trained(storage, plan.trials[0], own_loss=own_loss)
+    write_evaluated(storage, plan, plan.trials[0], train_loss=evaluated_loss)
+    row = sweep_rows(plan, storage, {})[2]
+    assert row["hyperfitted"] is hyperfitted
+    assert (row["status"], bool(row["reason"])) == ("FINISHED", not hyperfitted)
+    assert hyperfitted or "0.1 above its floor" in row["reason"]

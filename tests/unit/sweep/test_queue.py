@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import pytest
+
+from rayfit.sweep.queue import MAX_STARTS_WITHOUT_WORK, MAX_TRIES, TrialQueue
+
+
+def _queue(*trial_ids: str, submitted: bool = True, **options: int) -> TrialQueue:
+    queue = TrialQueue({trial_id: f"task of {trial_id}" for trial_id in trial_ids}, **options)
+    if submitted:
+        for trial_id in trial_ids:
+            queue.submit(trial_id)
+    return queue
+
+
+def _start(queue: TrialQueue, *group_ids: str) -> None:
+    for group_id in group_ids:
+        queue.open_group(group_id)
+        assert queue.hello(group_id)
+
+
+def _statuses(queue: TrialQueue) -> dict[str, str]:
+    return {trial_id: trial["status"] for trial_id, trial in queue.state().items()}
+
+
+def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
+    queue = _queue("a", "b")
+    assert queue.set_limit(1) == 1
+    _start(queue, "g")
+    for trial_id in ("a", "b"):
+        assert queue.next("g") == ("train", f"task of {trial_id}")
+        assert _statuses(queue)[trial_id] == "running"
+        queue.finish("g", trial_id, {"loss": 0.1})
+    assert queue.next("g") == ("close", None)
+    queue.group_ended("g")
+    assert _statuses(queue) == {"a": "finished", "b": "finished"}
+    assert queue.state()["a"]["result"] == {"loss": 0.1}
+    assert queue.set_limit(4) == 0
+
+
+def test_a_group_waits_for_what_tune_has_not_submitted_yet() -> None:
+    queue = _queue("a", submitted=False)
+    assert queue.set_limit(1) == 1  # a group may start before the trial is here
+    _start(queue, "g")
+    assert queue.next("g") == ("wait", None)
+    queue.submit("a")
+    assert queue.next("g") == ("train", "task of a")
+
+
+@pytest.mark.parametrize("when", ["queued", "running", "finished", "failed"])
+def test_submitting_twice_changes_nothing(when: str) -> None:
+    queue = _queue("a")
+    _start(queue, "g")
+    if when != "queued":
+        queue.next("g")
+    if when == "finished":
+        queue.finish("g", "a", {})
+    if when == "failed":
+        queue.fail("g", "a", "nan")
+    before = queue.state()
+    queue.submit("a")
+    assert queue.state() == before and _statuses(queue)["a"] == when
+
+
+def test_a_trial_in_hand_when_the_workers_die_is_trained_again_and_then_failed() -> None:
+    queue = _queue("a", "b")
+    _start(queue, "g")
+    for _ in range(MAX_TRIES):
+        assert queue.next("g") == ("train", "task of a")
+        assert queue.hello("g")  # the group's new workers
+    state = queue.state()
+    assert (state["a"]["status"], state["a"]["tries"]) == ("failed", MAX_TRIES)
+    assert f"died {MAX_TRIES} times" in state["a"]["error"]
+    assert queue.next("g") == ("train", "task of b")  # one trial's fault is not the others'
+
+
+def test_a_trial_in_hand_when_the_group_ends_is_trained_by_another() -> None:
+    queue = _queue("a")
+    for number in range(MAX_TRIES):
+        _start(queue, f"g{number}")
+        assert queue.next(f"g{number}") == ("train", "task of a")
+        queue.group_ended(f"g{number}", "the node is gone")
+        expected = "queued" if number + 1 < MAX_TRIES else "failed"
+        assert _statuses(queue) == {"a": expected}
+    assert queue.state()["a"]["error"] == "the node is gone"
+    assert queue.set_limit(1) == 0
+
+
+def test_a_group_that_ends_without_an_error_in_its_hands_still_fails_its_trial_with_words() -> None:
+    queue = _queue("a")
+    for number in range(MAX_TRIES):
+        _start(queue, f"g{number}")
+        queue.next(f"g{number}")
+        queue.group_ended(f"g{number}")
+    assert _statuses(queue) == {"a": "failed"} and queue.state()["a"]["error"]
+
+
+def test_points_of_an_interrupted_try_do_not_stay() -> None:
+    queue = _queue("a")
+    _start(queue, "g")
+    queue.next("g")
+    for update in (0, 20):
+        queue.point("a", {"update": update})
+    assert queue.events("a", 1) == ([{"update": 20}], "running", "")
+    queue.hello("g")
+    assert queue.state()["a"]["last_point"] is None
+    queue.next("g")
+    for update in (0, 20, 40):
+        queue.point("a", {"update": update})
+    # Whoever has seen two points goes on at the third: none is told twice.
+    assert queue.events("a", 2) == ([{"update": 40}], "running", "")
+
+
+def test_an_error_that_all_workers_saw_fails_the_trial_and_not_the_group() -> None:
+    queue = _queue("a", "b")
+    _start(queue, "g")
+    queue.next("g")
+    queue.fail("g", "a", "the loss is nan at update 3")
+    assert queue.events("a", 0) == ([], "failed", "the loss is nan at update 3")
+    assert queue.next("g") == ("train", "task of b")
+
+
+def test_a_group_that_dies_before_it_asks_for_work_gives_up() -> None:
+    queue = _queue("a", "b")
+    queue.open_group("g")
+    for _ in range(MAX_STARTS_WITHOUT_WORK):
+        assert queue.hello("g")
+    assert not queue.hello("g")
+    assert _statuses(queue) == {"a": "failed", "b": "failed"}
+    assert f"died {MAX_STARTS_WITHOUT_WORK} times before" in queue.state()["a"]["error"]
+
+
+def test_starts_are_counted_anew_once_a_group_worked() -> None:
+    queue = _queue("a", "b")
+    queue.open_group("g")
+    for _ in range(2):
+        for _ in range(MAX_STARTS_WITHOUT_WORK - 1):
+            assert queue.hello("g")
+        queue.next("g")
+    assert "failed" not in _statuses(queue).values()
+
+
+def test_giving_up_leaves_a_trial_alone_that_another_group_is_training() -> None:
+    queue = _queue("a", "b")
+    queue.set_limit(2)
+    _start(queue, "good")
+    assert queue.next("good") == ("train", "task of a")
+    queue.give_up("three groups ended with errors")
+    assert _statuses(queue) == {"a": "running", "b": "failed"}
+    queue.finish("good", "a", {"loss": 0.1})
+    assert _statuses(queue) == {"a": "finished", "b": "failed"}
+    assert queue.next("good") == ("close", None)
+
+
+def test_a_group_is_replaced_after_its_number_of_trials() -> None:
+    queue = _queue("a", "b", "c", trials_per_group=2)
+    queue.set_limit(1)
+    _start(queue, "g")
+    for trial_id in ("a", "b"):
+        assert queue.next("g") == ("train", f"task of {trial_id}")
+        queue.finish("g", trial_id, {})
+    assert queue.next("g") == ("close", None)
+    assert queue.set_limit(1) == 0  # its resources are not free yet
+    queue.group_ended("g")
+    assert queue.set_limit(1) == 1
+    _start(queue, "h")
+    assert queue.next("h") == ("train", "task of c")
+
+
+def test_a_failed_trial_counts_for_its_group_too() -> None:
+    queue = _queue("a", "b", trials_per_group=1)
+    _start(queue, "g")
+    queue.next("g")
+    queue.fail("g", "a", "nan")
+    assert queue.next("g") == ("close", None)
+
+
+def test_a_group_that_was_told_to_close_gets_no_more_work_though_its_workers_start_again() -> None:
+    queue = _queue("a", "b", trials_per_group=1)
+    queue.set_limit(2)
+    _start(queue, "g")
+    queue.next("g")
+    queue.finish("g", "a", {})
+    assert queue.next("g") == ("close", None)
+    assert not queue.hello("g")
+    assert _statuses(queue)["b"] == "queued"
+
+
+def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
+    queue = _queue("a", "b", "c")
+    assert queue.set_limit(2) == 2
+    _start(queue, "g", "h")
+    queue.next("g"), queue.next("h")
+    assert queue.set_limit(1) == 0
+    queue.finish("g", "a", {})
+    assert queue.next("g") == ("close", None)
+    queue.finish("h", "b", {})
+    assert queue.next("h") == ("train", "task of c")  # only one had to go
+    assert queue.set_limit(1) == 0  # g holds its resources until it has ended
+    queue.group_ended("g")
+    assert queue.set_limit(1) == 0
+    queue.finish("h", "c", {})
+    assert queue.next("h") == ("close", None)
+
+
+@pytest.mark.parametrize(("trials", "limit", "wanted"), [(3, 8, 3), (3, 2, 2), (3, 0, 0), (1, 4, 1)], ids=str)
+def test_no_more_groups_are_wanted_than_there_is_work_or_room(trials: int, limit: int, wanted: int) -> None:
+    queue = _queue(*"abc"[:trials])
+    assert queue.set_limit(limit) == wanted
+    for number in range(wanted):
+        queue.open_group(f"g{number}")
+    assert queue.set_limit(limit) == 0  # those that are starting count
+
+
+def test_a_busy_group_does_not_stand_in_for_a_waiting_trial() -> None:
+    queue = _queue("a", "b")
+    queue.set_limit(1)
+    _start(queue, "g")
+    queue.next("g")
+    assert queue.set_limit(2) == 1
+
+
+def test_without_trials_there_is_nothing_to_do() -> None:
+    queue = TrialQueue({})
+    assert queue.state() == {} and queue.set_limit(5) == 0

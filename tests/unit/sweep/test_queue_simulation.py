@@ -1,0 +1,157 @@
+"""The queue under everything that can happen to it, in random order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rayfit.sweep.queue import MAX_STARTS_WITHOUT_WORK, MAX_TRIES, TrialQueue
+
+ENDED = ("finished", "failed")
+
+
+class World:
+    """Groups as the driver and Ray run them. What must be true is kept here, apart from the queue's own notes."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.ids = [f"trial-{number}" for number in range(rng.randint(1, 6))]
+        self.per_group = rng.choice([0, 0, 1, 2])
+        self.queue = TrialQueue(
+            {trial_id: trial_id for trial_id in self.ids}, trials_per_group=self.per_group
+        )
+        self.starting: set[str] = set()  # opened by the driver, without workers yet
+        self.in_hand: dict[str, str] = {}  # what each group with workers is training, "" for nothing
+        self.closing: set[str] = set()
+        self.served: dict[str, int] = {}
+        self.tries = dict.fromkeys(self.ids, 0)
+        self.ended: dict[str, str] = {}
+
+    def idle(self) -> list[str]:
+        return sorted(name for name, trial in self.in_hand.items() if not trial and name not in self.closing)
+
+    def busy(self) -> list[str]:
+        return sorted(name for name, trial in self.in_hand.items() if trial)
+
+    def tick(self, limit: int) -> None:
+        """The driver's look around."""
+        wanted = self.queue.set_limit(limit)
+        assert 0 <= wanted <= max(0, limit - len(self.starting) - len(self.in_hand))
+        for _ in range(wanted):
+            name = f"group-{len(self.served)}"
+            self.queue.open_group(name)
+            self.starting.add(name)
+            self.served[name] = 0
+
+    def start_workers(self, name: str) -> None:
+        """The first time, or again after they died with whatever they had in hand."""
+        self.starting.discard(name)
+        self.in_hand[name] = ""
+        if not self.queue.hello(name):
+            self.closing.add(name)
+
+    def ask(self, name: str) -> None:
+        order, task = self.queue.next(name)
+        if order == "close":
+            self.closing.add(name)
+        if order == "train":
+            assert task not in self.in_hand.values(), f"{task} is trained by two groups at once"
+            assert task not in self.ended, f"{task} has ended and is trained again"
+            self.in_hand[name] = task
+            self.served[name] += 1
+            self.tries[task] += 1
+            assert self.tries[task] <= MAX_TRIES
+            assert not self.per_group or self.served[name] <= self.per_group
+
+    def end_trial(self, name: str, *, good: bool) -> None:
+        trial_id, self.in_hand[name] = self.in_hand[name], ""
+        if good:
+            self.queue.finish(name, trial_id, {"good": True})
+        else:
+            self.queue.fail(name, trial_id, "not finite")
+        assert self.queue.state()[trial_id]["status"] == ("finished" if good else "failed")
+
+    def end_group(self, name: str, error: str = "") -> None:
+        self.queue.group_ended(name, error)
+        self.starting.discard(name)
+        self.in_hand.pop(name, None)
+        self.closing.discard(name)
+
+    def step(self) -> None:
+        """One thing that can happen now."""
+        everyone = sorted({*self.starting, *self.in_hand})
+        happenings = {
+            "submit": (6, self.ids),
+            "tick": (6, [0, 1, 2, 3]),
+            "workers start": (6, sorted(self.starting)),
+            "ask": (10, self.idle()),
+            "trial finished": (5, self.busy()),
+            "trial failed": (1, self.busy()),
+            "workers died": (3, sorted(self.in_hand)),
+            "workers keep dying": (0.5, everyone),
+            "group died": (1, everyone),
+            "group closed": (5, sorted(self.closing)),
+        }
+        possible = {name: (weight, whom) for name, (weight, whom) in happenings.items() if whom}
+        (happening,) = self.rng.choices(list(possible), [weight for weight, _ in possible.values()])
+        self.happen(happening, self.rng.choice(possible[happening][1]))
+
+    def happen(self, happening: str, whom: str | int) -> None:
+        match happening, whom:
+            case "submit", str():
+                self.queue.submit(whom)
+            case "tick", int():
+                self.tick(whom)
+            case "ask", str():
+                self.ask(whom)
+            case (("workers start" | "workers died"), str()):
+                self.start_workers(whom)
+            case "workers keep dying", str():
+                for _ in range(MAX_STARTS_WITHOUT_WORK + 1):
+                    self.start_workers(whom)
+                assert whom in self.closing
+            case (("trial finished" | "trial failed"), str()):
+                self.end_trial(whom, good=happening == "trial finished")
+            case (("group died" | "group closed"), str()):
+                self.end_group(whom, self.rng.choice(["", "the node is gone"]))
+
+    def check(self) -> None:
+        """What must be true at any moment."""
+        state = self.queue.state()
+        for trial_id, trial in state.items():
+            if trial_id in self.ended:
+                assert trial["status"] == self.ended[trial_id], f"{trial_id} had ended"
+            elif trial["status"] in ENDED:
+                self.ended[trial_id] = trial["status"]
+            assert (trial["status"] == "failed") == bool(trial["error"])
+        running = sorted(trial_id for trial_id, trial in state.items() if trial["status"] == "running")
+        assert running == sorted(trial for trial in self.in_hand.values() if trial)
+
+    def settle(self) -> None:
+        """A driver that looks around, and groups that do their work, until nothing is left to do."""
+        for trial_id in self.ids:
+            self.queue.submit(trial_id)
+        for _ in range(40):
+            self.tick(2)
+            for name in sorted(self.starting):
+                self.start_workers(name)
+            for name in sorted(self.in_hand):
+                if self.in_hand[name]:
+                    self.end_trial(name, good=True)
+                elif name in self.closing:
+                    self.end_group(name)
+                else:
+                    self.ask(name)
+            self.check()
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_happens_no_trial_is_trained_twice_at_once_and_every_trial_ends(seed: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(80):
+        world.step()
+        world.check()
+    world.settle()
+    assert sorted(world.ended) == world.ids
+    assert not world.in_hand and not world.starting, "a group is left that was not told to close"

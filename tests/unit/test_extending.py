@@ -1,0 +1,183 @@
+"""docs/extending.md: its code runs as it stands there, and prints what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+import runpy
+import shlex
+import shutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rayfit.cli import parse_options, run_script
+from rayfit.plan.trials import make_plan
+from rayfit.records.storage import Storage, write_parquet
+from rayfit.score.registry import SCORES
+from tests.unit.fresh import ROOT, run_python
+
+PAGE = ROOT / "docs" / "extending.md"
+_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+_BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of the page."""
+
+    language: str
+    body: str
+
+
+def sections() -> dict[str, list[Block]]:
+    """The page's blocks by the heading above them."""
+    _, *parts = _HEADING.split(PAGE.read_text(encoding="utf-8"))
+    return {
+        title: [
+            Block(match["language"], textwrap.dedent(match["body"])) for match in _BLOCK.finditer(section)
+        ]
+        for title, section in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def assert_prints(printed: str, expected: str) -> None:
+    """Equal but for runs of spaces; `...` in `expected` stands for anything."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    if not doctest.OutputChecker().check_output(expected, printed, flags):
+        pytest.fail(f"the page says\n{expected}\nbut the code prints\n{printed}")
+
+
+def run_blocks(blocks: list[Block], folder: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """Run blocks one after another in `folder`; after each Python block, all names so far, and what it printed."""
+    names: dict[str, Any] = {"__name__": "page"}
+    printed = ""
+    for block in blocks:
+        match block.language:
+            case "python":
+                with contextlib.redirect_stdout(io.StringIO()) as stream:
+                    exec(compile(block.body, PAGE.name, "exec"), names)
+                printed = stream.getvalue()
+                yield names, printed
+            case "console":
+                for command in re.split(r"^\$ ", block.body, flags=re.M)[1:]:
+                    run_command(*command.split("\n", maxsplit=1), folder)
+            case "text":
+                assert_prints(printed, block.body)
+            case other:
+                pytest.fail(f"a block in {other!r}, which nothing runs")
+
+
+def run_command(command: str, expected: str, folder: Path) -> None:
+    """A sweep's command, without its training: a plan, or for a cluster its options, which must be accepted.
+
+    A command whose output the page shows runs as it stands there, in a process of its own.
+    """
+    words = shlex.split(command)
+    place = next(index for index, word in enumerate(words) if word.endswith(".py"))
+    before, script, arguments = words[:place], words[place], words[place + 1 :]
+    sweep = runpy.run_path(script)["SWEEP"]
+    if expected:
+        assert before == ["python"] and "--plan" in arguments
+        done = run_python(script, *arguments, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_prints(done.stdout, expected)
+    elif before == ["python"]:
+        assert run_script(sweep, script, [*dict.fromkeys([*arguments, "--plan"])]) == 0
+    else:
+        assert before == ["ray", "job", "submit", "--working-dir", ".", "--", "python"]
+        parse_options(sweep, arguments)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the project's sweep in it."""
+    (tmp_path / "sweeps").mkdir()
+    shutil.copy(ROOT / "sweeps" / "data_quantity.py", tmp_path / "sweeps")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_section_is_run_below() -> None:
+    assert list(sections()) == ["A sweep", "A score", "A dataset"]
+    assert PAGE.read_text(encoding="utf-8").count("```") == 2 * sum(map(len, sections().values()))
+
+
+def test_the_sweep_plans_where_the_page_says(folder: Path) -> None:
+    script, *rest = sections()["A sweep"]
+    assert len(script.body.splitlines()) < 25
+    assert "`sweeps/learning_rate.py`" in PAGE.read_text(encoding="utf-8")
+    (folder / "sweeps" / "learning_rate.py").write_text(script.body, encoding="utf-8")
+    assert list(run_blocks(rest, folder)) == []
+    assert not (folder / "runs").exists()
+    mine, other = (trial_ids(folder / "sweeps" / f"{name}.py") for name in ("learning_rate", "data_quantity"))
+    assert mine[2] in other and mine[0] not in other
+
+
+def trial_ids(script: Path) -> list[str | None]:
+    """The ids of a sweep's trials, in the order of its plan."""
+    sweep = runpy.run_path(str(script))["SWEEP"]
+    return [trial.id for trial in make_plan(sweep, parse_options(sweep, []), Storage("runs")).trials]
+
+
+ORIGINAL = [[5, 5, 5, 5], [5, 6, 6, 5], [7, 8, 7, 8], []]
+TRIAL = [[1, 2, 2, 3], [4, 3, 2, 1], [9, 8, 9, 8], [1, 1, 1, 1]]
+
+
+def write_evaluation(storage: Storage, identifier: str, trial_id: str | None, texts: list[list[int]]) -> None:
+    """An evaluation as far as scores of one's own look at it."""
+    places = [f"doc:{1000 * place}" for place in range(len(texts))]
+    token_ids = pl.Series(texts, dtype=pl.List(pl.Int32))
+    frame = pl.DataFrame({"context_id": places, "token_ids": token_ids}).with_columns(domain=pl.lit("pydoc"))
+    write_parquet(storage.folder("evaluations", identifier) / "generations-0.parquet", frame)
+    record = {"id": identifier, "trial_id": trial_id, "model_name": "pydoc-1m", "decoding": "greedy"}
+    storage.write("evaluations", identifier, {**record, "generations": "generations-0.parquet"})
+
+
+def test_the_score_is_measured_and_compared(folder: Path) -> None:
+    storage = Storage("runs")
+    write_evaluation(storage, "a-original", None, ORIGINAL)
+    write_evaluation(storage, "b-trial", "the-trial", TRIAL)
+    steps = run_blocks(sections()["A score"], folder)
+    names, _ = next(steps)
+    of_one_text = names["longest_run"]
+    assert [of_one_text(text) for text in ORIGINAL] == [4, 2, 1, None]
+    names, _ = next(steps)
+    assert names["texts"]["longest_run"].to_list() == [4, 2, 1, None, 2, 1, 1, 4]
+    _, printed = next(steps)
+    # The original has no text of the last context, which is in the mean and not in the difference.
+    assert_prints(
+        printed,
+        "the-trial: 2.00 (1.00 to ...) over 4 texts\nminus the original: -1.00 (-2.00 to +0.00), 1 missing\n",
+    )
+
+    names, _ = next(steps)
+    of_texts = names["longest_run"](ORIGINAL + TRIAL)
+    assert of_texts.values.to_list() == [of_one_text(text) for text in ORIGINAL + TRIAL]
+    assert of_texts.values.dtype == pl.Int64
+    names, _ = next(steps)
+    column, aggregate = names["ENTRIES"]
+    assert (column.name, aggregate.name) == (names["AGGREGATE"].column, names["AGGREGATE"].name)
+    assert not {column.name, aggregate.name} & set(SCORES)
+    names, _ = next(steps)
+    names["test_longest_run_is_the_longest_stretch_with_one_token"]()
+    assert list(steps) == []
+    assert len(names["longest_run"](np.empty((0, 3), dtype=np.int64)).values) == 0
+
+
+def test_the_dataset_becomes_rows(folder: Path) -> None:
+    *_, (names, _) = run_blocks(sections()["A dataset"], folder)
+    held_out = names["contexts"], names["validation"]
+    documents = {document for frame in held_out for document in frame["document"]}
+    assert not documents & set(names["eight"]["document"])
+    dropped = names["spans"].filter(pl.col("split") == "near_duplicate")
+    assert set(dropped["text"].str.contains("luck")) == {True}
+    assert not (folder / "runs").exists()

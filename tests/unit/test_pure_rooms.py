@@ -1,0 +1,41 @@
+"""The pure rooms import no heavy library, directly or through others."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.fresh import ROOT, heavy_modules_after
+
+
+def _modules(room: str) -> list[str]:
+    files = sorted((ROOT / "rayfit" / room).glob("*.py"))
+    assert files
+    return [f"rayfit.{room}.{file.stem}".removesuffix(".__init__") for file in files]
+
+
+PURE = {
+    "vocabulary": [
+        "rayfit",
+        "rayfit.config",
+        "rayfit.errors",
+        "rayfit.identity",
+        "rayfit.presets",
+        "rayfit.cli",
+    ],
+    "records": _modules("records"),
+    "plan": _modules("plan"),
+    "data": _modules("data"),
+    "report": _modules("report"),
+    "generate.decoding": ["rayfit.generate.decoding"],
+    "score.text": ["rayfit.score.text"],
+    "sweep.queue": ["rayfit.sweep.queue"],
+}
+
+
+@pytest.mark.parametrize("room", PURE)
+def test_a_pure_room_imports_no_heavy_library(room: str) -> None:
+    assert heavy_modules_after(f"import {', '.join(PURE[room])}") == []
+
+
+def test_the_test_would_see_one() -> None:
+    assert heavy_modules_after("import sys, types; sys.modules['ray'] = types.ModuleType('ray')") == ["ray"]
