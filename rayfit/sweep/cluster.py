@@ -33,8 +33,6 @@ SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
-    # Large blocks go back to the system when freed; otherwise loading at stage 3 stays at its peak.
-    "MALLOC_MMAP_THRESHOLD_": "131072",
 }
 
 

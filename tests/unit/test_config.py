@@ -98,7 +98,7 @@ def test_an_impossible_value_is_refused_with_the_flag_the_value_and_what_is_vali
 
 def test_workers_are_checked_against_the_batch_that_is_asked_for() -> None:
     assert Options(batch_size=12, num_workers=3).num_workers == 3
-    with pytest.raises(RayfitError, match="must divide the batch of 12 .* nearest that works is 4"):
+    with pytest.raises(RayfitError, match=r"must divide the batch of 12 .* nearest that works is 4"):
         Options(batch_size=12, num_workers=5)
 
 

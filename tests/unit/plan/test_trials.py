@@ -164,7 +164,7 @@ class TestDeclaration:
             ({"scales": {**GOOD["scales"], "labtop": {}}}, "got 'labtop'; did you mean 'laptop'"),
             ({"scales": {**GOOD["scales"], "ci": {"num_update": 3}}}, "did you mean 'num_updates'"),
             ({"holds": {"sampels": (8,)}}, "got 'sampels'; did you mean 'samples'"),
-            ({"holds": {"batch_size": 4}}, r"batch_size has a default of its own \(8\), which would win"),
+            ({"holds": {"batch_size": 4}}, "got 'batch_size'"),  # has a default of its own, which would win
         ],
     )
     def test_a_slip_in_a_declaration_is_refused_at_once(self, changes: dict[str, Any], message: str) -> None:

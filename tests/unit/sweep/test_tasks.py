@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfit.cli import parse_options
+from rayfit.plan.trials import make_plan
+from rayfit.records.storage import Storage
+from rayfit.sweep.tasks import evaluation_is_finished, is_finished, trial_command, wanted_products
+from sweeps.data_quantity import SWEEP
+from tests.unit.plan.examples import plan_of
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"samples": (8, 32), "seeds": (0, 3)},
+        {"learning_rate": (1e-6,), "precision": "fp32", "batch_size": 4, "num_workers": 2, "zero_stage": 3},
+        {"span_characters": 900, "held_out_share": 0.15, "sequence_length": 200, "eval_every": 7},
+        {"decodings": ("greedy", "nucleus:temperature=0.5,block=W2"), "num_new_tokens": 224, "contexts": 7},
+        {"model": "pydoc-0.5m", "scale": "ci", "use_gpu": True, "export_dtype": "bf16"},
+        {"tracking_uri": "http://tracking.example", "num_cpus": 1, "fresh": True, "plan": True},
+    ],
+    ids=str,
+)
+def test_the_command_of_a_trial_makes_that_trial_and_its_evaluations_again(
+    storage: Storage, changes: dict[str, Any]
+) -> None:
+    plan = plan_of(storage, **changes)
+    for trial in plan.trials:
+        words = shlex.split(trial_command("/anywhere/sweeps/data_quantity.py", plan, trial))
+        assert words[:2] == ["python", "sweeps/data_quantity.py"]
+        options = parse_options(SWEEP, words[2:])
+        again = make_plan(SWEEP, options, storage)
+        assert [other.id for other in again.trials] == [trial.id]
+        assert wanted_products(again, again.trials[0]) == wanted_products(plan, trial)
+        for decoding, other in zip(plan.decodings, again.decodings, strict=True):
+            assert again.evaluation_id(again.trials[0], other) == plan.evaluation_id(trial, decoding)
+        assert not options.fresh and not options.plan
+
+
+def _write_trial(
+    storage: Storage, trial_id: str, *products: str, weights: str = "aa", edition: int = 1
+) -> None:
+    record = {
+        "id": trial_id,
+        "products": dict.fromkeys(products, "attempt/x"),
+        "weights_sha256": weights,
+        "edition": edition,
+    }
+    storage.write("trials", trial_id, record)
+
+
+def test_a_trial_is_finished_when_every_product_that_is_wanted_is_there(storage: Storage) -> None:
+    plan = plan_of(storage)
+    (trial,) = plan.trials
+    assert not is_finished(plan, trial, storage)
+    _write_trial(storage, str(trial.id), "checkpoint-fp32", "curve-every5-validation20")
+    assert is_finished(plan, trial, storage)
+    for lacking in ({"eval_every": 50}, {"validation_rows": 21}, {"export_dtype": "bf16"}):
+        other = plan_of(storage, **lacking)
+        assert other.trials[0].id == trial.id
+        assert not is_finished(other, other.trials[0], storage)
+
+
+def test_an_evaluation_is_finished_when_it_is_of_the_weights_that_count(storage: Storage) -> None:
+    plan = plan_of(storage)
+    (trial,), (decoding,) = plan.trials, plan.decodings
+    evaluation = {"num_validation": 20, "checkpoint_weights_sha256": "aa", "edition": 1}
+    storage.write("evaluations", plan.evaluation_id(trial, decoding), evaluation)
+    assert not evaluation_is_finished(plan, trial, decoding, storage)  # of a trial that is gone
+    _write_trial(storage, str(trial.id))
+    assert evaluation_is_finished(plan, trial, decoding, storage)
+    assert not evaluation_is_finished(plan_of(storage, validation_rows=21), trial, decoding, storage)
+    for changed in ({"weights": "bb"}, {"edition": 2}):
+        _write_trial(storage, str(trial.id), **changed)
+        assert not evaluation_is_finished(plan, trial, decoding, storage)
+
+
+def test_the_original_s_evaluation_needs_no_trial(storage: Storage) -> None:
+    plan = plan_of(storage)
+    storage.write("evaluations", plan.evaluation_id(None, plan.decodings[0]), {"num_validation": 20})
+    assert evaluation_is_finished(plan, None, plan.decodings[0], storage)
