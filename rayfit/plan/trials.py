@@ -231,9 +231,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         validation_rows=options.validation_rows or validation,
         contexts=options.contexts or contexts,
     )
-    decodings = tuple(
-        replace(Decoding.parse(name), num_new_tokens=options.num_new_tokens) for name in options.decodings
-    )
+    decodings = tuple(_decoding(name, options.num_new_tokens) for name in options.decodings)
     if len({decoding.name for decoding in decodings}) < len(decodings):
         raise RayfitError(
             f"--decodings: the same decoding is given more than once: {', '.join(options.decodings)}"
@@ -278,6 +276,12 @@ def _text_settings(options: Options, model: ModelSource, text: TextSource) -> Te
     )
 
 
+def _decoding(text: str, num_new_tokens: int) -> Decoding:
+    """A decoding as given; its length is the sweep's, unless the decoding says its own."""
+    decoding = Decoding.parse(text)
+    return decoding if "num_new_tokens" in text else replace(decoding, num_new_tokens=num_new_tokens)
+
+
 def _trials(
     sweep: Sweep, options: Options, model: ModelSource, text: TextSource, settings: TextSettings
 ) -> list[TrialSpec]:
@@ -307,5 +311,5 @@ def _trials(
 
 def curve_updates(num_updates: int, eval_every: int | None) -> list[int]:
     """The updates after which the curve is measured: 0, every `eval_every` (about 20 in all by default), the last."""
-    every = eval_every or max(1, num_updates // CURVE_POINTS)
+    every = eval_every or -(-num_updates // CURVE_POINTS)
     return sorted({*range(0, num_updates, every), num_updates})

@@ -39,9 +39,9 @@ def is_hyperfitted(train_loss: float, floor: float) -> bool:
     return train_loss <= floor + HYPERFITTED_MARGIN
 
 
-def new_attempt(storage: Storage, trial_id: str) -> Path:
-    """A fresh folder of a trial for one attempt at training it."""
-    folder = storage.folder("trials", trial_id) / f"attempt-{secrets.token_hex(4)}"
+def new_attempt(storage: Storage, trial_id: str, launch: str) -> Path:
+    """A fresh folder of a trial for one attempt at training it, named after the launch that makes it."""
+    folder = storage.folder("trials", trial_id) / f"attempt-{launch}-{secrets.token_hex(3)}"
     folder.mkdir(parents=True)
     return folder
 
@@ -77,11 +77,20 @@ def publish_trial(
             record["weights_differ_from"] = old["weights_sha256"]
     storage.write("trials", trial_id, record)
     (folder / FAILURE).unlink(missing_ok=True)
-    kept = {Path(path).parts[0] for path in record["products"].values()}
-    for other in folder.glob("attempt-*"):
-        if other.name not in kept:
-            shutil.rmtree(other)
+    _remove_attempts(folder, old, record, attempt)
     return record
+
+
+def _remove_attempts(folder: Path, old: dict[str, Any] | None, record: dict[str, Any], attempt: Path) -> None:
+    """Remove what the old record pointed at and the new one does not, and what workers of this launch left when they died.
+
+    Attempts of another launch stay: it may be running.
+    """
+    kept = {Path(path).parts[0] for path in record["products"].values()}
+    pointed_at = {Path(path).parts[0] for path in (old or {"products": {}})["products"].values()}
+    of_this_launch = {path.name for path in folder.glob(f"{attempt.name.rsplit('-', 1)[0]}-*")}
+    for name in (pointed_at | of_this_launch) - kept:
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def product_path(storage: Storage, record: dict[str, Any], name: str) -> Path:

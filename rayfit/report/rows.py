@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rayfit.errors import unknown
 from rayfit.plan.trials import Plan, TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.records.trials import is_hyperfitted
+from rayfit.score.registry import SCORES
 
 Row = dict[str, Any]
 
@@ -36,7 +38,18 @@ COLUMNS = (
     "overhead_seconds",
 )
 
+# Columns whose values are words or ids, which no axis can show.
+_WORDS = ("arm", "trial_id", "decoding", "domain", "status", "reason")
+
 NO_OVERLAP = "has no training rows of its own; each trial's row has its overlap with that trial's rows"
+
+
+def check_columns(*names: str) -> None:
+    """Raises RayfitError, with the nearest name, for a name that is no column of numbers of these rows."""
+    valid = sorted({*COLUMNS, *SCORES} - set(_WORDS))
+    for name in names:
+        if name not in valid:
+            raise unknown("sweep: plot", name, valid)
 
 
 def sweep_rows(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str], str]) -> list[Row]:

@@ -80,7 +80,61 @@ _SCORES = (
     Score("longest_overlap_share_above_10", "share of texts", "lower", "section 4.2, Figure 3", _OVERLAP),
 )
 
-SCORES = {entry.name: entry for entry in _SCORES}
+_TEXTS = "teacher-forced over the contexts with their true continuations, all predicted positions pooled"
+_VALIDATION = "teacher-forced over the held-out validation rows, all predicted positions pooled"
+_TRAINING = (
+    "teacher-forced over all training rows of the trial, in evaluation mode, all predicted positions pooled"
+)
+_MASS = "mean summed probability of the k most probable tokens; the paper's @k, read as probability mass"
+
+# Of a checkpoint's predictions over true texts, whatever the decoding (rayfit/score/logits.py).
+_OF_LOGITS = (
+    Score("entropy_nats", "nats", "neither", "section 5, Table 3", f"natural logarithm; {_TEXTS}"),
+    Score("entropy_bits", "bits", "neither", "section 5, Table 3", f"base 2; {_TEXTS}"),
+    Score(
+        "perplexity_contexts",
+        "perplexity",
+        "lower",
+        "section 4, Table 1",
+        f"token-pooled over the contexts alone; {_TEXTS}",
+    ),
+    Score("perplexity_texts", "perplexity", "lower", "section 5, Table 3", f"token-pooled; {_TEXTS}"),
+    Score(
+        "true_token_reciprocal_rank",
+        "1 / rank",
+        "higher",
+        "section 7.3",
+        f"mean reciprocal rank of the true token; {_TEXTS}",
+    ),
+    *(
+        Score(f"top_{k}_mass", "probability", "neither", "section 5, Table 3", f"k = {k}: {_MASS}; {_TEXTS}")
+        for k in (1, 3, 5)
+    ),
+    *(
+        Score(
+            f"true_token_in_top_{k}",
+            "share of positions",
+            "higher",
+            "section 7.3",
+            f"true token among the {k} first; {_TEXTS}",
+        )
+        for k in (1, 3, 5)
+    ),
+    Score("validation_loss", "nats", "lower", "section 3, Figure 2", _VALIDATION),
+    Score("validation_entropy_nats", "nats", "neither", "section 3", _VALIDATION),
+    Score("validation_accuracy", "share of positions", "higher", "section 3", _VALIDATION),
+    Score("train_loss", "nats", "lower", "section 3, Figure 2", _TRAINING),
+    Score("train_accuracy", "share of positions", "higher", "section 3", _TRAINING),
+    Score(
+        "original_longest_overlap_mean",
+        "tokens",
+        "neither",
+        "section 4.2",
+        f"of the original model's texts with the trial's rows, mean over texts; {_OVERLAP}",
+    ),
+)
+
+SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_LOGITS)}
 
 
 def score(name: str) -> Score:

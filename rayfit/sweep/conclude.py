@@ -67,7 +67,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
     }
     launches = [past for past in old.get("launches", []) if past["started_at"] != launch.started_at]
     ids = [str(trial.id) for trial in plan.trials]
-    failed = {key: failure["error"] for key in ids if (failure := read_failure(storage, key)) is not None}
+    failed = {key: failure["error"] for key in ids if (failure := _current_failure(storage, key)) is not None}
     evaluations = [
         {
             "arm": "original" if trial is None else "hyperfitted",
@@ -95,6 +95,13 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
     }
+
+
+def _current_failure(storage: Storage, trial_id: str) -> dict[str, Any] | None:
+    """Why a trial failed, unless it was finished since."""
+    failure, record = read_failure(storage, trial_id), storage.read("trials", trial_id)
+    finished_since = failure and record and record["finished_at"] > failure["failed_at"]
+    return None if finished_since else failure
 
 
 def _plain_options(options: Options) -> dict[str, Any]:

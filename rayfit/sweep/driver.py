@@ -13,15 +13,17 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 from rayfit.plan.declaration import Sweep
+from rayfit.plan.products import is_finished
 from rayfit.plan.trials import Plan, TrialSpec
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
+from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, ray_cluster
 from rayfit.sweep.conclude import conclude, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.prepare import Prepared, absolute, prepare
 from rayfit.sweep.progress import Console
-from rayfit.sweep.tasks import evaluation_is_finished, is_finished, script_name
+from rayfit.sweep.tasks import evaluation_is_finished, script_name
 
 
 @dataclass
@@ -54,6 +56,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
 
     Raises RayfitError for what the user can mend, before anything is started.
     """
+    check_columns(*sweep.plot)
     check_cluster_options(given)
     options = absolute(given)
     storage = Storage(options.storage)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,9 @@ class TrialTask:
     rows_path: Path
     validation_path: Path
     model_path: Path
-    model_weights_sha256: str | None
     samples: int
+    sequence_length: int
+    num_validation: int
     order_seed: int
     batch_size: int
     num_updates: int
@@ -157,37 +158,39 @@ def _train_and_record(
     previous_end: float | None,
     storage: Storage,
 ) -> tuple[dict[str, Any], float]:
+    """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike."""
     import polars as pl
     import torch.distributed as dist
 
     from rayfit.data.rows import token_matrix
     from rayfit.train.loop import Point, TrainTask, train_trial
 
+    def from_rank_0(make: Callable[[], Any]) -> Any:
+        box = [make() if rank == 0 else None]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
     started, begin = now(), time.time()
-    train_ids = token_matrix(pl.read_parquet(task.rows_path))
-    validation_ids = token_matrix(pl.read_parquet(task.validation_path))
-    box = [str(new_attempt(storage, task.id)) if rank == 0 else ""]
-    dist.broadcast_object_list(box, src=0)
-    attempt = Path(box[0])
+    launch = config["group_id"].split("-")[1]
+    attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
     points: list[Point] = []
 
     def report(point: Point) -> None:
         points.append(point)
         queue.point.remote(task.id, point)
 
-    measured = curve_updates(task.num_updates, task.eval_every)
     try:
         result = train_trial(
             engine,
             snapshot,
             TrainTask(
-                train_ids=train_ids,
-                validation_ids=validation_ids,
+                train_ids=token_matrix(pl.read_parquet(task.rows_path)),
+                validation_ids=token_matrix(pl.read_parquet(task.validation_path)),
                 batch_size=task.batch_size,
                 num_updates=task.num_updates,
                 learning_rate=task.learning_rate,
                 order_seed=task.order_seed,
-                measured_updates=tuple(measured),
+                measured_updates=tuple(curve_updates(task.num_updates, task.eval_every)),
                 model_path=task.model_path,
                 checkpoint_path=attempt / "checkpoint",
                 export_dtype=task.export_dtype,
@@ -198,51 +201,63 @@ def _train_and_record(
         if rank == 0:
             shutil.rmtree(attempt, ignore_errors=True)
         raise
-    overhead = None
-    if previous_end is not None:
-        overhead = round(result.first_update_at - previous_end - result.first_measure_seconds, 3)
-    record: dict[str, Any] = {"overhead_seconds": overhead, "seconds": {}, "hyperfitted": False}
-    error = ""
-    if rank == 0:
+    times = {"started_at": started, "begin": begin, "previous_end": previous_end}
+
+    def publish() -> tuple[dict[str, Any], str]:
+        record = _record(config, engine, task, result, points, times)
         write_parquet(attempt / "curve.parquet", pl.DataFrame(points, infer_schema_length=None))
-        floor = loss_floor(task.samples, train_ids.shape[1])
-        record = {
-            **task.about,
-            "kind": "trial",
-            "id": task.id,
-            "status": "FINISHED",
-            "products": {
-                checkpoint_product(task.export_dtype): "checkpoint",
-                curve_product(measured[1] - measured[0], len(validation_ids)): "curve.parquet",
-            },
-            "weights_sha256": result.weights_sha256,
-            "final": points[-1],
-            "floor": floor,
-            "hyperfitted": is_hyperfitted(points[-1]["train_loss"], floor),
-            "overhead_seconds": overhead,
-            "seconds": {
-                "train": round(result.train_seconds, 3),
-                "measure": round(result.measure_seconds, 3),
-                "export": round(result.export_seconds, 3),
-                "total": round(time.time() - begin, 3),
-            },
-            "device": str(engine.device),
-            "worker_group": config["group_id"],
-            "started_at": started,
-            "finished_at": now(),
-            **provenance(),
-        }
+        on_cpu = engine.device.type == "cpu"
         try:
-            record = publish_trial(
-                storage, record, attempt=attempt, fresh=task.fresh, same_bits=engine.device.type == "cpu"
-            )
-        except TrialError as differing:
-            error = str(differing)
-    box = [error]
-    dist.broadcast_object_list(box, src=0)
-    if box[0]:
-        raise TrialError(box[0])
+            return publish_trial(storage, record, attempt=attempt, fresh=task.fresh, same_bits=on_cpu), ""
+        except TrialError as error:
+            return {}, str(error)
+
+    record, error = from_rank_0(publish)
+    if error:
+        raise TrialError(error)
     return record, result.exported_at
+
+
+def _record(
+    config: dict[str, Any],
+    engine: Any,
+    task: TrialTask,
+    result: Any,
+    points: list[dict[str, Any]],
+    times: dict[str, Any],
+) -> dict[str, Any]:
+    """The record of a trial that has just been trained and exported."""
+    measured = curve_updates(task.num_updates, task.eval_every)
+    floor = loss_floor(task.samples, task.sequence_length)
+    overhead = None
+    if times["previous_end"] is not None:
+        overhead = round(result.first_update_at - times["previous_end"] - result.first_measure_seconds, 3)
+    return {
+        **task.about,
+        "kind": "trial",
+        "id": task.id,
+        "status": "FINISHED",
+        "products": {
+            checkpoint_product(task.export_dtype): "checkpoint",
+            curve_product(measured[1] - measured[0], task.num_validation): "curve.parquet",
+        },
+        "weights_sha256": result.weights_sha256,
+        "final": points[-1],
+        "floor": floor,
+        "hyperfitted": is_hyperfitted(points[-1]["train_loss"], floor),
+        "overhead_seconds": overhead,
+        "seconds": {
+            "train": round(result.train_seconds, 3),
+            "measure": round(result.measure_seconds, 3),
+            "export": round(result.export_seconds, 3),
+            "total": round(time.time() - times["begin"], 3),
+        },
+        "device": str(engine.device),
+        "worker_group": config["group_id"],
+        "started_at": times["started_at"],
+        "finished_at": now(),
+        **provenance(),
+    }
 
 
 @contextmanager

@@ -154,7 +154,8 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
         raise RayfitError(f"--model: the hub has no model {model.hub_id} (or you may not see it)") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise RayfitError(
-            f"--model: {model.hub_id} at {model.revision} is not in the local hub cache and the hub cannot be reached: "
+            f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not in the local hub "
+            "cache and the hub cannot be reached: "
             f"{str(error).splitlines()[0]}"
         ) from error
     path = Path(folder)

@@ -10,9 +10,9 @@ from typing import Any
 from rayfit.config import Options, flag
 from rayfit.generate.decoding import Decoding
 from rayfit.plan.deepspeed import effective_zero_stage
-from rayfit.plan.trials import Plan, TrialSpec, curve_updates
+from rayfit.plan.trials import Plan, TrialSpec
 from rayfit.records.storage import Storage
-from rayfit.records.trials import checkpoint_product, curve_product, product_path
+from rayfit.records.trials import checkpoint_product, product_path
 from rayfit.sweep.group import TrialTask
 from rayfit.sweep.prepare import CONTEXTS, ROWS, VALIDATION, Prepared
 
@@ -29,21 +29,6 @@ _NOT_REPEATED = (
     "num_cpus",
     "revision",
 )
-
-
-def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
-    """The products this plan needs of a trial."""
-    measured = curve_updates(trial.recipe.num_updates, plan.placement.eval_every)
-    return [
-        checkpoint_product(plan.placement.export_dtype),
-        curve_product(measured[1] - measured[0], plan.num_validation),
-    ]
-
-
-def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
-    """Whether the trial has a record with every product that is wanted."""
-    record = storage.read("trials", str(trial.id))
-    return record is not None and all(name in record["products"] for name in wanted_products(plan, trial))
 
 
 def script_name(script: str) -> str:
@@ -105,8 +90,9 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         rows_path=storage.folder("rows", trial.rows_id) / ROWS,
         validation_path=storage.folder("rows", plan.evaluation_rows_id) / VALIDATION,
         model_path=prepared.model_path,
-        model_weights_sha256=about["model"]["weights_sha256"],
         samples=trial.selection.samples,
+        sequence_length=trial.settings.sequence_length,
+        num_validation=plan.num_validation,
         order_seed=trial.selection.order_seed,
         batch_size=trial.recipe.batch_size,
         num_updates=trial.recipe.num_updates,

@@ -37,7 +37,7 @@ def _train(
     same_bits: bool = True,
 ) -> dict[str, Any]:
     """One attempt that made these products, each a file that says which weights it is of."""
-    attempt = new_attempt(storage, ID)
+    attempt = new_attempt(storage, ID, "launch")
     for name in products:
         (attempt / name).write_text(weights)
     record = {
@@ -60,9 +60,9 @@ def _content(storage: Storage, name: str) -> str:
 
 
 def test_an_attempt_counts_once_it_is_published(storage: Storage) -> None:
-    attempt = new_attempt(storage, ID)
+    attempt = new_attempt(storage, ID, "launch")
     assert attempt.is_dir() and storage.read("trials", ID) is None
-    assert new_attempt(storage, ID) != attempt
+    assert new_attempt(storage, ID, "launch") != attempt
     record = _train(storage, "checkpoint")
     assert record == storage.read("trials", ID)
     assert record["edition"] == 1
@@ -120,7 +120,7 @@ def test_fresh_without_a_record_is_the_first_edition(storage: Storage) -> None:
 
 def test_while_a_trial_is_trained_anew_the_old_record_stands(storage: Storage) -> None:
     before = _train(storage, "checkpoint")
-    new_attempt(storage, ID)
+    new_attempt(storage, ID, "launch")
     assert storage.read("trials", ID) == before and _content(storage, "checkpoint") == "aa"
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from rayfit.cli import parse_options
+from rayfit.plan.products import is_finished, wanted_products
 from rayfit.plan.trials import make_plan
 from rayfit.records.storage import Storage
-from rayfit.sweep.tasks import evaluation_is_finished, is_finished, trial_command, wanted_products
+from rayfit.sweep.tasks import evaluation_is_finished, trial_command
 from sweeps.data_quantity import SWEEP
 from tests.unit.plan.examples import plan_of
 
