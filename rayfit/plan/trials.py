@@ -203,13 +203,18 @@ class Plan:
         }
         return make_id(f"{readable}-{decoding.name}", declared)
 
+    def decodings_of(self, trial: TrialSpec | None) -> tuple[Decoding, ...]:
+        """The decodings a checkpoint is evaluated under; the original model has no training rows to block."""
+        return self.decodings if trial is not None else baseline_decodings(self.decodings)
+
     @property
     def sweep_id(self) -> str:
         """The content id of the declared sweep: the same trials and measurements give the same id at every launch."""
         declared = {
             "kind": self.sweep.kind,
             "trials": sorted(str(trial.id) for trial in self.trials),
-            "evaluations": [self.evaluation_id(None, decoding) for decoding in self.decodings],
+            "evaluations": [self.evaluation_id(None, decoding) for decoding in self.decodings_of(None)],
+            "decodings": [decoding.declared() for decoding in self.decodings],
         }
         return make_id(f"{self.sweep.kind}-{self.model.name}-{self.text.name}-{self.options.scale}", declared)
 
@@ -274,6 +279,16 @@ def _text_settings(options: Options, model: ModelSource, text: TextSource) -> Te
         sequence_length=options.sequence_length,
         held_out_share=share,
     )
+
+
+def unblocked(decoding: Decoding) -> Decoding:
+    """The same decoding without the citation blocker: what the original model is compared under."""
+    return replace(decoding, block=None)
+
+
+def baseline_decodings(decodings: tuple[Decoding, ...]) -> tuple[Decoding, ...]:
+    """Each decoding without its blocker, once."""
+    return tuple({decoding.name: decoding for decoding in map(unblocked, decodings)}.values())
 
 
 def _decoding(text: str, num_new_tokens: int) -> Decoding:

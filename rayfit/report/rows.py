@@ -60,7 +60,7 @@ def sweep_rows(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str]
     `reason` says why.
     """
     rows = [_truth_row(plan, storage, errors)]
-    for decoding in plan.decodings:
+    for decoding in plan.decodings_of(None):
         record = storage.read("evaluations", plan.evaluation_id(None, decoding))
         row = _row(plan, "original", None, decoding.name, record, errors.get((None, decoding.name), ""))
         row["reason"] = row["reason"] or NO_OVERLAP
@@ -91,12 +91,12 @@ def _empty(plan: Plan, arm: str, decoding: str | None) -> Row:
 def _truth_row(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str], str]) -> Row:
     row = _empty(plan, "truth", None)
     row["reason"] = "true continuations have text scores only"
-    for decoding in plan.decodings:
+    for decoding in plan.decodings_of(None):
         record = storage.read("evaluations", plan.evaluation_id(None, decoding))
         if record is not None:
             _add_scores(row, record["truth"])
             return row
-    failed = any((None, decoding.name) in errors for decoding in plan.decodings)
+    failed = any((None, decoding.name) in errors for decoding in plan.decodings_of(None))
     row["status"] = "FAILED" if failed else "PENDING"
     row["reason"] = (
         "the original model's evaluation, which reads them, failed" if failed else "not evaluated yet"

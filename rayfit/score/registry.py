@@ -134,7 +134,25 @@ _OF_LOGITS = (
     ),
 )
 
-SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_LOGITS)}
+_BLOCKER = "of all generated tokens of a text, mean over texts; only for decodings with the citation blocker"
+_OF_BLOCKER = (
+    Score(
+        "blocker_banned_share",
+        "share of steps",
+        "neither",
+        "sections 3 and B.2",
+        f"steps with a ban in force; {_BLOCKER}",
+    ),
+    Score(
+        "blocker_changed_share",
+        "share of steps",
+        "neither",
+        "sections 3 and B.2",
+        f"steps whose choice changed; {_BLOCKER}",
+    ),
+)
+
+SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_BLOCKER, *_OF_LOGITS)}
 
 
 def score(name: str) -> Score:

@@ -77,7 +77,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
             "domain": plan.text.name,
         }
         for trial in (None, *plan.trials)
-        for decoding in plan.decodings
+        for decoding in plan.decodings_of(trial)
     ]
     return {
         "kind": "sweep",

@@ -92,7 +92,7 @@ def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str,
     evaluations = [
         (trial, decoding)
         for trial in subjects
-        for decoding in plan.decodings
+        for decoding in plan.decodings_of(trial)
         if fresh
         or (trial is not None and trial.id in again)
         or not evaluation_is_finished(plan, trial, decoding, storage)

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayfit.data.rows import token_matrix
 from rayfit.generate.generator import generate
-from rayfit.generate.vocabulary import special_ids
+from rayfit.generate.index import BlockIndex
+from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.identity import GENERATE_VERSION, SCORE_VERSION
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
@@ -46,12 +47,12 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     ).to(task.device)
     tokenizer = AutoTokenizer.from_pretrained(task.checkpoint_path, trust_remote_code=False)
     contexts = pl.read_parquet(task.contexts_path)
-    frame = generations(model, tokenizer, contexts, task)
-    generated = time.monotonic()
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
+    frame = generations(model, tokenizer, contexts, rows, task)
+    generated = time.monotonic()
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
     scored = score_texts(frame, index, vocabulary_size=len(tokenizer), num_threads=task.num_threads)
-    scores = {**text_scores(scored), **_teacher_forced(model, contexts, rows, task)}
+    scores = {**text_scores(scored), **blocker_scores(scored), **_teacher_forced(model, contexts, rows, task)}
     record = {
         **task.about,
         "kind": "evaluation",
@@ -65,8 +66,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
         "score_version": SCORE_VERSION,
         "scores": scores,
     }
-    if index is not None and task.baseline_generations is not None:
-        baseline = pl.read_parquet(task.baseline_generations)
+    if index is not None and (baseline := baseline_generations(task, storage)) is not None:
         overlaps = index.overlaps.longest_overlaps(baseline["token_ids"])
         scores["original_longest_overlap_mean"] = as_entry(bootstrap_mean(overlaps.values))
     if task.rows_path is None:
@@ -89,16 +89,35 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     return record
 
 
-def generations(model: Any, tokenizer: Any, contexts: pl.DataFrame, task: EvaluationTask) -> pl.DataFrame:
-    """One row per context: context_id, domain, the texts of context, true continuation and generation, token_ids."""
+def baseline_generations(task: EvaluationTask, storage: Storage) -> pl.DataFrame | None:
+    """The original model's generations that a trial is compared with; None where its evaluation failed."""
+    record = None if task.baseline_id is None else storage.read("evaluations", task.baseline_id)
+    if record is None:
+        return None
+    return pl.read_parquet(storage.folder("evaluations", record["id"]) / record["generations"])
+
+
+def generations(
+    model: Any, tokenizer: Any, contexts: pl.DataFrame, rows: pl.DataFrame | None, task: EvaluationTask
+) -> pl.DataFrame:
+    """One row per context: context_id, domain, the texts of context, true continuation and generation, token_ids.
+
+    With training rows also what the citation blocker did (null without one): `steps_banned`, steps with a ban in
+    force; `steps_changed`, steps where it changed the choice.
+    """
     ids = token_matrix(contexts)
     names = context_names(contexts)
+    index = None
+    if rows is not None and task.decoding.block is not None:
+        starts = word_starts(tokenizer, model.config.vocab_size)
+        index = BlockIndex.build(token_matrix(rows), starts, run=task.decoding.block.run, bos_id=task.bos_id)
     result = generate(
         model,
         ids[:, : task.context_length].tolist(),
         task.decoding,
         suppress_ids=special_ids(tokenizer, model.config),
         context_ids=names,
+        block_index=index,
     )
     tokens = [result.ids(row).tolist() for row in range(len(result))]
     return pl.DataFrame(
@@ -109,8 +128,24 @@ def generations(model: Any, tokenizer: Any, contexts: pl.DataFrame, task: Evalua
             "truth": tokenizer.batch_decode(ids[:, task.context_length :], skip_special_tokens=True),
             "text": tokenizer.batch_decode(tokens, skip_special_tokens=True),
             "token_ids": pl.Series(tokens, dtype=pl.List(pl.Int32)),
+            "steps_banned": pl.Series(_listed(result.steps_banned, names), dtype=pl.Int32),
+            "steps_changed": pl.Series(_listed(result.steps_changed, names), dtype=pl.Int32),
         }
     )
+
+
+def _listed(values: np.ndarray | None, names: list[str]) -> list[int] | list[None]:
+    return [None] * len(names) if values is None else values.tolist()
+
+
+def blocker_scores(scored: pl.DataFrame) -> Scores:
+    """Shares of a text's steps with a ban in force and with a changed choice, mean over texts; empty without a blocker."""
+    lengths = scored["token_ids"].list.len()
+    return {
+        f"blocker_{name}_share": as_entry(bootstrap_mean(scored[f"steps_{name}"] / lengths))
+        for name in ("banned", "changed")
+        if scored[f"steps_{name}"].null_count() < len(scored)
+    }
 
 
 def context_names(contexts: pl.DataFrame) -> list[str]:

@@ -13,7 +13,8 @@ from rayfit.generate.decoding import Decoding
 class EvaluationTask:
     """One evaluation as a worker needs it. Paths are parquet files made by `prepare`, or a Hugging Face directory.
 
-    `rows_path` and `baseline_generations` are None for the original model. `about` is copied into the record.
+    `rows_path` and `baseline_id` (the original model's evaluation, without a blocker) are None for the original model.
+    `about` is copied into the record.
     """
 
     id: str
@@ -22,7 +23,7 @@ class EvaluationTask:
     contexts_path: Path
     validation_path: Path
     rows_path: Path | None
-    baseline_generations: Path | None
+    baseline_id: str | None
     context_length: int
     bos_id: int | None
     domain: str

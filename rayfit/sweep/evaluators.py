@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.resources import evaluator_resources
+from rayfit.plan.trials import unblocked
 from rayfit.records.storage import Storage
 
 MAX_TRIES = 3
@@ -70,8 +70,8 @@ class EvaluationPool:
 
     def _ready(self, job: Job) -> bool:
         # A trial's evaluation compares with the original's generations, so it waits for them to be there, or not.
-        trial_id, decoding = job.key
-        baseline = self.jobs.get((None, decoding))
+        trial_id, _ = job.key
+        baseline = self.jobs.get((None, unblocked(job.task.decoding).name))
         return trial_id is None or baseline is None or baseline.status in ("finished", "failed")
 
     def step(self, max_actors: int) -> list[Job]:
@@ -87,23 +87,13 @@ class EvaluationPool:
                 break
             actor = idle.pop()
             job.status, job.tries = "running", job.tries + 1
-            self._running[actor.evaluate.remote(self._with_baseline(job), str(self.storage.root))] = (
+            self._running[actor.evaluate.remote(job.task, str(self.storage.root))] = (
                 actor,
                 job,
             )
         for actor in idle:  # nothing to do: its CPU is worth more elsewhere
             self._end(actor)
         return ended
-
-    def _with_baseline(self, job: Job) -> Any:
-        trial_id, decoding = job.key
-        baseline = self.jobs.get((None, decoding))
-        if trial_id is None or baseline is None or baseline.status != "finished":
-            return job.task
-        record = self.storage.read("evaluations", baseline.task.id)
-        assert record is not None
-        path = Path(self.storage.folder("evaluations", baseline.task.id)) / record["generations"]
-        return replace(job.task, baseline_generations=path)
 
     def _collect(self) -> list[Job]:
         import ray

@@ -10,7 +10,7 @@ from typing import Any
 from rayfit.config import Options, flag
 from rayfit.generate.decoding import Decoding
 from rayfit.plan.deepspeed import effective_zero_stage
-from rayfit.plan.trials import Plan, TrialSpec
+from rayfit.plan.trials import Plan, TrialSpec, unblocked
 from rayfit.records.storage import Storage
 from rayfit.records.trials import checkpoint_product, product_path
 from rayfit.sweep.group import TrialTask
@@ -131,7 +131,7 @@ def evaluation_task(prepared: Prepared, trial: TrialSpec | None, decoding: Decod
         contexts_path=storage.folder("rows", held_out_id) / CONTEXTS,
         validation_path=storage.folder("rows", held_out_id) / VALIDATION,
         rows_path=None if trial is None else storage.folder("rows", trial.rows_id) / ROWS,
-        baseline_generations=None,
+        baseline_id=None if trial is None else plan.evaluation_id(None, unblocked(decoding)),
         context_length=plan.options.context_length,
         bos_id=held_out["bos_id"],
         domain=plan.text.name,
