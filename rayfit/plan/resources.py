@@ -50,12 +50,14 @@ def group_limit(
 ) -> int:
     """How many worker groups may hold resources at once.
 
-    Room for one evaluator is kept while an evaluation waits or runs, so evaluations never starve behind training:
-    on a cluster with room for a single bundle that means no group at all until the evaluation is done.
+    Room for one evaluator is kept while an evaluation waits or runs, so evaluations do not starve behind training. One
+    group stays all the same where keeping that room would leave none: ending it after every trial would cost its start
+    each time, and the evaluations come as soon as it has no more trials.
     """
+    group = worker_resources(use_gpu).times(num_workers)
     bundles = max(evaluators_running, 1 if evaluation_waits else 0)
     left = cluster.minus(evaluator_resources(use_gpu).times(bundles))
-    return left.holds(worker_resources(use_gpu).times(num_workers))
+    return max(left.holds(group), min(1, cluster.holds(group)))
 
 
 def check_fits(cluster: Resources, *, num_workers: int, use_gpu: bool) -> None:

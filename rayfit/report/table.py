@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,10 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
 def _label(row: Row, several_decodings: bool) -> str:
     names = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
     label = names[row["arm"]]
-    return f"{label}, {row['decoding']}" if several_decodings and row["decoding"] else label
+    if not several_decodings or not row["decoding"]:
+        return label
+    # The length is the same for all rows of a sweep as a rule, and stands in summary.json and the ids.
+    return f"{label}, {re.sub(r':?num_new_tokens=[0-9]+,?', ':', row['decoding']).strip(':,')}"
 
 
 def _dash(value: Any, form: _Format) -> str:

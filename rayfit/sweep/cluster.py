@@ -62,7 +62,10 @@ def check_cluster_options(given: Options) -> None:
 
 @contextmanager
 def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
-    """A running Ray for the block; gives the environment that workers need. A Ray started here ends with the block."""
+    """A running Ray for the block; gives the environment that its processes must be given. A Ray started here ends with it.
+
+    A Ray started here inherits this process's environment, so there is nothing to give.
+    """
     environment = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
     os.environ.update(environment)
     import ray
@@ -74,9 +77,8 @@ def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
     else:
         port = _free_port()
         # Without this, the end of each Train run spends 12 s looking for the address.
-        environment["RAY_API_SERVER_ADDRESS"] = os.environ["RAY_API_SERVER_ADDRESS"] = (
-            f"http://127.0.0.1:{port}"
-        )
+        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+        environment = {}
         ray.init(
             address="local",
             namespace=NAMESPACE,

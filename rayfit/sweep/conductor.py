@@ -201,7 +201,7 @@ class Conductor:
         }
         ray.get(self._queue.open_group.remote(group_id))
         host = ray.remote(num_cpus=0, resources=HEAD, max_retries=0)(run_group)
-        reference = host.remote(
+        reference = host.options(runtime_env={"env_vars": self._environment}).remote(
             config,
             num_workers=placement.num_workers,
             train_folder=str(launch.storage.root / "logs" / "train"),

@@ -24,6 +24,7 @@ from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.prepare import Prepared, absolute, prepare
 from rayfit.sweep.progress import Console
 from rayfit.sweep.tasks import evaluation_is_finished, script_name
+from rayfit.track.connection import without_password
 
 
 @dataclass
@@ -66,7 +67,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
         try:
             track = tracker(storage, options)
             prepared = prepare(sweep, options, storage, console.say)
-            command = shlex.join(["python", script_name(script), *arguments])
+            command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
             launch = _what_to_do(prepared, storage, script, command, console)
             _say_what_is_done(launch)
             _check_base(launch)
@@ -81,6 +82,17 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 "the same command goes on from there."
             )
             return 130
+
+
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    """The launch's words as they may be kept: a tracking server's password left out."""
+    shown = list(arguments)
+    for place, word in enumerate(shown):
+        if word.startswith("--tracking-uri="):
+            shown[place] = f"--tracking-uri={without_password(word.partition('=')[2])}"
+        elif place and shown[place - 1] == "--tracking-uri":
+            shown[place] = without_password(word)
+    return shown
 
 
 def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str, console: Console) -> Launch:

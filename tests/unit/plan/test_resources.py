@@ -11,16 +11,16 @@ from rayfit.plan.resources import Resources, check_fits, evaluator_resources, gr
 @pytest.mark.parametrize(
     ("cpus", "gpus", "num_workers", "use_gpu", "waits", "running", "groups"),
     [
-        # a single CPU: training, until an evaluation waits; then the evaluation alone
+        # a single CPU: one group goes on to its last trial, evaluations come after it
         (1, 0, 1, False, False, 0, 1),
-        (1, 0, 1, False, True, 0, 0),
-        (1, 0, 1, False, False, 1, 0),
+        (1, 0, 1, False, True, 0, 1),
+        (1, 0, 1, False, False, 1, 1),
         # two CPUs: one group beside the evaluation, and never two evaluators' room for one evaluation
         (2, 0, 1, False, False, 0, 2),
         (2, 0, 1, False, True, 0, 1),
         (2, 0, 1, False, True, 1, 1),
         (2, 0, 2, False, False, 0, 1),
-        (2, 0, 2, False, True, 0, 0),
+        (2, 0, 2, False, True, 0, 1),
         # more evaluators run than one: their room is not given away
         (8, 0, 1, False, True, 3, 5),
         (8, 0, 3, False, False, 0, 2),
@@ -34,7 +34,7 @@ from rayfit.plan.resources import Resources, check_fits, evaluator_resources, gr
         (16, 8, 4, True, True, 0, 1),
         (4, 8, 1, True, False, 0, 4),
         (16, 0, 1, True, False, 0, 0),
-        (16, 1, 1, True, True, 0, 0),
+        (16, 1, 1, True, True, 0, 1),
         # GPUs that are there and not asked for
         (4, 8, 1, False, False, 0, 4),
         # a fraction of a CPU is none
@@ -65,11 +65,12 @@ def test_groups_and_evaluators_together_fit_the_cluster(
         cluster, num_workers=num_workers, use_gpu=use_gpu, evaluation_waits=waits, evaluators_running=running
     )
     evaluators = max(running, int(waits))
-    if groups:
+    if groups > 1:
         need = (groups * num_workers + evaluators) * worker_resources(use_gpu).cpus
         assert need <= cpus
         assert not use_gpu or groups * num_workers + evaluators <= gpus
-    # and one group more would not
+    # and one group more would not; a single group that fits the cluster alone is never kept from it
+    assert groups or num_workers > cpus or (use_gpu and num_workers > gpus)
     more = (groups + 1) * num_workers + evaluators
     assert more > cpus or (use_gpu and more > gpus)
 

@@ -1,0 +1,95 @@
+"""The same script as a job on a Ray that runs already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launching import ROOT, SMALL, summary, trial_records
+from tests.workers import free_port
+
+pytestmark = pytest.mark.integration
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def running_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray of two CPUs in processes of its own; gives the environment for `ray job`."""
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ADDRESS": "",
+    }
+    port = free_port()
+    command = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        f"--port={free_port()}",
+        f"--dashboard-port={port}",
+        "--num-cpus=2",
+    ]
+    head = subprocess.Popen(
+        [*command, "--disable-usage-stats", "--object-store-memory=134217728"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(f"{address}/api/version")
+        yield {**environment, "RAY_API_SERVER_ADDRESS": address}
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def _wait_until_up(url: str) -> None:
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(f"{url} did not come up")
+
+
+def _submit(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    words = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "sweeps/data_quantity.py"]
+    return subprocess.run(
+        [*words, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: Path) -> None:
+    options = (*SMALL, "--samples", "8", "--num-updates", "48", "--contexts", "8", "--validation-rows", "8")
+    refused = _submit(running_ray, *options)
+    assert (
+        refused.returncode != 0
+        and "--storage: on a running Ray it must be an absolute path" in refused.stdout
+    )
+    tracking = f"sqlite:///{storage_root}/elsewhere.db"
+    done = _submit(running_ray, *options, "--storage", storage_root, "--tracking-uri", tracking)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 trials: reused 0, running 1" in done.stdout
+    assert trial_records(storage_root)[8]["num_updates"] == 48
+    assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 3
+    assert (storage_root / "elsewhere.db").exists()
