@@ -35,6 +35,8 @@ def guarded(command: Callable[[], int]) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:

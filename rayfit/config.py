@@ -92,6 +92,8 @@ def flag(name: str) -> str:
 
 def _check_value(name: str, value: Any, limits: Any) -> None:
     where = flag(name)
+    if value == "":
+        raise RayfitError(f"{where}: expected something; got ''")
     if name == "precision" and "bf16" in str(value) and value not in PRECISIONS:
         raise RayfitError(f"{where}: expected one of {', '.join(PRECISIONS)}; got {value!r}: {_PURE_BF16}")
     choices = limits.get("choices")

@@ -50,8 +50,8 @@ def draw_plot(rows: list[Row], x: str, y: str, target: Path, *, title: str) -> N
 def _draw_trials(axes: Any, points: list[Row], x: str, y: str, label: str) -> None:
     points = sorted(points, key=lambda row: (row[x], row["seed"]))
     bounds = [row["intervals"].get(y, [row[y], row[y]]) for row in points]
-    below = [row[y] - low for row, (low, _) in zip(points, bounds, strict=True)]
-    above = [high - row[y] for row, (_, high) in zip(points, bounds, strict=True)]
+    below = [max(0.0, row[y] - low) for row, (low, _) in zip(points, bounds, strict=True)]
+    above = [max(0.0, high - row[y]) for row, (_, high) in zip(points, bounds, strict=True)]
     one_each = len({row[x] for row in points}) == len(points)
     axes.errorbar(
         [row[x] for row in points],

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
-from rayfit.plan.resources import evaluator_resources, group_limit
+from rayfit.plan.resources import check_fits, evaluator_resources, group_limit
 from rayfit.records.provenance import now
 from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.group import run_group
 from rayfit.sweep.progress import TrialProgress
-from rayfit.sweep.queue import TrialQueue
+from rayfit.sweep.queue import MAX_TRIES, TrialQueue
 from rayfit.sweep.tasks import evaluation_task, trial_task
 from rayfit.sweep.tune import TuneRun
 
@@ -37,6 +37,7 @@ class Conductor:
         self._launch, self._environment, self._track = launch, environment, track
         self._placement = launch.plan.placement
         self._cluster = cluster_resources()
+        check_fits(self._cluster, num_workers=self._placement.num_workers, use_gpu=self._placement.use_gpu)
         self._stamp = secrets.token_hex(3)
         self._groups: dict[Any, str] = {}
         self._failed_groups = 0
@@ -106,7 +107,17 @@ class Conductor:
             self._evaluation_ended(job)
         if self._tune is not None and self._tune.error is not None:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
+        if self._tune is not None and not self._tune.is_alive():
+            self._give_up_what_tune_left(ray.get(self._queue.state.remote()))
         return not training and self._pool.done and not self._groups
+
+    def _give_up_what_tune_left(self, state: dict[str, dict[str, Any]]) -> None:
+        """Tune ends once all its trials have; one that it never handed out would be waited for without end."""
+        import ray
+
+        if any(trial["status"] == "expected" for trial in state.values()):
+            error = "Ray Tune ended before it handed the trial out (see logs/launches in the storage)"
+            ray.get(self._queue.give_up.remote(error))
 
     def _trial_ended(self, trial_id: str, error: str) -> None:
         launch, trial = self._launch, self._trials[trial_id]
@@ -198,6 +209,7 @@ class Conductor:
             ),
             "use_gpu": placement.use_gpu,
             "num_threads": 1,
+            "max_restarts": MAX_TRIES * (len(self._trials) + 1),
         }
         ray.get(self._queue.open_group.remote(group_id))
         host = ray.remote(num_cpus=0, resources=HEAD, max_retries=0)(run_group)

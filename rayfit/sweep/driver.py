@@ -8,18 +8,20 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 from rayfit.plan.declaration import Sweep
+from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.products import is_finished
 from rayfit.plan.trials import Plan, TrialSpec
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
 from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, ray_cluster
-from rayfit.sweep.conclude import conclude, tracker
+from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.prepare import Prepared, absolute, prepare
 from rayfit.sweep.progress import Console
@@ -61,8 +63,13 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     check_cluster_options(given)
     options = absolute(given)
     storage = Storage(options.storage)
-    storage.root.mkdir(parents=True, exist_ok=True)
+    try:
+        storage.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RayfitError(f"--storage: {storage.root} cannot be made a folder: {error.strerror}") from error
     console = Console()
+    launch: Launch | None = None
+    track: Any = None
     with _termination_as_interrupt():
         try:
             track = tracker(storage, options)
@@ -77,11 +84,24 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             return conclude(launch, track)
         except KeyboardInterrupt:
             console.show("")
-            console.say(
-                f"interrupted. Finished trials and evaluations are kept in {storage.root}; "
-                "the same command goes on from there."
-            )
+            _say_what_is_kept(launch, track, storage, console)
             return 130
+
+
+def _say_what_is_kept(launch: Launch | None, track: Any, storage: Storage, console: Console) -> None:
+    """After Ctrl-C: the sweep's record is written, so that `rayfit list` and `sync` know of it, and MLflow told."""
+    if launch is None:
+        console.say(f"interrupted before training; what is made is kept in {storage.root}")
+        return
+    record = sweep_record(launch, finished=True)
+    storage.write("sweeps", record["id"], record)
+    track.finish(record)
+    trials = launch.plan.trials
+    done = sum(is_finished(launch.plan, trial, storage) for trial in trials)
+    again = "starts all of them again" if launch.plan.options.fresh else "goes on from there"
+    console.say(
+        f"interrupted: {done} of {len(trials)} trials are finished and kept in {storage.root}; the same command {again}"
+    )
 
 
 def _without_secrets(arguments: Sequence[str]) -> list[str]:
@@ -115,6 +135,9 @@ def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str,
 def _say_what_is_done(launch: Launch) -> None:
     total = len(launch.plan.trials)
     running = len(launch.trials)
+    options = launch.plan.options
+    if note := effective_zero_stage(options.zero_stage, options.precision)[1]:
+        launch.console.say(note)
     launch.console.say(
         f"{total} trials: reused {total - running}, running {running}; {len(launch.evaluations)} evaluations"
     )

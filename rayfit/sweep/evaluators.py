@@ -109,12 +109,12 @@ class EvaluationPool:
             try:
                 job.error = ray.get(reference)
                 job.status = "failed" if job.error else "finished"
-            except ray.exceptions.RayActorError as error:
+            except ray.exceptions.RayTaskError as error:
+                job.status, job.error = "failed", str(error).strip().splitlines()[-1]
+            except ray.exceptions.RayError as error:  # the actor died, or was ended for memory
                 self._end(actor)
                 job.error = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
                 job.status = "failed" if job.tries >= MAX_TRIES else "waiting"
-            except ray.exceptions.RayTaskError as error:
-                job.status, job.error = "failed", str(error).strip().splitlines()[-1]
             if job.status in ("finished", "failed"):
                 ended.append(job)
         return ended

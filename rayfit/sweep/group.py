@@ -281,7 +281,8 @@ def run_group(
 ) -> str:
     """Run a group to its end (in an actor of its own, on the head node); returns an error's text, or "".
 
-    Train restarts the workers whenever they die, without a limit of its own: the queue counts tries per trial.
+    Train restarts the workers when they die; the queue counts tries per trial. `max_restarts` only ends a group whose
+    workers die before they reach the queue.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -299,7 +300,7 @@ def run_group(
         run_config=ray.train.RunConfig(
             name=config["group_id"],
             storage_path=train_folder,
-            failure_config=ray.train.FailureConfig(max_failures=-1),
+            failure_config=ray.train.FailureConfig(max_failures=config["max_restarts"]),
             worker_runtime_env={"env_vars": environment},
         ),
     )

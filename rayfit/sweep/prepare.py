@@ -21,7 +21,7 @@ from rayfit.plan.declaration import Sweep
 from rayfit.plan.sources import known_files, model_files
 from rayfit.plan.trials import Plan, make_plan
 from rayfit.records.provenance import provenance
-from rayfit.records.storage import Storage, write_parquet
+from rayfit.records.storage import Storage, read_json, write_parquet
 from rayfit.sweep.models import hub_model, made_model
 
 Say = Callable[[str], None]
@@ -56,6 +56,7 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepa
     model_path = _model_path(plan, storage, say)
     plan = make_plan(sweep, options, storage)
     assert not plan.pending
+    _check_window(plan, model_path)
     tokenize, bos_id = load_tokenizer(model_path)
     _evaluation_rows(plan, storage, spans, tokenize, bos_id)
     for trial in plan.trials:
@@ -72,6 +73,20 @@ def _model_path(plan: Plan, storage: Storage, say: Say) -> Path:
     assert model.path is not None
     known_files(storage).hash(model_files(model.path))
     return model.path
+
+
+def _check_window(plan: Plan, model_path: Path) -> None:
+    """Rows and generations must fit the model's context window, which is known before any training."""
+    config = read_json(model_path / "config.json") or {}
+    names = ("max_position_embeddings", "n_positions", "n_ctx")
+    window = next((config[name] for name in names if config.get(name)), None)
+    generated = plan.options.context_length + max(decoding.num_new_tokens for decoding in plan.decodings)
+    need = max(plan.settings.sequence_length, generated)
+    if window is not None and need > window:
+        raise RayfitError(
+            f"--num-new-tokens and --sequence-length: {need} tokens are needed, "
+            f"but the context window of {plan.model.name} holds {window}"
+        )
 
 
 def _check_storage(storage: Storage) -> None:

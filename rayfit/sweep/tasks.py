@@ -113,7 +113,12 @@ def evaluation_task(prepared: Prepared, trial: TrialSpec | None, decoding: Decod
     held_out = storage.read("rows", held_out_id)
     assert held_out is not None
     checkpoint: Path = prepared.model_path
-    about: dict[str, Any] = {"subject": "original", "trial_id": None}
+    base = storage.read("models", plan.model.made_id) if plan.model.kind == "made" else None
+    about: dict[str, Any] = {
+        "subject": "original",
+        "trial_id": None,
+        "checkpoint_weights_sha256": base["weights_sha256"] if base else None,
+    }
     if trial is not None:
         record = storage.read("trials", str(trial.id))
         assert record is not None
@@ -154,7 +159,8 @@ def evaluation_is_finished(plan: Plan, trial: TrialSpec | None, decoding: Decodi
     if record is None or record["num_validation"] != plan.num_validation:
         return False
     if trial is None:
-        return True
+        base = storage.read("models", plan.model.made_id) if plan.model.kind == "made" else None
+        return base is None or record["checkpoint_weights_sha256"] == base["weights_sha256"]
     trained = storage.read("trials", str(trial.id))
     return (
         trained is not None
