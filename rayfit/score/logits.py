@@ -1,4 +1,5 @@
-"""Numbers read off next-token logits. The one place in this room that imports torch; training uses it too.
+"""Numbers read off next-token logits. With `pairs` the one place in this room that imports torch; training
+uses it too.
 
 Shapes: B sequences, T predicted positions, V vocabulary entries, P = B x T positions flattened.
 """

@@ -152,7 +152,34 @@ _OF_BLOCKER = (
     ),
 )
 
-SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_BLOCKER, *_OF_LOGITS)}
+_FOLLOWING = "arXiv 2605.22579"
+_RANK = "rank = 1 + number of strictly larger logits of the original at the other's most probable token"
+
+# Of a checkpoint beside its original over the same texts (rayfit/score/pairs.py).
+_OF_PAIRS = (
+    Score(
+        "top_1_agreement",
+        "share of positions",
+        "neither",
+        f"section 6.1, Figure 5; {_FOLLOWING}",
+        f"same most probable token of two checkpoints, lowest id on ties; {_TEXTS}",
+    ),
+    *(
+        Score(
+            f"original_rank_{name}_share", "share of positions", "neither", _FOLLOWING, f"{_RANK}; {_TEXTS}"
+        )
+        for name in ("not_1", "above_10", "above_200")
+    ),
+    Score(
+        "matched_temperature",
+        "temperature",
+        "neither",
+        _FOLLOWING,
+        f"at which the original's mean entropy is the other's, to 0.001 nats, by bisection; {_TEXTS}",
+    ),
+)
+
+SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_BLOCKER, *_OF_LOGITS, *_OF_PAIRS)}
 
 
 def score(name: str) -> Score:
