@@ -45,8 +45,8 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
     from rayfit.records.storage import Storage
 
     if options.plan:
+        from rayfit.plan.planning import make_plan
         from rayfit.plan.show import render_plan
-        from rayfit.plan.trials import make_plan
 
         storage = Storage(options.storage)
         print(render_plan(make_plan(sweep, options, storage), storage))

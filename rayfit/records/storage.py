@@ -15,7 +15,7 @@ import polars as pl
 from rayfit.errors import RayfitError, nearest
 
 RECORD = "record.json"
-KINDS = ("models", "texts", "rows", "trials", "evaluations", "sweeps")
+KINDS = ("models", "texts", "rows", "trials", "predictions", "evaluations", "comparisons", "sweeps")
 
 
 class Storage:

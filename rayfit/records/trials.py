@@ -21,6 +21,11 @@ def checkpoint_product(export_dtype: str) -> str:
     return f"checkpoint-{export_dtype}"
 
 
+def kept_product(update: int, export_dtype: str) -> str:
+    """The product's name of the weights kept after an update, in the form of a checkpoint."""
+    return f"weights-{update}-{export_dtype}"
+
+
 def curve_product(eval_every: int, num_validation: int) -> str:
     """The product's name of a training curve."""
     return f"curve-every{eval_every}-validation{num_validation}"

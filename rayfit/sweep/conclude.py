@@ -9,6 +9,8 @@ import polars as pl
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.evaluations import EvaluationSpec
+from rayfit.plan.planning import Plan
 from rayfit.records.provenance import git_commit, now
 from rayfit.records.storage import Storage, write_json, write_parquet
 from rayfit.records.trials import read_failure
@@ -61,24 +63,13 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "started_at": launch.started_at,
         "finished_at": now() if finished else None,
         "command": launch.command,
-        "reused": len(plan.trials) - len(launch.trials),
+        "reused": len(plan.unique_trials) - len(launch.trials),
         "ran": len(launch.trials),
         "git_commit": git_commit(),
     }
     launches = [past for past in old.get("launches", []) if past["started_at"] != launch.started_at]
-    ids = [str(trial.id) for trial in plan.trials]
+    ids = [str(trial.id) for trial in plan.unique_trials]
     failed = {key: failure["error"] for key in ids if (failure := _current_failure(storage, key)) is not None}
-    evaluations = [
-        {
-            "arm": "original" if trial is None else "hyperfitted",
-            "trial_id": None if trial is None else trial.id,
-            "evaluation_id": plan.evaluation_id(trial, decoding),
-            "decoding": decoding.name,
-            "domain": plan.text.name,
-        }
-        for trial in (None, *plan.trials)
-        for decoding in plan.decodings_of(trial)
-    ]
     return {
         "kind": "sweep",
         "id": plan.sweep_id,
@@ -89,12 +80,45 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "options": _plain_options(plan.options),
         "trials": ids,
         "failed": failed,
-        "evaluations": evaluations,
+        "arms": _arms(plan),
+        "evaluations": [_evaluation_entry(spec) for spec in plan.evaluations],
+        "comparisons": [
+            {"trial_id": spec.trial.id, "comparison_id": spec.id, "domain": spec.domain.name}
+            for spec in plan.comparisons
+        ],
+        "figures": [dict(figure) for figure in plan.sweep.figures],
         "launches": [*launches, this_launch],
-        "rows": sweep_rows(plan, storage, launch.errors),
+        "rows": sweep_rows(plan, storage, launch.errors, launch.trial_errors),
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
     }
+
+
+def _arms(plan: Plan) -> dict[str, list[str]]:
+    """The trials of each declared arm; empty where the sweep has no arms of its own."""
+    arms: dict[str, list[str]] = {}
+    for trial in plan.trials if plan.sweep.has_arms else ():
+        arms.setdefault(trial.arm, []).append(str(trial.id))
+    return arms
+
+
+def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
+    trial = spec.subject.trial
+    entry: dict[str, Any] = {
+        "arm": "original" if trial is None else "hyperfitted",
+        "model": spec.subject.model.name,
+        "trial_id": None if trial is None else trial.id,
+        "update": spec.subject.update,
+        "evaluation_id": spec.id,
+        "predictions_id": None if spec.predictions is None else spec.predictions.id,
+        "decoding": spec.decoding.name,
+        "domain": spec.domain.name,
+    }
+    if spec.matched_to is not None:
+        entry["matched_to"] = spec.matched_to.id
+    if spec.further:
+        entry["further"] = spec.further
+    return entry
 
 
 def _current_failure(storage: Storage, trial_id: str) -> dict[str, Any] | None:
@@ -128,7 +152,7 @@ def conclude(launch: Launch, track: Any) -> int:
     rows: list[Row] = record["rows"]
     folder = storage.folder("sweeps", plan.sweep_id)
     folder.mkdir(parents=True, exist_ok=True)
-    table = render_table(rows, plan.num_contexts)
+    table = render_table(rows, plan.evaluation.num_contexts)
     (folder / "table.txt").write_text(table + "\n")
     write_json(
         folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}
@@ -136,7 +160,9 @@ def conclude(launch: Launch, track: Any) -> int:
     flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
     write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
     x, y = plan.sweep.plot
-    title = f"{plan.sweep.question}\n{plan.model.name} on {plan.text.name}, scale {plan.options.scale}"
+    models = ", ".join(model.name for model in plan.models)
+    texts = ", ".join(domain.name for domain in plan.domains)
+    title = f"{plan.sweep.question}\n{models} on {texts}, scale {plan.options.scale}"
     draw_plot(rows, x, y, folder / "plot.png", title=title)
     storage.write("sweeps", plan.sweep_id, record)
     track.finish(record)

@@ -31,7 +31,7 @@ def test_words_become_typed_values() -> None:
         "--samples", "8,32", "--num-updates", "10", "--learning-rate=1e-6", "--seeds", "0,1,2", "--plan", "--use-gpu"
     )  # fmt: skip
     assert options.samples == (8, 32) and options.seeds == (0, 1, 2)
-    assert options.num_updates == 10 and options.learning_rate == (1e-6,)
+    assert options.num_updates == (10,) and options.learning_rate == (1e-6,)
     assert options.plan and options.use_gpu and not options.fresh
 
 

@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from rayfit.cli import parse_options, run_script
-from rayfit.plan.trials import make_plan
+from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.score.registry import SCORES
 from tests.unit.fresh import ROOT, run_python

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.config import Options
+from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import known_files, model_files
-from rayfit.plan.trials import Plan, TrialSpec, make_plan
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 from sweeps.data_quantity import SWEEP
 
