@@ -71,9 +71,7 @@ class Options:
     sample_seeds: tuple[int, ...] | None = option(
         None, "seeds of the samples alone", minimum=0, maximum=2**62
     )
-    order_seeds: tuple[int, ...] | None = option(
-        None, "seeds of the order alone", minimum=0, maximum=2**62
-    )
+    order_seeds: tuple[int, ...] | None = option(None, "seeds of the order alone", minimum=0, maximum=2**62)
     training_seeds: tuple[int, ...] | None = option(
         None, "seeds of what else is random in training: the start of adapters", minimum=0, maximum=2**62
     )

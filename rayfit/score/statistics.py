@@ -41,6 +41,11 @@ class Estimate:
         }
 
 
+def missing(reason: str) -> dict[str, Any]:
+    """A record's entry of a score that was not measured, and why."""
+    return Estimate(None, None, None, 0, 0, reason).entry()
+
+
 def bootstrap_mean(
     values: pl.Series | np.ndarray | Sequence[Any],
     *,

@@ -14,13 +14,14 @@ import torch
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.identity import SCORE_VERSION
+from rayfit.records.frames import prediction_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage
 from rayfit.score.pairs import choice_statistics, match_temperature, pair_scores
-from rayfit.sweep.entries import Scores, as_entry, missing
+from rayfit.score.predictions import stored_choices
+from rayfit.score.statistics import missing
 from rayfit.sweep.evaluation_task import ComparisonTask
 from rayfit.sweep.loading import load
-from rayfit.sweep.prediction import choices_of
 
 _ROWS_AT_ONCE = 16
 _KEPT_LOGITS_BYTES = 2 << 30
@@ -34,7 +35,9 @@ def compare(task: ComparisonTask, storage: Storage) -> dict[str, Any]:
     begin = time.monotonic()
     predictions = storage.read("predictions", task.predictions_id)
     assert predictions is not None  # this comparison waited for it
-    choices = choices_of(storage, predictions)
+    texts = prediction_texts(storage, task.predictions_id)
+    assert texts is not None
+    choices = stored_choices(texts)
     model, _ = load(task.original)
     token_ids = token_matrix(pl.read_parquet(task.contexts_path))
     batches = _Logits(model, token_ids, task.original.device)
@@ -42,7 +45,7 @@ def compare(task: ComparisonTask, storage: Storage) -> dict[str, Any]:
         choice_statistics(logits, torch.from_numpy(choices[start : start + len(logits)]).long())
         for start, logits in zip(range(0, len(choices), _ROWS_AT_ONCE), batches(), strict=True)
     ]
-    scores: Scores = {name: as_entry(estimate) for name, estimate in pair_scores(parts).items()}
+    scores = {name: estimate.entry() for name, estimate in pair_scores(parts).items()}
     scores["matched_temperature"] = missing("not asked for; the decoding `matched` solves it")
     if task.solves_temperature:
         scores["matched_temperature"] = _temperature(batches, predictions["scores"]["entropy_nats"]["value"])

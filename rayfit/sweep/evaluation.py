@@ -20,11 +20,13 @@ from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.identity import GENERATE_VERSION, SCORE_VERSION, bytes_digest
+from rayfit.records.frames import generated_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.score.statistics import bootstrap_mean
-from rayfit.score.text import POOLED, aggregate_scores, index_rows, score_texts
-from rayfit.sweep.entries import Scores, as_entry, frame_entries, missing
+from rayfit.score.arm import arm_scores, original_scores
+from rayfit.score.series import text_series
+from rayfit.score.statistics import missing
+from rayfit.score.text import index_rows, score_texts
 from rayfit.sweep.evaluation_task import EvaluationTask
 from rayfit.sweep.loading import load
 
@@ -79,7 +81,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
     size = len(AutoTokenizer.from_pretrained(task.model.path, trust_remote_code=False))
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
-    scores = {**text_scores(scored), **blocker_scores(scored), **_predicted(task, storage)}
+    scores = {**arm_scores(scored), **_predicted(task, storage)}
     record = {
         **task.about,
         "kind": "evaluation",
@@ -97,18 +99,20 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
         "comparison_id": task.comparison_id,
         "baseline_id": None,
         "scores": scores,
+        "series": text_series(scored),
     }
     if index is not None:
-        baseline = baseline_generations(task, storage)
-        reason = "the original model's evaluation, which it is read from, failed"
-        scores["original_longest_overlap_mean"] = missing(reason)
-        if baseline is not None:
-            overlaps = index.overlaps.longest_overlaps(baseline["token_ids"])
-            scores["original_longest_overlap_mean"] = as_entry(bootstrap_mean(overlaps.values))
+        baseline = None if task.baseline_id is None else generated_texts(storage, task.baseline_id)
+        if baseline is None:
+            reason = "the original model's evaluation, which it is read from, failed"
+            scores["original_longest_overlap_mean"] = missing(reason)
+        else:
+            scores |= original_scores(baseline, index, num_threads=task.model.num_threads)
             record["baseline_id"] = task.baseline_id
     if task.rows_path is None:
         contexts = pl.read_parquet(task.contexts_path)
-        record["truth"] = text_scores(score_texts(truths(contexts, task), None, vocabulary_size=size))
+        truth = score_texts(truths(contexts, task), None, vocabulary_size=size)
+        record["truth"], record["truth_series"] = arm_scores(truth), text_series(truth)
     file_name = f"generations-{secrets.token_hex(4)}.parquet"
     folder = storage.folder("evaluations", task.id)
     write_parquet(folder / file_name, scored)
@@ -132,22 +136,13 @@ def _remove_old(folder: Path, file_name: str) -> None:
         shutil.rmtree(parts, ignore_errors=True)
 
 
-def _predicted(task: EvaluationTask, storage: Storage) -> Scores:
+def _predicted(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     """The scores of the checkpoint's predictions, which are the same under every decoding."""
     if task.predictions_id is None:
         return {}
     record = storage.read("predictions", task.predictions_id)
     assert record is not None  # this evaluation waited for it
-    found: Scores = record["scores"]
-    return found
-
-
-def baseline_generations(task: EvaluationTask, storage: Storage) -> pl.DataFrame | None:
-    """The original model's generations that a trial is compared with; None where its evaluation failed."""
-    record = None if task.baseline_id is None else storage.read("evaluations", task.baseline_id)
-    if record is None:
-        return None
-    return pl.read_parquet(storage.folder("evaluations", record["id"]) / record["generations"])
+    return dict(record["scores"])
 
 
 def generations(
@@ -196,16 +191,6 @@ def _listed(values: np.ndarray | None, names: list[str]) -> list[int] | list[Non
     return [None] * len(names) if values is None else values.tolist()
 
 
-def blocker_scores(scored: pl.DataFrame) -> Scores:
-    """Shares of a text's steps with a ban in force and with a changed choice, mean over texts; empty without a blocker."""
-    lengths = scored["token_ids"].list.len()
-    return {
-        f"blocker_{name}_share": as_entry(bootstrap_mean(scored[f"steps_{name}"] / lengths))
-        for name in ("banned", "changed")
-        if scored[f"steps_{name}"].null_count() < len(scored)
-    }
-
-
 def context_names(contexts: pl.DataFrame) -> list[str]:
     """A name per context that does not depend on how many there are: its place in its document."""
     return [f"{document}:{start}" for document, start in contexts.select("document", "start").iter_rows()]
@@ -221,8 +206,3 @@ def truths(contexts: pl.DataFrame, task: EvaluationTask) -> pl.DataFrame:
             "token_ids": pl.Series(true_ids.tolist(), dtype=pl.List(pl.Int32)),
         }
     )
-
-
-def text_scores(scored: pl.DataFrame) -> Scores:
-    """The aggregates of one domain's scored texts by name."""
-    return frame_entries(aggregate_scores(scored).filter(pl.col("domain") == POOLED))

@@ -1,11 +1,9 @@
-"""A checkpoint's predictions over true texts: scores that no decoding changes, and its choices, kept for comparing."""
+"""A checkpoint's predictions over true texts: scores that no decoding changes, and a row per text, kept for comparing."""
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +13,10 @@ import torch
 from rayfit.data.rows import token_matrix
 from rayfit.identity import SCORE_VERSION
 from rayfit.records.provenance import now, provenance
-from rayfit.records.storage import Storage
-from rayfit.score.logits import TOP_K, TokenStatistics, token_statistics
-from rayfit.sweep.entries import Scores, exp_entry, mean_entry
+from rayfit.records.storage import Storage, write_parquet
+from rayfit.score.logits import TokenStatistics, token_statistics
+from rayfit.score.predictions import prediction_frame, prediction_scores
+from rayfit.score.statistics import bootstrap_mean
 from rayfit.sweep.evaluation_task import PredictionTask
 from rayfit.sweep.loading import load
 
@@ -25,17 +24,18 @@ _ROWS_AT_ONCE = 16
 
 
 def predict(task: PredictionTask, storage: Storage) -> dict[str, Any]:
-    """Measure the predictions and publish their record; the choices at every position stand beside it.
+    """Measure the predictions and publish their record; a row per text, with its choices, stands beside it.
 
     Raises RayfitError for token ids that do not fit the model and for logits that are not finite.
     """
     begin = time.monotonic()
     model, _ = load(task.model)
     device = task.model.device
-    texts = statistics_of(model, token_matrix(pl.read_parquet(task.contexts_path)), device)
+    contexts = pl.read_parquet(task.contexts_path)
+    frame = prediction_frame(statistics_of(model, token_matrix(contexts), device), task.context_length)
     validation = statistics_of(model, token_matrix(pl.read_parquet(task.validation_path)), device)
     scores = {
-        **scores_of_texts(texts, task.context_length),
+        **prediction_scores(frame),
         "validation_loss": mean_entry(validation.nll_nats),
         "validation_entropy_nats": mean_entry(validation.entropy_nats),
         "validation_accuracy": mean_entry(validation.correct.double()),
@@ -45,9 +45,8 @@ def predict(task: PredictionTask, storage: Storage) -> dict[str, Any]:
         scores["train_loss"] = mean_entry(train.nll_nats)
         scores["train_accuracy"] = mean_entry(train.correct.double())
     folder = storage.folder("predictions", task.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    file_name = f"choices-{secrets.token_hex(4)}.npy"
-    np.save(folder / file_name, texts.top_1.numpy().astype(np.int32))
+    file_name = f"texts-{secrets.token_hex(4)}.parquet"
+    write_parquet(folder / file_name, frame)
     record = {
         **task.about,
         "kind": "predictions",
@@ -55,42 +54,21 @@ def predict(task: PredictionTask, storage: Storage) -> dict[str, Any]:
         "eval_precision": task.model.eval_precision,
         "score_version": SCORE_VERSION,
         "scores": scores,
-        "choices": file_name,
+        "texts": file_name,
         "seconds": {"total": round(time.monotonic() - begin, 3)},
         "finished_at": now(),
         **provenance(),
     }
     storage.write("predictions", task.id, record)
-    for old in folder.glob("choices-*.npy"):
+    for old in folder.glob("texts-*.parquet"):
         if old.name != file_name:
             old.unlink()
     return record
 
 
-def choices_of(storage: Storage, record: dict[str, Any]) -> np.ndarray:
-    """The most probable token at every predicted position of every text: int32 of shape (texts, tokens - 1)."""
-    path: Path = storage.folder("predictions", record["id"]) / record["choices"]
-    found: np.ndarray = np.load(path)
-    return found
-
-
-def scores_of_texts(texts: TokenStatistics, context_length: int) -> Scores:
-    """Scores over the contexts with their true continuations (the paper's sections 5 and 7.3).
-
-    Positions are pooled; all texts are of one length, so that is also the mean over texts, from which intervals come.
-    """
-    in_context = texts.nll_nats[:, : context_length - 1]
-    scores = {
-        "entropy_nats": mean_entry(texts.entropy_nats),
-        "entropy_bits": mean_entry(texts.entropy_nats / math.log(2)),
-        "perplexity_contexts": exp_entry(mean_entry(in_context)),
-        "perplexity_texts": exp_entry(mean_entry(texts.nll_nats)),
-        "true_token_reciprocal_rank": mean_entry(1.0 / texts.rank.double()),
-    }
-    for place, k in enumerate(TOP_K):
-        scores[f"top_{k}_mass"] = mean_entry(texts.top_mass[..., place])
-        scores[f"true_token_in_top_{k}"] = mean_entry((texts.rank <= k).double())
-    return scores
+def mean_entry(values_BT: torch.Tensor) -> dict[str, Any]:
+    """The mean over all positions with the bootstrap interval over texts, which are all of one length."""
+    return bootstrap_mean(pl.Series(values_BT.double().mean(dim=1).numpy())).entry()
 
 
 @torch.inference_mode()

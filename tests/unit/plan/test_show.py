@@ -32,7 +32,9 @@ def test_the_disk_a_checkpoint_takes_is_that_of_its_numbers(storage: Storage) ->
     plan, half = plan_of(storage), plan_of(storage, export_dtype="bf16")
     assert checkpoint_bytes(plan, plan.trials[0]) == 4 * 1_066_112
     assert checkpoint_bytes(half, half.trials[0]) == 2 * 1_066_112
-    kept = plan_of(storage, keep_every=25.0)  # 8 rows, 100 updates of 8: 100 epochs, three times before the last
+    kept = plan_of(
+        storage, keep_every=25.0
+    )  # 8 rows, 100 updates of 8: 100 epochs, three times before the last
     assert checkpoint_bytes(kept, kept.trials[0]) == 4 * 4 * 1_066_112
 
 
