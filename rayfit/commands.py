@@ -1,4 +1,4 @@
-"""The `rayfit` command: finding records, showing them, filling MLflow again, listing presets."""
+"""The `rayfit` command: finding records, showing them, generating, filling MLflow again, listing presets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest
 from rayfit.presets import DATASETS, MADE_MODELS
 from rayfit.records.storage import KINDS, Storage
@@ -27,6 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     sync = _command(commands, "sync", "fill MLflow from the records, again or elsewhere", _sync)
     sync.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     sync.add_argument("--tracking-uri", help="MLflow tracking URI (default: the storage's SQLite file)")
+    ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
     parsed = parser.parse_args(arguments)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayfit.errors import RayfitError, nearest
+from rayfit.generate.engines import ENGINES
 
 SCALES = ("ci", "laptop", "paper")
 PRECISIONS = ("bf16", "fp32")
 EXPORT_DTYPES = ("fp32", "bf16")
 EVAL_PRECISIONS = ("auto", "fp32", "bf16")
-ENGINES = ("transformers", "vllm")
 
 _PURE_BF16 = (
     "weights kept in bf16 do not move at hyperfitting's learning rates (at 1e-6 an update is smaller than half the "

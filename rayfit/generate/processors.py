@@ -11,6 +11,7 @@ from transformers import LogitsProcessor
 
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker
+from rayfit.generate.contexts import shortened
 from rayfit.generate.decoding import Decoding
 from rayfit.generate.sampling import draw, uniforms
 
@@ -61,7 +62,7 @@ class Chooser(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """The logits [rows, vocabulary], float32 and ours to change, after `input_ids` [rows, tokens]."""
         step, self.step = self.step, self.step + 1
-        self._refuse_nan(scores, step)
+        self._refuse_broken(scores, step)
         self._suppress(scores)
         if self.decoding.repetition_penalty != 1.0:
             self._penalise(input_ids, scores)
@@ -77,17 +78,18 @@ class Chooser(LogitsProcessor):
         out = torch.full_like(scores, -torch.inf)
         return out.scatter_(1, chosen[:, None], 0.0)
 
-    def _refuse_nan(self, scores: torch.Tensor, step: int) -> None:
-        # one sum is many times cheaper than a test of every logit, and NaN cannot hide in it
-        if not torch.isnan(scores.sum()):
+    def _refuse_broken(self, scores: torch.Tensor, step: int) -> None:
+        # one sum is many times cheaper than a test of every logit, and neither NaN nor infinity can hide in it
+        if torch.isfinite(scores.sum()):
             return
-        rows = torch.isnan(scores).any(dim=1).nonzero()[:, 0].tolist()
-        if rows:
-            raise RayfitError(
-                f"generate: the model's logits are NaN at new token {step + 1} of context "
-                f"{self.names[rows[0]]!r} ({len(rows)} of the {len(self.names)} contexts of its batch); its "
-                "weights are broken or its training diverged"
-            )
+        for what, broken in (("NaN", torch.isnan(scores)), ("infinite", scores == torch.inf)):
+            rows = broken.any(dim=1).nonzero()[:, 0].tolist()
+            if rows:
+                raise RayfitError(
+                    f"generate: the model's logits are {what} at new token {step + 1} of context "
+                    f"{shortened(self.names[rows[0]])!r} ({len(rows)} of the {len(self.names)} contexts of its "
+                    "batch); its weights are broken or its training diverged"
+                )
 
     def _suppress(self, scores: torch.Tensor) -> None:
         if self.suppressed.numel():

@@ -21,7 +21,7 @@ from rayfit.score.pairs import choice_statistics, match_temperature, pair_scores
 from rayfit.score.predictions import stored_choices
 from rayfit.score.statistics import missing
 from rayfit.sweep.evaluation_task import ComparisonTask
-from rayfit.sweep.loading import load
+from rayfit.sweep.loading import held_model
 
 _ROWS_AT_ONCE = 16
 _KEPT_LOGITS_BYTES = 2 << 30
@@ -38,7 +38,7 @@ def compare(task: ComparisonTask, storage: Storage) -> dict[str, Any]:
     texts = prediction_texts(storage, task.predictions_id)
     assert texts is not None
     choices = stored_choices(texts)
-    model, _ = load(task.original)
+    model = held_model(task.original)
     token_ids = token_matrix(pl.read_parquet(task.contexts_path))
     batches = _Logits(model, token_ids, task.original.device)
     parts = [

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from transformers import AutoTokenizer
 
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
-from rayfit.generate.generator import generate
+from rayfit.generate.engines import Engine, engine
 from rayfit.generate.index import BlockIndex
+from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.identity import GENERATE_VERSION, SCORE_VERSION, bytes_digest
 from rayfit.records.frames import generated_texts
@@ -28,7 +28,7 @@ from rayfit.score.series import text_series
 from rayfit.score.statistics import missing
 from rayfit.score.text import index_rows, score_texts
 from rayfit.sweep.evaluation_task import EvaluationTask
-from rayfit.sweep.loading import load
+from rayfit.sweep.loading import held_model, let_go
 
 
 def generate_part(task: EvaluationTask, part: int, storage: Storage) -> None:
@@ -41,10 +41,9 @@ def generate_part(task: EvaluationTask, part: int, storage: Storage) -> None:
         return
     begin = time.monotonic()
     first, end = task.parts[part]
-    model, tokenizer = load(task.model)
     contexts = pl.read_parquet(task.contexts_path)[first:end]
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
-    frame = generations(model, tokenizer, contexts, rows, task, decoding_of(task, storage))
+    frame = generations(contexts, rows, task, decoding_of(task, storage))
     seconds = pl.lit(time.monotonic() - begin).alias("seconds")
     write_parquet(file, frame.with_columns(seconds))
 
@@ -79,7 +78,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     frame = pl.concat(parts).drop("seconds")
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
-    size = len(AutoTokenizer.from_pretrained(task.model.path, trust_remote_code=False))
+    size = len(load_tokenizer_and_config(task.model.path)[0])
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
     scores = {**arm_scores(scored), **_predicted(task, storage)}
     record = {
@@ -146,8 +145,6 @@ def _predicted(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
 
 
 def generations(
-    model: Any,
-    tokenizer: Any,
     contexts: pl.DataFrame,
     rows: pl.DataFrame | None,
     task: EvaluationTask,
@@ -160,15 +157,15 @@ def generations(
     """
     ids = token_matrix(contexts)
     names = context_names(contexts)
+    tokenizer, config = load_tokenizer_and_config(task.model.path)
     index = None
     if rows is not None and decoding.block is not None:
-        starts = word_starts(tokenizer, model.config.vocab_size)
+        starts = word_starts(tokenizer, config.vocab_size)
         index = BlockIndex.build(token_matrix(rows), starts, run=decoding.block.run, bos_id=task.bos_id)
-    result = generate(
-        model,
+    result = _engine(task)(
         ids[:, : task.context_length].tolist(),
         decoding,
-        suppress_ids=special_ids(tokenizer, model.config),
+        suppress_ids=special_ids(tokenizer, config),
         context_ids=names,
         block_index=index,
     )
@@ -185,6 +182,17 @@ def generations(
             "steps_changed": pl.Series(_listed(result.steps_changed, names), dtype=pl.Int32),
         }
     )
+
+
+def _engine(task: EvaluationTask) -> Engine:
+    """The asked engine around the checkpoint; vLLM takes most of a GPU, so nothing else is held then."""
+    if task.engine == "transformers":
+        model = held_model(task.model)
+    else:
+        let_go()
+        model = None
+    name, precision = task.engine, task.model.eval_precision
+    return engine(name, task.model.path, precision=precision, device=task.model.device, model=model)
 
 
 def _listed(values: np.ndarray | None, names: list[str]) -> list[int] | list[None]:

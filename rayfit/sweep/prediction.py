@@ -18,7 +18,7 @@ from rayfit.score.logits import TokenStatistics, token_statistics
 from rayfit.score.predictions import prediction_frame, prediction_scores
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.sweep.evaluation_task import PredictionTask
-from rayfit.sweep.loading import load
+from rayfit.sweep.loading import held_model
 
 _ROWS_AT_ONCE = 16
 
@@ -29,7 +29,7 @@ def predict(task: PredictionTask, storage: Storage) -> dict[str, Any]:
     Raises RayfitError for token ids that do not fit the model and for logits that are not finite.
     """
     begin = time.monotonic()
-    model, _ = load(task.model)
+    model = held_model(task.model)
     device = task.model.device
     contexts = pl.read_parquet(task.contexts_path)
     frame = prediction_frame(statistics_of(model, token_matrix(contexts), device), task.context_length)

@@ -14,10 +14,12 @@ from rayfit.config import Options
 from rayfit.data.documents import local_files
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.errors import RayfitError
+from rayfit.generate.engines import check_engine
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import ModelSource, known_files, model_files
 from rayfit.records.storage import Storage, read_json
+from rayfit.sweep.cluster import joins_running_ray
 from rayfit.sweep.models import hub_model, made_model
 from rayfit.sweep.rows import domain_spans, prepare_rows
 
@@ -35,6 +37,8 @@ class Prepared:
 def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepared:
     """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do."""
     _check_storage(storage)
+    if not joins_running_ray():
+        check_engine(options.engine)
     plan = make_plan(sweep, options, storage)
     for domain in plan.all_domains:
         if domain.text.kind == "local":

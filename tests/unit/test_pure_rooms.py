@@ -26,7 +26,9 @@ PURE = {
     "plan": _modules("plan"),
     "data": _modules("data"),
     "report": _modules("report"),
-    "generate.decoding": ["rayfit.generate.decoding"],
+    "generate": ["rayfit.generate.decoding", "rayfit.generate.engines"],
+    "ask": [name for name in _modules("ask") if not name.endswith((".opened", ".answering"))],
+    "commands": ["rayfit.commands"],
     "score.text": ["rayfit.score.text"],
     "sweep.queue": ["rayfit.sweep.queue"],
 }
