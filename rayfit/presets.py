@@ -78,6 +78,9 @@ DATASETS: dict[str, DatasetPreset] = {
     ),
 }
 
+# Documents at the front of a hub dataset among which samples are chosen (`--pool`).
+DEFAULT_POOL = 50_000
+
 LOCAL_SPAN_CHARACTERS = 1500
 # A quarter, so that a few thousand short passages still give the 164 held-out spans of an evaluation.
 LOCAL_HELD_OUT_SHARE = 0.25

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayfit.config import Options
 from rayfit.data import pydoc
 from rayfit.data.documents import local_files
 from rayfit.errors import RayfitError, nearest
@@ -80,9 +79,11 @@ def known_files(storage: Storage) -> KnownFiles:
     return KnownFiles(storage.root / KNOWN_FILES)
 
 
-def resolve_model(options: Options, storage: Storage) -> ModelSource:
-    """The model named by `--model`; raises RayfitError when it is neither a preset, a usable directory, nor a hub id."""
-    name = options.model
+def resolve_model(name: str, revision: str, storage: Storage) -> ModelSource:
+    """The model called `name` by `--model`, a hub id's at `revision` (a branch, tag or commit).
+
+    Raises RayfitError when it is neither a preset, a usable directory, nor a hub id.
+    """
     if name in MADE_MODELS:
         preset = MADE_MODELS[name]
         declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
@@ -91,7 +92,7 @@ def resolve_model(options: Options, storage: Storage) -> ModelSource:
     if path.is_dir():
         return _local_model(path.resolve(), storage)
     if _HUB_ID.fullmatch(name):
-        return _hub_model(name, options.revision, storage)
+        return _hub_model(name, revision, storage)
     looks_like_path = "/" in name or name.startswith((".", "~"))
     detail = f"there is no directory {path}" if looks_like_path else f"no preset is called {name!r}"
     raise RayfitError(
@@ -148,13 +149,21 @@ def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
     return ModelSource(name=name, kind="hub", hub_id=hub_id, revision=revision, declared=declared)
 
 
-def resolve_text(options: Options, model: ModelSource, storage: Storage) -> TextSource:
-    """The text named by `--dataset`; the embedded corpus is the default of the embedded models only."""
-    name = options.dataset
+def resolve_text(
+    name: str | None,
+    text_column: str,
+    pool: int,  # noqa: ARG001 - of hub datasets
+    model: ModelSource,
+    storage: Storage,
+) -> TextSource:
+    """The text called `name` by `--dataset`; the embedded corpus is the default (None) of the embedded models only.
+
+    `text_column` holds the text of a table; `pool` is how many documents at the front of a hub dataset are read.
+    """
     if name is None:
         if model.kind != "made":
             raise RayfitError(
-                f"--dataset: is needed with --model {options.model}; give a preset or a local file"
+                f"--dataset: is needed with --model {model.path or model.hub_id}; give a preset or a local file"
             )
         name = "pydoc"
     if name in DATASETS:
@@ -179,11 +188,11 @@ def resolve_text(options: Options, model: ModelSource, storage: Storage) -> Text
         # Documents are named, and by that held out or not, by their places below the folder, not by file names alone.
         declared["places_sha256"] = digest([file.relative_to(path).as_posix() for file in files])
     if path.suffix in (".parquet", ".jsonl", ".csv"):
-        declared["text_column"] = options.text_column
+        declared["text_column"] = text_column
     return TextSource(
         name=slug(path.stem),
         kind="local",
         path=path,
-        text_column=options.text_column,
+        text_column=text_column,
         declared=None if files_digest is None else declared,
     )

@@ -14,7 +14,7 @@ from rayfit.identity import DATA_VERSION, GENERATE_VERSION, SCORE_VERSION, TRAIN
 from rayfit.plan.declaration import AXES, Sweep
 from rayfit.plan.deepspeed import ADAM_BETAS, ADAM_EPSILON
 from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
-from rayfit.presets import EVALUATION_SIZES
+from rayfit.presets import DEFAULT_POOL, EVALUATION_SIZES
 from rayfit.records.storage import Storage
 
 CURVE_POINTS = 20
@@ -221,10 +221,10 @@ class Plan:
 
 def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     """Decide everything that the options leave open; raises RayfitError for what cannot be."""
-    model = resolve_model(given, storage)
+    model = resolve_model(given.model, given.revision, storage)
     scale = given.scale or model.default_scale
     options = sweep.options_at(scale, given)
-    text = resolve_text(options, model, storage)
+    text = resolve_text(options.dataset, options.text_column, DEFAULT_POOL, model, storage)
     validation, contexts = EVALUATION_SIZES[scale]
     settings = _text_settings(options, model, text)
     options = replace(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
+from rayfit.presets import DEFAULT_POOL
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import write_model
 
@@ -17,13 +17,13 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / "runs")
 
 
-def _model(storage: Storage, name: object, **options: Any) -> ModelSource:
-    return resolve_model(Options(model=str(name), **options), storage)
+def _model(storage: Storage, name: object, revision: str = "main") -> ModelSource:
+    return resolve_model(str(name), revision, storage)
 
 
 def _text(storage: Storage, name: object, model: str = "pydoc-1m") -> TextSource:
-    options = Options(model=model, dataset=None if name is None else str(name))
-    return resolve_text(options, resolve_model(options, storage), storage)
+    given = None if name is None else str(name)
+    return resolve_text(given, "text", DEFAULT_POOL, _model(storage, model), storage)
 
 
 def _refusal(call: Any, *arguments: Any) -> str:
