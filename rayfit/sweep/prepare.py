@@ -11,11 +11,9 @@ from typing import Any
 import polars as pl
 
 from rayfit.config import Options
-from rayfit.data import pydoc
-from rayfit.data.documents import local_files, read_documents
+from rayfit.data.documents import local_files
 from rayfit.data.rows import rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_held_out, draw_samples
-from rayfit.data.spans import cut_spans
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.sources import known_files, model_files
@@ -23,6 +21,7 @@ from rayfit.plan.trials import Plan, make_plan
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage, read_json, write_parquet
 from rayfit.sweep.models import hub_model, made_model
+from rayfit.sweep.texts import read_spans
 
 Say = Callable[[str], None]
 
@@ -110,32 +109,18 @@ def _spans(plan: Plan, storage: Storage) -> pl.DataFrame:
     """The cut and split text, made once per storage."""
 
     def fill(folder: Path) -> dict[str, Any]:
-        if plan.text.kind == "pydoc":
-            documents = pydoc.documents()
-        else:
-            assert plan.text.path is not None
-            documents = read_documents(
-                plan.text.path,
-                text_column=plan.text.text_column,
-                span_characters=plan.settings.span_characters,
-            )
-        spans = cut_spans(
-            documents,
+        spans, facts = read_spans(
+            plan.text,
+            storage,
             span_characters=plan.settings.span_characters,
             held_out_share=plan.settings.held_out_share,
         )
         write_parquet(folder / SPANS, spans)
-        counts = {
-            split: spans.filter(pl.col("split") == split).height
-            for split in ("train", "held_out", "near_duplicate")
-        }
         return {
             "kind": "text",
             "id": plan.spans_id,
             "declared": plan.declared_spans(),
-            "documents": len(documents),
-            "characters": sum(len(document.text) for document in documents),
-            "spans": counts,
+            **facts,
             **provenance(),
         }
 
