@@ -51,7 +51,7 @@ def _model(storage: Storage, given: str) -> Subject:
         raise RayfitError(
             f"--model: {path} is no model but a record's folder; for a trial give --trial {path.name}"
         )
-    source = resolve_model(replace(Options(), model=given), storage)
+    source = resolve_model(given, Options().revision, storage)
     if source.kind == "local":
         assert source.path is not None
         return Subject(given, source.path)

@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 
 from rayfit.config import Options
-from rayfit.data.documents import local_files
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.errors import RayfitError
 from rayfit.generate.engines import check_engine
@@ -22,6 +21,7 @@ from rayfit.records.storage import Storage, read_json
 from rayfit.sweep.cluster import joins_running_ray
 from rayfit.sweep.models import hub_model, made_model
 from rayfit.sweep.rows import domain_spans, prepare_rows
+from rayfit.sweep.texts import identify_text
 
 Say = Callable[[str], None]
 
@@ -41,9 +41,7 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepa
         check_engine(options.engine)
     plan = make_plan(sweep, options, storage)
     for domain in plan.all_domains:
-        if domain.text.kind == "local":
-            assert domain.text.path is not None
-            known_files(storage).hash(local_files(domain.text.path))
+        identify_text(domain.text, storage)
     plan = make_plan(sweep, options, storage)
     # The texts first: too little of one is found out before a model is made or fetched.
     spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}

@@ -8,17 +8,15 @@ from typing import Any
 
 import polars as pl
 
-from rayfit.data import pydoc
-from rayfit.data.documents import read_documents
 from rayfit.data.rows import rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_further, draw_held_out, draw_samples
-from rayfit.data.spans import cut_spans
 from rayfit.errors import RayfitError
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage, write_parquet
+from rayfit.sweep.texts import read_spans
 
 SPANS = "spans.parquet"
 ROWS = "rows.parquet"
@@ -42,32 +40,18 @@ def domain_spans(domain: Domain, storage: Storage) -> pl.DataFrame:
     """The cut and split text, made once per storage."""
 
     def fill(folder: Path) -> dict[str, Any]:
-        if domain.text.kind == "pydoc":
-            documents = pydoc.documents()
-        else:
-            assert domain.text.path is not None
-            documents = read_documents(
-                domain.text.path,
-                text_column=domain.text.text_column,
-                span_characters=domain.settings.span_characters,
-            )
-        spans = cut_spans(
-            documents,
+        spans, facts = read_spans(
+            domain.text,
+            storage,
             span_characters=domain.settings.span_characters,
             held_out_share=domain.settings.held_out_share,
         )
         write_parquet(folder / SPANS, spans)
-        counts = {
-            split: spans.filter(pl.col("split") == split).height
-            for split in ("train", "held_out", "near_duplicate")
-        }
         return {
             "kind": "text",
             "id": domain.spans_id,
             "declared": domain.declared_spans(),
-            "documents": len(documents),
-            "characters": sum(len(document.text) for document in documents),
-            "spans": counts,
+            **facts,
             **provenance(),
         }
 

@@ -19,16 +19,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 CODE = """
 import sys
-from rayfit.config import Options
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
 from rayfit.sweep.models import hub_model
 
-storage, options = Storage(sys.argv[1]), Options(model=sys.argv[2])
-source = resolve_model(options, storage)
+storage = Storage(sys.argv[1])
+source = resolve_model(sys.argv[2], "main", storage)
 print(source.kind, source.declared)
 print(*hub_model(source, storage))
-print(resolve_model(options, storage).declared)
+print(resolve_model(sys.argv[2], "main", storage).declared)
 """
 
 
