@@ -98,8 +98,12 @@ class Options:
     )
     export_dtype: str = option("fp32", "numbers of the exported checkpoint", choices=EXPORT_DTYPES)
     eval_precision: str = option("auto", "auto: fp32 on CPU, bf16 on GPUs", choices=EVAL_PRECISIONS)
-    num_workers: int = option(1, "data-parallel workers per trial; must divide the batch", minimum=1)
-    zero_stage: int = option(1, "DeepSpeed ZeRO stage", choices=(0, 1, 2, 3))
+    num_workers: int | None = option(
+        None, "data-parallel workers per trial; must divide the batch (default: the model's, or 1)", minimum=1
+    )
+    zero_stage: int | None = option(
+        None, "DeepSpeed ZeRO stage (default: the model's, or 1)", choices=(0, 1, 2, 3)
+    )
     use_gpu: bool = option(False, "one GPU per worker instead of one CPU")
     trials_per_group: int = option(
         0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0
@@ -165,7 +169,7 @@ def _check_together(options: Options) -> None:
             f"got {options.context_length}"
         )
     for batch_size in options.batch_size or ():
-        check_batch(batch_size, options.num_workers)
+        check_batch(batch_size, options.num_workers or 1)
     if options.num_updates and options.epochs:
         raise RayfitError("--num-updates and --epochs: each decides the other; give one of them")
 

@@ -27,10 +27,11 @@ AXES = (
 )
 
 # Options whose value a sweep may declare: those that the command line leaves open.
+_NEVER_DECLARED = ("scale", "arms", "tracking_uri", "num_cpus", "num_workers", "zero_stage")
 DECLARABLE = tuple(
     option.name
     for option in dataclasses.fields(Options)
-    if option.default is None and option.name not in ("scale", "tracking_uri", "num_cpus", "arms")
+    if option.default is None and option.name not in _NEVER_DECLARED
 )
 
 # What an arm may say of its trials beside the axes.

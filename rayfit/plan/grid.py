@@ -9,6 +9,7 @@ from typing import Any
 
 from rayfit.config import Options, check_batch, flag
 from rayfit.errors import RayfitError
+from rayfit.hub_presets import HUB_MODELS, HubModel
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.declaration import AXES, Sweep
 from rayfit.plan.sources import ModelSource
@@ -16,6 +17,25 @@ from rayfit.plan.stopping import check_kept, check_stop_loss
 from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec
 
 DEFAULT_BATCH = 8
+
+
+def num_workers_of(options: Options, model: ModelSource) -> int:
+    """Data-parallel workers of a trial on this model: what is asked for, or what the preset says of a hub model."""
+    preset = hub_preset(model)
+    return options.num_workers or (1 if preset is None else preset.num_workers)
+
+
+def zero_stage_of(options: Options, model: ModelSource) -> int:
+    """ZeRO stage of a trial on this model, found as the number of workers is."""
+    preset = hub_preset(model)
+    if options.zero_stage is not None:
+        return options.zero_stage
+    return 1 if preset is None else preset.zero_stage
+
+
+def hub_preset(model: ModelSource) -> HubModel | None:
+    """The preset of a hub model, or None."""
+    return next((preset for preset in HUB_MODELS.values() if preset.hub_id == model.hub_id), None)
 
 
 def grid(
@@ -71,7 +91,7 @@ def _arm(
         _seeds(values),
         training_seeds,
     ):
-        check_batch(batch_size, options.num_workers)
+        check_batch(batch_size, num_workers_of(options, model))
         exchange = changes.get("exchange")
         _check_exchange(where, exchange, num_samples)
         stop = changes.get("stop_at_train_loss", options.stop_at_train_loss)

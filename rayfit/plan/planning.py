@@ -19,7 +19,7 @@ from rayfit.plan.evaluations import (
     Subject,
     baseline_decodings,
 )
-from rayfit.plan.grid import grid
+from rayfit.plan.grid import grid, num_workers_of, zero_stage_of
 from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
 from rayfit.plan.trials import Domain, TextSettings, TrialSpec
 from rayfit.presets import EVALUATION_SIZES
@@ -49,7 +49,8 @@ class Plan:
     """A sweep with everything decided.
 
     `trials` may name the same trial twice, in two arms: it is trained once. `eval_domains` is empty where each trial
-    is evaluated on the text that it was trained on. `given`: models and texts, by name, as the command line said them.
+    is evaluated on the text that it was trained on. `placements` by the model's name. `given`: models and texts, by
+    name, as the command line said them.
     """
 
     sweep: Sweep
@@ -60,8 +61,13 @@ class Plan:
     trials: tuple[TrialSpec, ...]
     decodings: tuple[Decoding, ...]
     evaluation: EvaluationSettings
-    placement: Placement
+    placements: dict[str, Placement]
     given: dict[str, str]
+
+    @property
+    def placement(self) -> Placement:
+        """That of the first model: what does not depend on the model is the same in all."""
+        return self.placements[self.models[0].name]
 
     @property
     def pending(self) -> bool:
@@ -235,16 +241,20 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
             eval_precision=_eval_precision(options),
             engine=options.engine,
         ),
-        placement=Placement(
-            num_workers=options.num_workers,
-            zero_stage=options.zero_stage,
-            use_gpu=options.use_gpu,
-            trials_per_group=options.trials_per_group,
-            eval_every=options.eval_every,
-            keep_every=options.keep_every,
-            export_dtype=options.export_dtype,
-        ),
+        placements={model.name: _placement(options, model) for model in models},
         given=given_names,
+    )
+
+
+def _placement(options: Options, model: ModelSource) -> Placement:
+    return Placement(
+        num_workers=num_workers_of(options, model),
+        zero_stage=zero_stage_of(options, model),
+        use_gpu=options.use_gpu,
+        trials_per_group=options.trials_per_group,
+        eval_every=options.eval_every,
+        keep_every=options.keep_every,
+        export_dtype=options.export_dtype,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rayfit.plan.deepspeed import effective_zero_stage
+from rayfit.plan.grid import hub_preset
 from rayfit.plan.planning import Plan
 from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
@@ -40,7 +41,10 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _parameters(model: ModelSource) -> str:
-    return "" if model.num_parameters is None else f" ({model.num_parameters:,} parameters)"
+    preset = hub_preset(model)
+    if model.num_parameters is not None:
+        return f" ({model.num_parameters:,} parameters)"
+    return "" if preset is None else f" (about {preset.billions:g} billion parameters)"
 
 
 def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
@@ -51,8 +55,6 @@ def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
 
 
 def _trial_table(plan: Plan, storage: Storage) -> list[str]:
-    need = worker_resources(plan.placement.use_gpu).times(plan.placement.num_workers)
-    asks = f"{need.cpus:g} CPU" + (f", {need.gpus:g} GPU" if need.gpus else "")
     named = plan.sweep.has_arms
     header = (
         *(("arm",) if named else ()),
@@ -73,7 +75,7 @@ def _trial_table(plan: Plan, storage: Storage) -> list[str]:
                 ("up to " if trial.recipe.stop_at_train_loss else "") + str(trial.recipe.num_updates),
                 f"{trial.epochs:g}",
                 "unknown" if size is None else f"{size / 2**20:.1f} MiB",
-                asks,
+                _asks_for(plan, trial),
                 "finished" if is_finished(plan, trial, storage) else "",
             )
         )
@@ -81,6 +83,12 @@ def _trial_table(plan: Plan, storage: Storage) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
+
+
+def _asks_for(plan: Plan, trial: TrialSpec) -> str:
+    placement = plan.placements[trial.model.name]
+    need = worker_resources(placement.use_gpu).times(placement.num_workers)
+    return f"{need.cpus:g} CPU" + (f", {need.gpus:g} GPU" if need.gpus else "")
 
 
 def _counts(plan: Plan) -> list[str]:
@@ -96,14 +104,15 @@ def _settings(plan: Plan) -> list[str]:
     options, placement, evaluation = plan.options, plan.placement, plan.evaluation
     recipes = [trial.recipe for trial in plan.trials]
     recipe = recipes[0]
-    stage, _ = effective_zero_stage(placement.zero_stage, recipe.precision)
+    stages = [effective_zero_stage(each.zero_stage, recipe.precision)[0] for each in plan.placements.values()]
+    workers = _listed(each.num_workers for each in plan.placements.values())
     rates = _listed(f"{each.learning_rate:g}" for each in recipes)
     measured = _listed(len(curve_updates(each.num_updates, placement.eval_every)) for each in recipes)
     kept = "" if placement.keep_every is None else f"; weights kept every {placement.keep_every:g} epochs"
     return [
         f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
         f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, {recipe.precision}",
-        f"workers: {placement.num_workers} per trial, ZeRO stage {stage}; "
+        f"workers: {workers} per trial, ZeRO stage {_listed(stages)}; "
         f"measured at {measured} updates along training{kept}",
         *(
             f"rows of {domain.name}: {options.sequence_length} tokens from spans of "

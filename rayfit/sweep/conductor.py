@@ -43,8 +43,10 @@ class Conductor:
     def __init__(self, launch: Launch, environment: dict[str, str], track: Any) -> None:
         self._launch, self._environment, self._track = launch, environment, track
         self._placement = launch.plan.placement
+        # Models differ in their workers; the sums of what fits are made for the largest.
+        self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
         self._cluster = cluster_resources()
-        check_fits(self._cluster, num_workers=self._placement.num_workers, use_gpu=self._placement.use_gpu)
+        check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._placement.use_gpu)
         self._stamp = secrets.token_hex(3)
         self._groups: dict[Any, str] = {}
         self._kinds: dict[str, str] = {}
@@ -87,7 +89,7 @@ class Conductor:
             return
         at_once = group_limit(
             self._cluster,
-            num_workers=self._placement.num_workers,
+            num_workers=self._num_workers,
             use_gpu=self._placement.use_gpu,
             evaluation_waits=False,
         )
@@ -161,7 +163,7 @@ class Conductor:
         if not training:
             return max(1, self._cluster.holds(need))
         # What training leaves free, and one in any case; more would only make training wait.
-        group = worker_resources(self._placement.use_gpu).times(self._placement.num_workers)
+        group = worker_resources(self._placement.use_gpu).times(self._num_workers)
         return max(1, self._cluster.minus(group.times(len(self._groups))).holds(need))
 
     def _run_groups(self, training: bool) -> None:
@@ -193,7 +195,7 @@ class Conductor:
                 ray.get(self._queue.give_up.remote(f"{count} worker groups ended with errors", kind))
         limit = group_limit(
             self._cluster,
-            num_workers=self._placement.num_workers,
+            num_workers=self._num_workers,
             use_gpu=self._placement.use_gpu,
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
@@ -204,9 +206,10 @@ class Conductor:
     def _start_group(self, kind: str) -> None:
         import ray
 
-        launch, placement = self._launch, self._placement
+        launch = self._launch
         group_id = f"group-{self._stamp}-{secrets.token_hex(2)}"
         trial = next(trial for trial in self._trials.values() if group_kind(trial) == kind)
+        placement = launch.plan.placements[trial.model.name]
         recipe = trial.recipe
         stage, _ = effective_zero_stage(placement.zero_stage, recipe.precision)
         config = {

@@ -128,8 +128,9 @@ def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str,
 def _say_what_is_done(launch: Launch) -> None:
     total = len(launch.plan.unique_trials)
     running = len(launch.trials)
-    options = launch.plan.options
-    if note := effective_zero_stage(options.zero_stage, options.precision)[1]:
+    plan = launch.plan
+    stages = {placement.zero_stage for placement in plan.placements.values()}
+    for note in {effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""}:
         launch.console.say(note)
     evaluations = sum(isinstance(spec, EvaluationSpec) for spec in launch.measurements)
     launch.console.say(

@@ -112,7 +112,8 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
 
 
 def _about_trial(plan: Plan, trial: TrialSpec, rows: dict[str, Any], storage: Storage) -> dict[str, Any]:
-    stage, note = effective_zero_stage(plan.placement.zero_stage, trial.recipe.precision)
+    placement = plan.placements[trial.model.name]
+    stage, note = effective_zero_stage(placement.zero_stage, trial.recipe.precision)
     recipe, selection = trial.recipe, trial.selection
     return {
         "declared": trial.declared(),
@@ -137,7 +138,7 @@ def _about_trial(plan: Plan, trial: TrialSpec, rows: dict[str, Any], storage: St
         "adapter": None if recipe.adapter is None else recipe.adapter.text,
         "repeat": trial.repeat,
         "precision": recipe.precision,
-        "placement": {**asdict(plan.placement), "zero_stage_run": stage, "note": note},
+        "placement": {**asdict(placement), "zero_stage_run": stage, "note": note},
     }
 
 

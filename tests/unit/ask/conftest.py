@@ -99,7 +99,7 @@ def storage(models: Models, tmp_path: Path) -> Storage:
     local = ({"kind": "local", "name": "original"}, {"files_sha256": digest})
     for identifier in ("local-n8-0123456789ab", "local-n9-ba9876543210"):
         write_trial(storage, identifier, *local, models.trained)
-    source = resolve_model(Options(model="pydoc-0.5m"), storage)
+    source = resolve_model("pydoc-0.5m", Options().revision, storage)
     assert source.declared is not None
     write_trial(
         storage,
@@ -130,7 +130,7 @@ def storage(models: Models, tmp_path: Path) -> Storage:
 
 def put_made_model(storage: Storage, directory: Path) -> Path:
     """Let the storage hold `directory` as its pydoc-0.5m."""
-    made_id = resolve_model(Options(model="pydoc-0.5m"), storage).made_id
+    made_id = resolve_model("pydoc-0.5m", Options().revision, storage).made_id
     folder = storage.folder("models", made_id)
     folder.mkdir(parents=True)
     for file in directory.iterdir():

@@ -161,7 +161,7 @@ class TestDeclaration:
         assert ci.evaluation.num_contexts == laptop.evaluation.num_contexts == 7
         assert laptop.trials[0].recipe.learning_rate == 5e-4
         given = make_plan(sweep, Options(scale="ci", contexts=8), storage)
-        assert given.num_contexts == 8
+        assert given.evaluation.num_contexts == 8
 
     @pytest.mark.parametrize(
         ("changes", "message"),
