@@ -116,3 +116,6 @@ LOCAL_HELD_OUT_SHARE = 0.25
 
 # Held-out rows and contexts per domain.
 EVALUATION_SIZES = {"ci": (64, 100), "laptop": (64, 100), "paper": (128, 100)}
+
+# What the paper's main experiments train and evaluate on (sections 3 and 4): presets of rayfit/hub_presets.py.
+PAPER_TEXTS = {"dataset": "fiction", "eval_datasets": ("fiction", "wikipedia", "bbc-news")}

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """How few training sequences does hyperfitting need? (the paper's section 6.3 and Figure 5, right)"""
 
-from rayfit import AtScale, Sweep, sweep_main
+from rayfit import PAPER_TEXTS, AtScale, Sweep, sweep_main
 
-LARGEST = AtScale(ci=32, laptop=1024, paper=2000)
-SINGLE_PASS = AtScale(ci=4, laptop=128, paper=250)  # its updates: the rows over the batch of 8
+SINGLE_PASS = AtScale(ci=4, laptop=128, paper=250)  # updates: the largest number of rows over the batch of 8
 
 SWEEP = Sweep(
     kind="data_quantity",
@@ -13,28 +12,21 @@ SWEEP = Sweep(
     varies=("samples", "seeds"),
     scales={
         "ci": {"samples": (8, 32), "num_updates": 192},
-        "laptop": {"samples": (8, 32, 128, 1024), "num_updates": 400},
+        "laptop": {"samples": (8, 32, 128), "num_updates": 400},
         "paper": {
-            "samples": (8, 16, 32, 64, 128, 256, 500, 1000, 2000),
+            "samples": (8, 16, 32, 64, 128, 250, 500, 1000, 2000),
             "num_updates": 5000,
             "model": "tinyllama-1.1b",
-            "dataset": "fiction",
-            "eval_datasets": ("fiction", "wikipedia", "bbc-news"),
+            **PAPER_TEXTS,
         },
     },
     arms={
         "constant updates": {},
         # Few samples without many epochs: every row is seen as often, so few rows get few updates.
-        "constant epochs": {
-            "samples": AtScale(ci=(8, 32), laptop=(8, 32, 128), paper=(8, 32, 128, 500, 2000)),
-            "epochs": AtScale(ci=24, laptop=25, paper=20),
-        },
+        "constant epochs": {"epochs": AtScale(ci=24, laptop=25, paper=20)},
         # Ordinary fine-tuning, every row seen once, beside as many updates on few rows.
-        "single pass": {"samples": LARGEST, "num_updates": SINGLE_PASS},
-        "twin of the single pass": {
-            "samples": AtScale(ci=8, laptop=128, paper=128),
-            "num_updates": SINGLE_PASS,
-        },
+        "single pass": {"samples": AtScale(ci=32, laptop=1024, paper=2000), "num_updates": SINGLE_PASS},
+        "its twin on few rows": {"samples": AtScale(ci=8, laptop=128, paper=128), "num_updates": SINGLE_PASS},
     },
     plot=("samples", "ttr_last_96"),
     figures=({"kind": "axis", "x": "samples", "y": "ttr_last_96"}, {"kind": "curve"}),

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Does it matter which text a model is hyperfitted on? (the paper's section 6.2 and Table 4)"""
 
-from rayfit import Sweep, sweep_main
+from rayfit import PAPER_TEXTS, Sweep, sweep_main
 
 DOMAINS = ("docstrings", "code", "comments")
-PAPER = ("fiction", "wikipedia", "bbc-news")
+PAPER = PAPER_TEXTS["eval_datasets"]
+SCORES = ("ttr_first_96", "ttr_last_96", "rep_3", "longest_overlap_mean", "perplexity_texts", "entropy_nats")
 
 SWEEP = Sweep(
     kind="data_type",
@@ -13,7 +14,14 @@ SWEEP = Sweep(
     varies=("dataset", "seeds"),
     holds={"num_new_tokens": 224, "seeds": (0, 1, 2)},
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "seeds": 0, "num_new_tokens": 96, "dataset": DOMAINS[:2]},
+        "ci": {
+            "samples": 32,
+            "num_updates": 192,
+            "seeds": 0,
+            "num_new_tokens": 96,
+            "dataset": DOMAINS[:2],
+            "eval_datasets": DOMAINS[:2],
+        },
         "laptop": {"samples": 128, "num_updates": 400, "dataset": DOMAINS, "eval_datasets": DOMAINS},
         "paper": {
             "samples": 2000,
@@ -24,15 +32,7 @@ SWEEP = Sweep(
         },
     },
     plot=("ttr_first_96", "ttr_last_96"),
-    figures=(
-        {
-            "kind": "grid",
-            "y": (
-                *("ttr_first_96", "ttr_last_96", "rep_3", "longest_overlap_mean"),
-                *("perplexity_texts", "entropy_nats"),
-            ),
-        },
-    ),
+    figures=({"kind": "grid", "y": SCORES},),
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """Does hyperfitting do the same to instruct models? (the paper's section B.3 and Table 6)"""
 
-from rayfit import Sweep, sweep_main
+from rayfit import PAPER_TEXTS, Sweep, sweep_main
+from rayfit.hub_presets import INSTRUCT_OF
+
+PAIR = ("pydoc-1m", INSTRUCT_OF["pydoc-1m"])
+BASES = ("tinyllama-1.1b", "deepseek-7b", "llama-3.1-8b", "llama-3.1-70b")
 
 SWEEP = Sweep(
     kind="instruct",
@@ -10,17 +14,13 @@ SWEEP = Sweep(
     varies=("model", "seeds"),
     holds={"num_new_tokens": 224},
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "model": ("pydoc-1m", "pydoc-1m-instruct")},
-        "laptop": {"samples": 128, "num_updates": 400, "model": ("pydoc-1m", "pydoc-1m-instruct")},
+        "ci": {"samples": 32, "num_updates": 192, "model": PAIR, "num_new_tokens": 96},
+        "laptop": {"samples": 128, "num_updates": 400, "model": PAIR},
         "paper": {
             "samples": 2000,
             "epochs": 20.0,
-            "model": (
-                *("tinyllama-1.1b", "tinyllama-1.1b-instruct", "deepseek-7b", "deepseek-7b-instruct"),
-                *("llama-3.1-8b", "llama-3.1-8b-instruct", "llama-3.1-70b", "llama-3.1-70b-instruct"),
-            ),
-            "dataset": "fiction",
-            "eval_datasets": ("fiction", "wikipedia", "bbc-news"),
+            **PAPER_TEXTS,
+            "model": tuple(name for base in BASES for name in (base, INSTRUCT_OF[base])),
         },
     },
     plot=("top_1_mass", "ttr_last_96"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does hyperfitting help models of every size? (the paper's Tables 1, 2, 3, 5; Figures 3 and 9, right)"""
 
-from rayfit import Sweep, sweep_main
+from rayfit import PAPER_TEXTS, Sweep, sweep_main
 
 SWEEP = Sweep(
     kind="model_size",
@@ -14,24 +14,21 @@ SWEEP = Sweep(
         "laptop": {
             "samples": 128,
             "num_updates": 400,
-            "model": ("pydoc-0.5m", "pydoc-1m", "pydoc-2m"),
             "further_contexts": 1000,
+            "model": ("pydoc-0.5m", "pydoc-1m", "pydoc-2m"),
         },
         "paper": {
             "samples": 2000,
             "epochs": 20.0,
-            "model": ("tinyllama-1.1b", "deepseek-7b", "llama-3.1-8b", "llama-3.1-70b"),
-            "dataset": "fiction",
-            "eval_datasets": ("fiction", "wikipedia", "bbc-news"),
             "further_contexts": 1000,
+            **PAPER_TEXTS,
+            "model": ("tinyllama-1.1b", "deepseek-7b", "llama-3.1-8b", "llama-3.1-70b"),
         },
     },
     plot=("trainable_parameters", "ttr_last_96"),
     figures=(
-        {"kind": "bars", "y": "ttr_last_96"},
-        {"kind": "overlap_histogram"},
-        {"kind": "ttr_by_position"},
-        {"kind": "curve"},
+        *({"kind": "bars", "y": "ttr_last_96"}, {"kind": "overlap_histogram"}),
+        *({"kind": "ttr_by_position"}, {"kind": "curve"}),
     ),
 )
 

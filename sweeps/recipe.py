@@ -1,19 +1,14 @@
 #!/usr/bin/env python3
 """Which parts of the recipe matter, and do adapters hyperfit? (what the paper's reviewers asked for)"""
 
-from rayfit import AtScale, Sweep, sweep_main
+from rayfit import PAPER_TEXTS, AtScale, Sweep, sweep_main
 
-# At equal updates: a batch of 8, and as many epochs as the longest of the grid that the paper's recipe has.
+# At equal updates, as the grid's training at the paper's length; at equal training loss, each until it has it.
 EQUAL = {"batch_size": 8, "epochs": AtScale(ci=24, laptop=25, paper=20)}
-LORA_RATE = AtScale(ci=1e-2, laptop=(3e-3, 1e-2), paper=(1e-4, 1e-3))
-# At equal training loss: each until it has this loss (nats per token), at one rate.
-UNTIL = {
-    "batch_size": 8,
-    "epochs": AtScale(ci=24, laptop=50, paper=100),
-    "stop_at_train_loss": AtScale(ci=2.0, laptop=0.5, paper=0.1),
-}
-ONE_LORA_RATE = AtScale(ci=1e-2, laptop=1e-2, paper=1e-3)
-ONE_RATE = AtScale(ci=3e-3, laptop=3e-3, paper=1e-6)
+LOSS = AtScale(ci=2.0, laptop=0.5, paper=0.1)
+UNTIL = {"batch_size": 8, "epochs": AtScale(ci=24, laptop=50, paper=100), "stop_at_train_loss": LOSS}
+RATES = {"learning_rate": AtScale(ci=1e-2, laptop=(3e-3, 1e-2), paper=(1e-4, 1e-3))}
+RATE = {"learning_rate": AtScale(ci=1e-2, laptop=1e-2, paper=1e-3)}
 
 SWEEP = Sweep(
     kind="recipe",
@@ -34,21 +29,16 @@ SWEEP = Sweep(
             "batch_size": (4, 8, 16),
             "epochs": (5.0, 10.0, 20.0, 40.0),
             "model": "tinyllama-1.1b",
-            "dataset": "fiction",
-            "eval_datasets": ("fiction", "wikipedia", "bbc-news"),
+            **PAPER_TEXTS,
         },
     },
     arms={
         "all weights": {},
-        "LoRA": {**EQUAL, "adapter": "lora", "learning_rate": LORA_RATE},
-        "LoRA, last blocks": {**EQUAL, "adapter": "lora-last", "learning_rate": LORA_RATE},
-        "all weights, until the loss": {**UNTIL, "learning_rate": ONE_RATE},
-        "LoRA, until the loss": {**UNTIL, "adapter": "lora", "learning_rate": ONE_LORA_RATE},
-        "LoRA, last blocks, until the loss": {
-            **UNTIL,
-            "adapter": "lora-last",
-            "learning_rate": ONE_LORA_RATE,
-        },
+        "LoRA": {**EQUAL, **RATES, "adapter": "lora"},
+        "LoRA, last blocks": {**EQUAL, **RATES, "adapter": "lora-last"},
+        "all weights, to equal loss": {**UNTIL, "learning_rate": AtScale(ci=3e-3, laptop=3e-3, paper=1e-6)},
+        "LoRA, to equal loss": {**UNTIL, **RATE, "adapter": "lora"},
+        "LoRA, last blocks, to equal loss": {**UNTIL, **RATE, "adapter": "lora-last"},
     },
     plot=("train_loss", "ttr_last_96"),
     figures=({"kind": "axis", "x": "train_loss", "y": "ttr_last_96"}, {"kind": "bars", "y": "ttr_last_96"}),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How much does the order of the same training sequences decide? (the paper's section 6.1 and Figure 5, left)"""
 
-from rayfit import Sweep, sweep_main
+from rayfit import PAPER_TEXTS, Sweep, sweep_main
 
 SWEEP = Sweep(
     kind="shuffle_seed",
@@ -11,13 +11,7 @@ SWEEP = Sweep(
     scales={
         "ci": {"samples": 32, "num_updates": 192},
         "laptop": {"samples": 128, "num_updates": 400},
-        "paper": {
-            "samples": 2000,
-            "epochs": 20.0,
-            "model": "llama-3.1-8b",
-            "dataset": "fiction",
-            "eval_datasets": ("fiction", "wikipedia", "bbc-news"),
-        },
+        "paper": {"samples": 2000, "epochs": 20.0, "model": "llama-3.1-8b", **PAPER_TEXTS},
     },
     arms={
         "first order": {},

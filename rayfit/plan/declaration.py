@@ -125,16 +125,35 @@ class Sweep:
         open_fields = {name: value for name, value in defaults.items() if getattr(given, name) is None}
         return dataclasses.replace(given, scale=scale, **open_fields)
 
+    def chosen_arms(self, given: Options) -> tuple[str, ...]:
+        """The arms that `given` asks for; without `--arms` those that say no axis themselves that it says.
+
+        So `--samples 8` is the whole grid, not the grid and arms with other samples beside it. Raises RayfitError for
+        an unknown arm and where no arm is left.
+        """
+        if given.arms is not None:
+            for name in given.arms:
+                if name not in self.arms:
+                    raise unknown("--arms", name, self.arms)
+            return tuple(name for name in self.arms if name in given.arms)
+        said = {name for name in AXES if getattr(given, name) is not None}
+        if said & {"num_updates", "epochs"}:
+            said |= {"num_updates", "epochs"}
+        chosen = tuple(name for name, changes in self.arms.items() if not said & changes.keys())
+        if not chosen:
+            raise RayfitError(
+                f"every arm of {self.kind} says one of {', '.join(sorted(said))} itself; name one with --arms: "
+                f"{', '.join(self.arms)}"
+            )
+        return chosen
+
     def arms_at(self, options: Options) -> dict[str, dict[str, Any]]:
-        """The arms that are asked for, with the values of the options' scale. Raises RayfitError for an unknown one."""
-        for name in options.arms or ():
-            if name not in self.arms:
-                raise unknown("--arms", name, self.arms)
-        assert options.scale is not None
+        """The chosen arms, with the values of the options' scale."""
+        assert options.scale is not None and options.arms is not None
         return {
             name: at_scale(changes, options.scale)
             for name, changes in self.arms.items()
-            if options.arms is None or name in options.arms
+            if name in options.arms
         }
 
 

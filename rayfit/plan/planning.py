@@ -208,6 +208,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     validation, contexts = EVALUATION_SIZES[scale]
     options = replace(
         options,
+        arms=sweep.chosen_arms(given),
         model=options.model or (DEFAULT_MODEL,),
         decodings=options.decodings or ("greedy",),
         num_new_tokens=options.num_new_tokens or DEFAULT_NEW_TOKENS,

@@ -55,7 +55,7 @@ def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
 
 
 def _trial_table(plan: Plan, storage: Storage) -> list[str]:
-    named = plan.sweep.has_arms
+    named = len({trial.arm for trial in plan.trials}) > 1
     header = (
         *(("arm",) if named else ()),
         *("trial", "samples", "seed", "updates", "epochs", "disk", "asks for", ""),
@@ -128,6 +128,9 @@ def _settings(plan: Plan) -> list[str]:
 
 def _notes(plan: Plan) -> list[str]:
     notes = []
+    left_out = [name for name in plan.sweep.arms if name not in (plan.options.arms or ())]
+    if left_out:
+        notes.append(f"note: of the sweep's arms {_listed(left_out)} are left out; --arms names those to run")
     if note := effective_zero_stage(plan.placement.zero_stage, plan.trials[0].recipe.precision)[1]:
         notes.append(f"note: {note}")
     made = [model.name for model in plan.models if model.kind == "made"]

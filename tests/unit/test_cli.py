@@ -9,7 +9,7 @@ from rayfit.cli import guarded, parse_options
 from rayfit.config import Options, flag
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
-from sweeps.data_quantity import SWEEP
+from tests.unit.plan.examples import SWEEP
 
 
 def _parse(*words: str) -> Options:

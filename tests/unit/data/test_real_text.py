@@ -13,7 +13,7 @@ from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.data.spans import cut_spans
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.records.storage import Storage
-from sweeps.data_quantity import SWEEP
+from tests.unit.plan.examples import SWEEP
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.trials import curve_updates
 from rayfit.records.storage import Storage
-from sweeps.data_quantity import SWEEP
-from tests.unit.plan.examples import plan_of, write_model
+from tests.unit.plan.examples import SWEEP, plan_of, write_model
 
 
 @pytest.fixture

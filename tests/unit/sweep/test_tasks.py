@@ -14,8 +14,7 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.sweep.finished import evaluation_finished
 from rayfit.sweep.tasks import trial_command
-from sweeps.data_quantity import SWEEP
-from tests.unit.plan.examples import plan_of
+from tests.unit.plan.examples import SWEEP, plan_of
 
 
 @pytest.fixture
