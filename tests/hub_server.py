@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the hub's protocol as loading a dataset takes."""
+"""A server on this machine that speaks as much of the hub's protocol as loading a dataset or a model takes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves one dataset from a folder; `sent_bytes` counts what went out of its files."""
+    """Serves one dataset or model from a folder; `sent_bytes` counts what went out of its files."""
 
-    def __init__(self, hub_id: str, commit: str, folder: Path, *, gated: bool = False) -> None:
+    def __init__(
+        self, hub_id: str, commit: str, folder: Path, *, kind: str = "dataset", gated: bool = False
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.api = f"/api/{kind}s/{hub_id}"
+        self.resolve = f"/{'datasets/' if kind == 'dataset' else ''}{hub_id}/resolve/{commit}/"
         self.hub_id, self.commit, self.folder, self.gated = hub_id, commit, folder, gated
         self.sent_bytes = 0
 
@@ -56,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, path: str, *, body: bool) -> None:
         hub = self.server
-        api, files = f"/api/datasets/{hub.hub_id}", f"/datasets/{hub.hub_id}/resolve/{hub.commit}/"
+        api, files = hub.api, hub.resolve
         if path == f"{api}/auth-check":
             self._refuse(403, "GatedRepo") if hub.gated else self._json({})
         elif path in (api, f"{api}/revision/main", f"{api}/revision/{hub.commit}"):
@@ -93,6 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._json([self._entry(path.relative_to(self.server.folder).as_posix()) for path in sorted(found)])
 
     def _file(self, name: str, *, body: bool) -> None:
+        if self.server.gated:
+            self._refuse(403, "GatedRepo")
+            return
         file = self.server.files().get(name)
         if file is None:
             self._refuse(404, "EntryNotFound")

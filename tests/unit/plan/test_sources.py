@@ -7,7 +7,7 @@ import pytest
 
 from rayfit.errors import RayfitError
 from rayfit.plan.hub import write_lock
-from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
+from rayfit.plan.sources import ModelSource, TextSource, absolute_name, resolve_model, resolve_text
 from rayfit.presets import DEFAULT_POOL
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import write_model
@@ -191,3 +191,14 @@ def test_resolving_leaves_nothing_on_disk(storage: Storage, tmp_path: Path) -> N
     _text(storage, "pydoc", str(folder))
     assert not storage.root.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_local_names_become_absolute_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.csv").write_text("body\nx\n")
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert absolute_name("table.csv") == str(tmp_path / "table.csv")
+    assert absolute_name("./table.csv:body") == f"{tmp_path / 'table.csv'}:body"
+    # A preset wins over a folder of its name.
+    for name in ("code", "missing.csv", "a/b:c:train:text", "pydoc-1m", "a/b"):
+        assert absolute_name(name) == name
