@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest
-from rayfit.presets import DATASETS, MADE_MODELS
+from rayfit.listing import datasets_listing, models_listing
 from rayfit.records.storage import KINDS, Storage
 from rayfit.records.trials import failed_ids, read_failure
 
@@ -136,19 +135,10 @@ def _sync(parsed: argparse.Namespace) -> int:
 
 
 def _models(_: argparse.Namespace) -> int:
-    for name, preset in MADE_MODELS.items():
-        print(
-            f"{name:12}  {preset.num_parameters:>9,} parameters  made here from Python's documentation, no network needed"
-        )
-    print("or a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1")
+    print(models_listing())
     return 0
 
 
 def _datasets(_: argparse.Namespace) -> int:
-    for name, preset in DATASETS.items():
-        settings = ", ".join(
-            f"{key} {value}" for key, value in dataclasses.asdict(preset).items() if key != "about"
-        )
-        print(f"{name:12}  {preset.about} ({settings})")
-    print("or a local .parquet, .jsonl, .csv or .txt file, or a folder of .txt files")
+    print(datasets_listing())
     return 0

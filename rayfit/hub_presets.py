@@ -1,7 +1,7 @@
 """Named models and datasets of the Hugging Face hub.
 
-Nothing here was checked against the hub: it is what public sources say, and `unverified` names what they do not say
-clearly. Ids, access and files are checked when a sweep is prepared, before anything is trained.
+Nothing here was checked against the hub: ids, licences' names and sizes are what public sources say, and `unverified`
+names what they leave open. Ids, access and files are found out when a sweep is prepared, before anything is trained.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class HubModel:
 
 _META = "Llama 3.1 Community License"
 _META_NEEDS = "access asked for on its hub page and `hf auth login`"
-_DEEPSEEK = "DeepSeek model licence"
+_DEEPSEEK = "DeepSeek (its own)"
 
 HUB_MODELS: dict[str, HubModel] = {
     "tinyllama-1.1b": HubModel(
@@ -51,7 +51,7 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text", "that it is the paper's TinyLlama: the paper names no hub id"),
+        unverified=("that it is the paper's TinyLlama",),
     ),
     "tinyllama-1.1b-instruct": HubModel(
         hub_id="TinyLlama/TinyLlama-1.1B-Chat-v1.0",
@@ -59,7 +59,7 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text", "its base is an earlier TinyLlama than v1.1"),
+        unverified=("that its base is tinyllama-1.1b",),
     ),
     "deepseek-7b": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-base",
@@ -67,7 +67,7 @@ HUB_MODELS: dict[str, HubModel] = {
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
-        unverified=("licence text", "that it has safetensors weights"),
+        unverified=("that it has safetensors weights",),
     ),
     "deepseek-7b-instruct": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-chat",
@@ -75,7 +75,7 @@ HUB_MODELS: dict[str, HubModel] = {
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
-        unverified=("licence text", "that it has safetensors weights"),
+        unverified=("that it has safetensors weights",),
     ),
     "llama-3.1-8b": HubModel(
         hub_id="meta-llama/Llama-3.1-8B",
@@ -84,7 +84,6 @@ HUB_MODELS: dict[str, HubModel] = {
         num_workers=4,
         zero_stage=3,
         needs=_META_NEEDS,
-        unverified=("licence text",),
     ),
     "llama-3.1-8b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-8B-Instruct",
@@ -93,7 +92,6 @@ HUB_MODELS: dict[str, HubModel] = {
         num_workers=4,
         zero_stage=3,
         needs=_META_NEEDS,
-        unverified=("licence text",),
     ),
     "llama-3.1-70b": HubModel(
         hub_id="meta-llama/Llama-3.1-70B",
@@ -102,7 +100,6 @@ HUB_MODELS: dict[str, HubModel] = {
         num_workers=8,
         zero_stage=3,
         needs=_META_NEEDS,
-        unverified=("licence text",),
     ),
     "llama-3.1-70b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-70B-Instruct",
@@ -111,7 +108,6 @@ HUB_MODELS: dict[str, HubModel] = {
         num_workers=8,
         zero_stage=3,
         needs=_META_NEEDS,
-        unverified=("licence text",),
     ),
     "qwen2.5-0.5b": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B",
@@ -119,7 +115,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
     "qwen2.5-0.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B-Instruct",
@@ -127,7 +122,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
     "qwen2.5-1.5b": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B",
@@ -135,7 +129,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
     "qwen2.5-1.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B-Instruct",
@@ -143,7 +136,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
     "smollm2-135m": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M",
@@ -151,7 +143,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
     "smollm2-135m-instruct": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -159,7 +150,6 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("licence text",),
     ),
 }
 
@@ -220,8 +210,8 @@ HUB_DATASETS: dict[str, HubDatasetPreset] = {
             data_files="fiction.txt",
             joined=True,
         ),
-        licence="not stated where it could be looked up",
-        unverified=("that this set is the paper's", "file name", "licence"),
+        licence="unknown",
+        unverified=("that this set is the paper's", "the file's name"),
     ),
     "wikipedia": HubDatasetPreset(
         about="WikiText-103 (Merity et al.), one article per document",
@@ -232,12 +222,11 @@ HUB_DATASETS: dict[str, HubDatasetPreset] = {
             starts_at=" = [^=]+ = ",
         ),
         licence="CC BY-SA",
-        unverified=("licence version",),
     ),
     "bbc-news": HubDatasetPreset(
         about="BBC News articles of January 2024 (Li et al.)",
         source=HubDataset(hub_id="RealTimeData/bbc_news_alltime", config="2024-01", column="content"),
-        licence="not stated where it could be looked up",
-        unverified=("that this set and which months of it are the paper's", "licence"),
+        licence="unknown",
+        unverified=("that this set is the paper's, and which months of it",),
     ),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import filelock
+
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HubDataset
 from rayfit.records.storage import Storage, read_json, write_json
@@ -69,7 +71,9 @@ def read_lock(storage: Storage) -> dict[str, str]:
 
 
 def write_lock(storage: Storage, key: str, commit: str) -> None:
-    """Remember a commit, beside those already remembered."""
-    lock = read_lock(storage)
-    if lock.get(key) != commit:
-        write_json(storage.root / HUB_LOCK, {**lock, key: commit})
+    """Remember a commit, beside those already remembered, by other processes too."""
+    storage.root.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(storage.root / f".{HUB_LOCK}.lock"):
+        lock = read_lock(storage)
+        if lock.get(key) != commit:
+            write_json(storage.root / HUB_LOCK, {**lock, key: commit})

@@ -209,6 +209,17 @@ def resolve_text(
     )
 
 
+def absolute_name(name: str) -> str:
+    """The name of a model or text with a local path made absolute, whose column, if it has one, stays behind it."""
+    if name in (*MADE_MODELS, *HUB_MODELS, *DATASETS, *HUB_DATASETS):
+        return name
+    before, colon, column = name.rpartition(":")
+    for path, rest in ((name, ""), (before, colon + column)):
+        if path and Path(path).expanduser().exists():
+            return f"{Path(path).expanduser().resolve()}{rest}"
+    return name
+
+
 def _embedded_text(name: str) -> TextSource:
     preset = DATASETS[name]
     return TextSource(

@@ -34,10 +34,10 @@ def find_commit(source: HubDataset, storage: Storage) -> str:
 
     where, hub = f"--dataset: {source.hub_id}", HfApi()
     try:
-        commit = hub.dataset_info(source.hub_id, revision=source.revision).sha
-        hub.auth_check(
-            source.hub_id, repo_type="dataset"
-        )  # the description of a gated dataset is open to all
+        about = hub.dataset_info(source.hub_id, revision=source.revision)
+        if about.gated:  # its description is open to all, its files are not
+            hub.auth_check(source.hub_id, repo_type="dataset")
+        commit = about.sha
     except GatedRepoError as error:
         raise RayfitError(
             f"{where} is gated; ask for access on https://huggingface.co/datasets/{source.hub_id}, then log in with "
@@ -64,8 +64,17 @@ def read_hub_documents(source: HubDataset, commit: str, pool: int, span_characte
     Raises RayfitError for a config, split or column that is not there, for a dataset that needs code of its own
     (which is never run), and when the hub cannot be reached.
     """
-    texts = _texts(source, islice(_rows(source, commit), pool))
-    return list(_documents(source, texts, span_characters))
+    return documents_of_rows(source, islice(_rows(source, commit), pool), span_characters)
+
+
+def documents_of_rows(
+    source: HubDataset, rows: Iterable[dict[str, Any]], span_characters: int
+) -> list[Document]:
+    """Rows as documents: each its own, or joined as the source says; rows without text count for nothing.
+
+    Raises RayfitError when the column is not there or holds no text.
+    """
+    return list(_documents(source, _texts(source, rows), span_characters))
 
 
 def _rows(source: HubDataset, commit: str) -> Iterable[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import polars as pl
@@ -33,7 +34,8 @@ def read_spans(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """(the cut and split text as `cut_spans` gives it, facts for its record) of a text whose identity is known.
 
-    Facts: `documents`, `characters`, `spans` by split, and `fingerprint`, a hash over the spans. Raises RayfitError
+    Facts: `documents`, `characters`, `spans` by split, and `fingerprint`, a hash over the spans; of a hub dataset
+    also `pool`, how many rows were read at most, and the version of the library that read them. Raises RayfitError
     when the text cannot be read.
     """
     documents, other = _documents(text, storage, span_characters, held_out_share)
@@ -51,7 +53,7 @@ def read_spans(
         "fingerprint": spans_fingerprint(spans),
     }
     if text.hub is not None:
-        facts["pool"] = text.pool
+        facts |= {"pool": text.pool, "datasets_version": metadata.version("datasets")}
     return spans, facts
 
 
