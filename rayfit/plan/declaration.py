@@ -62,7 +62,8 @@ class Sweep:
 
     `kind` names its MLflow experiment; `question` is one sentence; `source` the paper's section or figure; `varies`
     the options whose values are combined into trials; `scales` gives, for ci, laptop and paper, the defaults of
-    options (what the command line says wins) and `holds` those of every scale; `arms` are named groups of trials,
+    options (what the command line says wins) and `holds` what is said once for all, where a value may be `AtScale`, as
+    in arms; `arms` are named groups of trials,
     each the whole grid with some axes replaced (or with what only an arm can say: `ARM_ONLY`); `plot` names the
     columns of the table to draw, x first; `figures` what else its report draws.
     """
@@ -89,7 +90,7 @@ class Sweep:
         for scale, defaults in self.scales.items():
             if scale not in SCALES:
                 raise unknown(f"sweep {self.kind}: scales", scale, SCALES)
-            for name, value in {**self.holds, **defaults}.items():
+            for name, value in {**at_scale(self.holds, scale), **defaults}.items():
                 if name not in DECLARABLE:
                     raise unknown(f"sweep {self.kind}: scale {scale}", name, DECLARABLE)
                 _check_type(f"sweep {self.kind}: scale {scale}", name, value)
@@ -116,7 +117,7 @@ class Sweep:
 
     def options_at(self, scale: str, given: Options) -> Options:
         """`given`, with what it leaves open filled in from the sweep's defaults at this scale."""
-        defaults = {**self.holds, **self.scales[scale]}
+        defaults = {**at_scale(self.holds, scale), **self.scales[scale]}
         if given.num_updates or given.epochs:
             # Each decides the other: what is declared of the one gives way to what is given of the other.
             defaults = {

@@ -39,11 +39,13 @@ _IF_VARIED: tuple[tuple[str, str, _Format], ...] = (
     ("adapter", "adapter", str),
     ("seed", "seed", str),
     ("order_seed", "order", str),
-    ("matched_temperature", "temperature", _number(2)),
 )
 
 # Shown where some row has it.
-_IF_THERE: tuple[tuple[str, str, _Format], ...] = (("top_1_agreement", "agrees", _number(3)),)
+_IF_THERE: tuple[tuple[str, str, _Format], ...] = (
+    ("top_1_agreement", "agrees", _number(3)),
+    ("matched_temperature", "T", _number(2)),
+)
 
 LEGEND = (
     "TTR: distinct over all of the last 96 generated tokens, mean over contexts. Losses and entropy in nats per token.\n"

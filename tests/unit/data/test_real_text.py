@@ -54,13 +54,15 @@ def test_few_held_out_spans_of_fiction_repeat_training_text(spans: pl.DataFrame)
 
 @pytest.mark.parametrize("domain", ["wikipedia", "speeches"])
 def test_the_other_domains_give_an_evaluation_by_default(shared: Path, plan: Plan, domain: str) -> None:
-    settings = plan.settings
+    settings = plan.domains[0].settings
     documents = read_documents(
         shared / "data" / f"{domain}.parquet", text_column="text", span_characters=settings.span_characters
     )
     spans = cut_spans(
         documents, span_characters=settings.span_characters, held_out_share=settings.held_out_share
     )
-    held_out = draw_held_out(spans, num_contexts=plan.num_contexts, num_validation=plan.num_validation)
+    held_out = draw_held_out(
+        spans, num_contexts=plan.evaluation.num_contexts, num_validation=plan.evaluation.num_validation
+    )
     assert [len(frame) for frame in held_out] == [100, 64]
     assert draw_samples(spans, 512, 0).height == 512
