@@ -113,7 +113,7 @@ def _made_model(name: str) -> ModelSource:
     preset = MADE_MODELS[name]
     declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
     if preset.base:
-        declared["base"] = _made_model(preset.base).declared
+        declared |= {"base": _made_model(preset.base).declared, "pairs_version": embedded.DOMAIN_VERSION}
     return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
 
 

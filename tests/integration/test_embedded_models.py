@@ -64,7 +64,7 @@ def test_an_instruct_model_is_made_of_its_base_and_the_same_every_time(model: Pa
     labels = ids.clone()
     labels[:, : len(given) + 1] = -100
     losses = [
-        float(AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids, labels=labels).loss)
+        AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids, labels=labels).loss.item()
         for folder in (model, tmp_path / "one")
     ]
     assert losses[1] < losses[0]

@@ -97,4 +97,8 @@ def test_code_is_of_modules_alone() -> None:
 
 def test_a_domain_is_declared_by_the_interpreter_s_version_and_its_name() -> None:
     assert embedded.declared("pydoc") == {"pydoc": platform.python_version(), "extraction": 1}
-    assert embedded.declared("code") == {**embedded.declared("pydoc"), "domain": "code"}
+    assert embedded.declared("code") == {
+        **embedded.declared("pydoc"),
+        "domain": "code",
+        "domain_version": embedded.DOMAIN_VERSION,
+    }
