@@ -16,9 +16,10 @@ from rayfit.errors import RayfitError
 from rayfit.generate.engines import check_engine
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
-from rayfit.plan.sources import ModelSource, known_files, model_files
+from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
 from rayfit.records.storage import Storage, read_json
 from rayfit.sweep.cluster import joins_running_ray
+from rayfit.sweep.model_check import check_model
 from rayfit.sweep.models import hub_model, made_model
 from rayfit.sweep.rows import domain_spans, prepare_rows
 from rayfit.sweep.texts import identify_text
@@ -75,10 +76,13 @@ def _model_path(model: ModelSource, storage: Storage, say: Say) -> Path:
     if model.kind == "made":
         return made_model(model, storage, say)
     if model.kind == "hub":
-        return hub_model(model, storage)[0]
-    assert model.path is not None
-    known_files(storage).hash(model_files(model.path))
-    return model.path
+        path = hub_model(model, storage)[0]
+    else:
+        assert model.path is not None
+        path = model.path
+        known_files(storage).hash(model_files(path))
+    check_model(path)
+    return path
 
 
 def _check_window(plan: Plan, model: ModelSource, model_path: Path) -> None:
@@ -106,10 +110,5 @@ def absolute(options: Options) -> Options:
     changes: dict[str, Any] = {"storage": str(Path(options.storage).expanduser().resolve())}
     for name in ("model", "dataset", "eval_datasets"):
         if values := getattr(options, name):
-            changes[name] = tuple(_absolute(value) for value in values)
+            changes[name] = tuple(absolute_name(value) for value in values)
     return replace(options, **changes)
-
-
-def _absolute(value: str) -> str:
-    path = Path(value).expanduser()
-    return str(path.resolve()) if path.exists() else value

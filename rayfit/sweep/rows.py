@@ -10,12 +10,12 @@ import polars as pl
 
 from rayfit.data.rows import rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_further, draw_held_out, draw_samples
-from rayfit.errors import RayfitError
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage, write_parquet
+from rayfit.sweep.model_check import load_tokenizer
 from rayfit.sweep.texts import read_spans
 
 SPANS = "spans.parquet"
@@ -23,17 +23,6 @@ ROWS = "rows.parquet"
 CONTEXTS = "contexts.parquet"
 VALIDATION = "validation.parquet"
 FURTHER = "further.parquet"
-
-
-def load_tokenizer(model_path: Path) -> tuple[Callable[[str], list[int]], int | None]:
-    """(text -> ids without special tokens, BOS id or None) of a model's directory; no code of the directory is run."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise RayfitError(f"--model: {model_path} has no tokenizer that can be loaded: {error}") from error
-    return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), tokenizer.bos_token_id
 
 
 def domain_spans(domain: Domain, storage: Storage) -> pl.DataFrame:
