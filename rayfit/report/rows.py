@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayfit.errors import unknown
-from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
+from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, unblocked
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
@@ -25,9 +25,12 @@ COLUMNS = (
     "trial_id",
     "update",
     "decoding",
+    "baseline_decoding",
     "domain",
     "status",
     "reason",
+    "evaluation_id",
+    "predictions_id",
     "samples",
     "updates",
     "epochs",
@@ -57,7 +60,7 @@ COLUMNS = (
 # Columns whose values are words or ids, which no axis of numbers can show.
 WORDS = (
     *("arm", "variant", "model", "train_text", "trial_id", "decoding", "domain", "status", "reason"),
-    *("adapter", "hyperfitted", "early_stopped"),
+    *("adapter", "hyperfitted", "early_stopped", "baseline_decoding", "evaluation_id", "predictions_id"),
 )
 POOLED = "pooled"
 
@@ -144,7 +147,7 @@ class _Join:
         for spec in own:
             record = self._storage.read("evaluations", spec.id)
             if record is not None:
-                _add_scores(row, record["truth"])
+                add_scores(row, record["truth"])
                 return row
         failed = any(spec.id in self._errors for spec in own)
         row["status"] = "FAILED" if failed else "PENDING"
@@ -189,12 +192,15 @@ class _Join:
 
     def _row(self, arm: str, spec: EvaluationSpec, error: str) -> Row:
         row = _empty(arm, spec.subject.model.name, spec.decoding.name, spec.domain.name)
+        row["baseline_decoding"] = unblocked(spec.decoding).name
         record = self._storage.read("evaluations", spec.id)
         if record is None or error:
             row["status"] = "FAILED" if error else "PENDING"
             row["reason"] = error or "not evaluated yet"
             return row
-        _add_scores(row, record["scores"])
+        row["evaluation_id"] = spec.id
+        row["predictions_id"] = None if spec.predictions is None else spec.predictions.id
+        add_scores(row, record["scores"])
         if spec.subject.trial is None:
             row["minutes"] = round(record["seconds"]["total"] / 60, 3)
         return row
@@ -203,7 +209,7 @@ class _Join:
         record = self._storage.read("comparisons", spec.id)
         if record is not None:
             scores = record["scores"]
-            _add_scores(row, {name: scores[name] for name in names or scores})
+            add_scores(row, {name: scores[name] for name in names or scores})
 
 
 def _empty(arm: str, model: str, decoding: str | None, domain: str) -> Row:
@@ -219,7 +225,8 @@ def _empty(arm: str, model: str, decoding: str | None, domain: str) -> Row:
     }
 
 
-def _add_scores(row: Row, scores: Mapping[str, Mapping[str, Any]]) -> None:
+def add_scores(row: Row, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put a record's scores into a row, intervals apart."""
     for name, entry in scores.items():
         row[name] = entry["value"]
         if entry["low"] is not None:

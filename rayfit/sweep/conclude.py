@@ -17,6 +17,7 @@ from rayfit.records.trials import read_failure
 from rayfit.report.plot import draw_plot
 from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
+from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
 from rayfit.track.sync import sync_sweep
 
@@ -70,6 +71,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
     launches = [past for past in old.get("launches", []) if past["started_at"] != launch.started_at]
     ids = [str(trial.id) for trial in plan.unique_trials]
     failed = {key: failure["error"] for key in ids if (failure := _current_failure(storage, key)) is not None}
+    rows = sweep_rows(plan, storage, launch.errors, launch.trial_errors)
     return {
         "kind": "sweep",
         "id": plan.sweep_id,
@@ -88,7 +90,9 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         ],
         "figures": [dict(figure) for figure in plan.sweep.figures],
         "launches": [*launches, this_launch],
-        "rows": sweep_rows(plan, storage, launch.errors, launch.trial_errors),
+        "rows": [*rows, *pooled_rows(rows, storage)],
+        "differences": differences(rows, storage) if finished else [],
+        "agreement": agreement(rows, storage),
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
     }
