@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 from rayfit.config import Options, check_batch, flag
+from rayfit.data.order import check_exchange
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_MODELS, HubModel
 from rayfit.plan.adapters import Adapter
@@ -93,7 +94,8 @@ def _arm(
     ):
         check_batch(batch_size, num_workers_of(options, model))
         exchange = changes.get("exchange")
-        _check_exchange(where, exchange, num_samples)
+        if exchange is not None:
+            check_exchange(exchange, num_samples)
         stop = changes.get("stop_at_train_loss", options.stop_at_train_loss)
         if stop is not None:
             check_stop_loss(stop, num_samples, options.sequence_length)
@@ -146,13 +148,3 @@ def _seeds(values: Any) -> list[tuple[int, int]]:
     if not sample and not order:
         return [(seed, seed) for seed in both]
     return list(product(sample or both, order or both))
-
-
-def _check_exchange(where: str, exchange: tuple[int, int] | None, num_samples: int) -> None:
-    if exchange is None:
-        return
-    first, second = exchange
-    if not 0 <= first < num_samples or not 0 <= second < num_samples or first == second:
-        raise RayfitError(
-            f"{where}: exchange: expected two different positions below {num_samples} samples; got {exchange}"
-        )

@@ -133,9 +133,23 @@ def _notes(plan: Plan) -> list[str]:
         notes.append(f"note: of the sweep's arms {_listed(left_out)} are left out; --arms names those to run")
     if note := effective_zero_stage(plan.placement.zero_stage, plan.trials[0].recipe.precision)[1]:
         notes.append(f"note: {note}")
+    notes += [f"note: {note}" for note in exchange_notes(plan)]
     made = [model.name for model in plan.models if model.kind == "made"]
     if made and any(domain.text.kind == "pydoc" for domain in plan.domains):
         notes.append(
             f"note: training rows are drawn from text that {_listed(made)} was pretrained on; held-out text never was"
         )
+    return notes
+
+
+def exchange_notes(plan: Plan) -> list[str]:
+    """Per trial in which two samples change places, how often that changes a batch."""
+    notes = []
+    for trial in plan.unique_trials:
+        exchanged, places = trial.exchanged_epochs(), trial.selection.exchange
+        if exchanged is not None and places is not None:
+            notes.append(
+                f"{trial.arm}: samples {places[0]} and {places[1]} change places; in {exchanged.in_one_batch} of "
+                f"{exchanged.epochs} epochs both fall into one batch, which stays the same"
+            )
     return notes

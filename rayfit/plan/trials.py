@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rayfit.data.order import epochs_of
+from rayfit.data.order import ExchangedEpochs, epochs_of, exchanged_epochs
 from rayfit.identity import DATA_VERSION, TRAIN_VERSION, make_id
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import ADAM_BETAS, ADAM_EPSILON
@@ -166,6 +166,19 @@ class TrialSpec:
             f"{self.domain.name}-n{self.selection.samples}-s{self.selection.sample_seed}-{self.model.name}"
         )
         return make_id(readable, {"rows": self.declared_rows(), "model": self.model.declared})
+
+    def exchanged_epochs(self) -> ExchangedEpochs | None:
+        """What the exchange of two samples does to the batches of each epoch; None without one."""
+        selection, recipe = self.selection, self.recipe
+        if selection.exchange is None:
+            return None
+        return exchanged_epochs(
+            selection.samples,
+            recipe.batch_size,
+            selection.order_seed,
+            recipe.num_updates,
+            selection.exchange,
+        )
 
     def kept_updates(self, keep_every: float | None) -> tuple[int, ...]:
         """The updates, before the last, after which weights are kept: the first at or past every so many epochs."""

@@ -17,6 +17,7 @@ from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
 from rayfit.plan.planning import Plan
 from rayfit.plan.products import is_finished
+from rayfit.plan.show import exchange_notes
 from rayfit.plan.trials import TrialSpec
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
@@ -131,6 +132,8 @@ def _say_what_is_done(launch: Launch) -> None:
     plan = launch.plan
     stages = {placement.zero_stage for placement in plan.placements.values()}
     for note in {effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""}:
+        launch.console.say(note)
+    for note in exchange_notes(plan):
         launch.console.say(note)
     evaluations = sum(isinstance(spec, EvaluationSpec) for spec in launch.measurements)
     launch.console.say(

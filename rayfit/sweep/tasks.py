@@ -115,6 +115,7 @@ def _about_trial(plan: Plan, trial: TrialSpec, rows: dict[str, Any], storage: St
     placement = plan.placements[trial.model.name]
     stage, note = effective_zero_stage(placement.zero_stage, trial.recipe.precision)
     recipe, selection = trial.recipe, trial.selection
+    exchanged = trial.exchanged_epochs()
     return {
         "declared": trial.declared(),
         "readable": trial.readable,
@@ -137,6 +138,7 @@ def _about_trial(plan: Plan, trial: TrialSpec, rows: dict[str, Any], storage: St
         "batch_size": recipe.batch_size,
         "adapter": None if recipe.adapter is None else recipe.adapter.text,
         "repeat": trial.repeat,
+        "exchange": None if exchanged is None else {"samples": selection.exchange, **exchanged._asdict()},
         "precision": recipe.precision,
         "placement": {**asdict(placement), "zero_stage_run": stage, "note": note},
     }
