@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rayfit.presets import MADE_MODELS
+
 # fp32 master weights, their two Adam moments and gradients; the bf16 copy that is computed with comes on top.
 STATE_BYTES_PER_PARAMETER = 4 + 4 + 4 + 4
 
@@ -155,7 +157,7 @@ HUB_MODELS: dict[str, HubModel] = {
 
 # Which instruct model belongs to which base, embedded ones included.
 INSTRUCT_OF = {
-    "pydoc-1m": "pydoc-1m-instruct",
+    **{name: f"{name}-instruct" for name in MADE_MODELS if f"{name}-instruct" in MADE_MODELS},
     **{name: f"{name}-instruct" for name in HUB_MODELS if f"{name}-instruct" in HUB_MODELS},
 }
 

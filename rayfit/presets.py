@@ -53,12 +53,11 @@ class MadeModel:
         )
 
 
+_PYDOC_05M = MadeModel(hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_updates=300)
 _PYDOC_1M = MadeModel(hidden_size=128, intermediate_size=352, num_layers=4, num_heads=4, num_updates=1000)
 
 MADE_MODELS: dict[str, MadeModel] = {
-    "pydoc-0.5m": MadeModel(
-        hidden_size=96, intermediate_size=256, num_layers=3, num_heads=4, num_updates=300
-    ),
+    "pydoc-0.5m": _PYDOC_05M,
     "pydoc-1m": _PYDOC_1M,
     "pydoc-2m": MadeModel(
         hidden_size=192,
@@ -67,6 +66,9 @@ MADE_MODELS: dict[str, MadeModel] = {
         num_heads=6,
         num_updates=1300,
         weight_decay=1.0,  # at 0.1 it learns its text by heart and ends no better than pydoc-1m
+    ),
+    "pydoc-0.5m-instruct": replace(
+        _PYDOC_05M, base="pydoc-0.5m", num_updates=200, learning_rate=1e-3, warmup_updates=20
     ),
     "pydoc-1m-instruct": replace(
         _PYDOC_1M, base="pydoc-1m", num_updates=700, learning_rate=1e-3, warmup_updates=20

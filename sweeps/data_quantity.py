@@ -11,7 +11,7 @@ SWEEP = Sweep(
     source="section 6.3, Figure 5 (right)",
     varies=("samples", "seeds"),
     scales={
-        "ci": {"samples": (8, 32), "num_updates": 192},
+        "ci": {"samples": (8, 32), "num_updates": 192, "model": "pydoc-0.5m"},
         "laptop": {"samples": (8, 32, 128), "num_updates": 400},
         "paper": {
             "samples": (8, 16, 32, 64, 128, 250, 500, 1000, 2000),

@@ -15,6 +15,7 @@ SWEEP = Sweep(
     holds={"num_new_tokens": 224, "seeds": (0, 1, 2)},
     scales={
         "ci": {
+            "model": "pydoc-0.5m",
             "samples": 32,
             "num_updates": 192,
             "seeds": 0,

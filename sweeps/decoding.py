@@ -12,7 +12,12 @@ SWEEP = Sweep(
     source="section 4; arXiv 2605.22579",
     varies=("model", "seeds"),
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "decodings": ("greedy", "nucleus", "matched")},
+        "ci": {
+            "model": "pydoc-0.5m",
+            "samples": 32,
+            "num_updates": 192,
+            "decodings": ("greedy", "nucleus", "matched"),
+        },
         "laptop": {
             "samples": 128,
             "num_updates": 400,

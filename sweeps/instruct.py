@@ -4,7 +4,7 @@
 from rayfit import PAPER_TEXTS, Sweep, sweep_main
 from rayfit.hub_presets import INSTRUCT_OF
 
-PAIR = ("pydoc-1m", INSTRUCT_OF["pydoc-1m"])
+SMALL, PAIR = (("pydoc-0.5m", INSTRUCT_OF["pydoc-0.5m"]), ("pydoc-1m", INSTRUCT_OF["pydoc-1m"]))
 BASES = ("tinyllama-1.1b", "deepseek-7b", "llama-3.1-8b", "llama-3.1-70b")
 
 SWEEP = Sweep(
@@ -14,7 +14,7 @@ SWEEP = Sweep(
     varies=("model", "seeds"),
     holds={"num_new_tokens": 224},
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "model": PAIR, "num_new_tokens": 96},
+        "ci": {"samples": 32, "num_updates": 192, "model": SMALL, "num_new_tokens": 96},
         "laptop": {"samples": 128, "num_updates": 400, "model": PAIR},
         "paper": {
             "samples": 2000,

@@ -10,7 +10,7 @@ SWEEP = Sweep(
     varies=("model", "seeds"),
     holds={"num_new_tokens": 224, "decodings": ("greedy", "nucleus", "greedy:block=W1")},
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "model": ("pydoc-0.5m", "pydoc-1m"), "num_new_tokens": 96},
+        "ci": {"samples": 32, "num_updates": 192, "model": "pydoc-0.5m", "num_new_tokens": 96},
         "laptop": {
             "samples": 128,
             "num_updates": 400,

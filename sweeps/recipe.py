@@ -18,7 +18,7 @@ SWEEP = Sweep(
     varies=("learning_rate", "batch_size", "epochs", "adapter", "seeds"),
     holds={"samples": AtScale(ci=16, laptop=128, paper=2000)},
     scales={
-        "ci": {"learning_rate": 3e-3, "batch_size": (4, 8), "epochs": (12.0, 24.0)},
+        "ci": {"model": "pydoc-0.5m", "learning_rate": 3e-3, "batch_size": (4, 8), "epochs": (12.0, 24.0)},
         "laptop": {"learning_rate": (1e-3, 3e-3), "batch_size": (8, 16), "epochs": (10.0, 25.0)},
         "paper": {**GRID, "epochs": (5.0, 10.0, 20.0, 40.0), "model": "tinyllama-1.1b", **PAPER_TEXTS},
     },

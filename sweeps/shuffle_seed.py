@@ -9,7 +9,7 @@ SWEEP = Sweep(
     source="section 6.1, Figure 5 (left)",
     varies=("seeds",),
     scales={
-        "ci": {"samples": 32, "num_updates": 192},
+        "ci": {"model": "pydoc-0.5m", "samples": 32, "num_updates": 192},
         "laptop": {"samples": 128, "num_updates": 400},
         "paper": {"samples": 2000, "epochs": 20.0, "model": "llama-3.1-8b", **PAPER_TEXTS},
     },

@@ -9,7 +9,7 @@ SWEEP = Sweep(
     source="section 3, Figure 2; Table 1",
     varies=("model", "seeds"),
     scales={
-        "ci": {"samples": 32, "num_updates": 192, "keep_every": 12.0},
+        "ci": {"model": "pydoc-0.5m", "samples": 32, "num_updates": 192, "keep_every": 12.0},
         "laptop": {"samples": 128, "num_updates": 400, "keep_every": 1.0},
         "paper": {
             "samples": 2000,

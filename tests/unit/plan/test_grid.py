@@ -166,7 +166,7 @@ class TestSeeds:
 
     def test_training_draws_nothing_where_all_weights_are_trained(self, storage: Storage) -> None:
         with pytest.raises(
-            RayfitError, match="--training-seeds: .* draws no random number .* only with --adapter"
+            RayfitError, match=r"--training-seeds: .* draws no random number .* only with --adapter"
         ):
             _plan(storage, training_seeds=1)
 
@@ -217,7 +217,7 @@ def test_two_texts_of_one_name_are_refused(storage: Storage, tmp_path: Path) -> 
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "books.txt").write_text("a long text " * 500)
-    with pytest.raises(RayfitError, match="--dataset: .* are both called books"):
+    with pytest.raises(RayfitError, match=r"--dataset: .* are both called books"):
         _plan(storage, dataset=(str(tmp_path / "a" / "books.txt"), str(tmp_path / "b" / "books.txt")))
 
 
