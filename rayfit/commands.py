@@ -10,6 +10,7 @@ from typing import Any
 from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest
 from rayfit.listing import datasets_listing, models_listing
+from rayfit.records.commands import command_of
 from rayfit.records.storage import KINDS, Storage
 from rayfit.records.trials import failed_ids, read_failure
 
@@ -97,18 +98,9 @@ def _show(parsed: argparse.Namespace) -> int:
     assert record is not None
     print(json.dumps(record, indent=1, sort_keys=True))
     print(f"\nlies in    {storage.folder(kind, identifier)}")
-    command = record.get("command") or _command_of_evaluation(storage, record)
-    if command:
-        print(f"made by    {command} --storage {storage.root}")
+    if command := command_of(storage, kind, record):
+        print(f"made by    {command}")
     return 0
-
-
-def _command_of_evaluation(storage: Storage, record: dict[str, Any]) -> str:
-    """Evaluations are made by the command of the trial they belong to, with their own decoding."""
-    if record.get("launches"):
-        return str(record["launches"][-1]["command"])
-    trial = storage.read("trials", record["trial_id"]) if record.get("trial_id") else None
-    return "" if trial is None else str(trial["command"])
 
 
 def _sync(parsed: argparse.Namespace) -> int:

@@ -88,6 +88,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
             {"trial_id": spec.trial.id, "comparison_id": spec.id, "domain": spec.domain.name}
             for spec in plan.comparisons
         ],
+        "uses": _uses(plan),
         "figures": [dict(figure) for figure in plan.sweep.figures],
         "launches": [*launches, this_launch],
         "rows": [*rows, *pooled_rows(rows, storage)],
@@ -104,6 +105,22 @@ def _arms(plan: Plan) -> dict[str, list[str]]:
     for trial in plan.trials if plan.sweep.has_arms else ():
         arms.setdefault(trial.arm, []).append(str(trial.id))
     return arms
+
+
+def _uses(plan: Plan) -> dict[str, list[str]]:
+    """Ids of the made models, cut texts and rows that the sweep stands on."""
+    furthers = (0, plan.options.further_contexts) if plan.options.further_contexts else (0,)
+    held_out = [
+        plan.evaluation.rows_id(domain, model, further)
+        for model in plan.models
+        for domain in plan.all_domains
+        for further in furthers
+    ]
+    return {
+        "models": [model.made_id for model in plan.models if model.kind == "made"],
+        "texts": [domain.spans_id for domain in plan.all_domains],
+        "rows": sorted({*held_out, *(trial.rows_id for trial in plan.unique_trials)}),
+    }
 
 
 def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
