@@ -285,3 +285,27 @@ def test_trained_parameters_are_counted(fresh: Any, start: Weights) -> None:
         for name in CASES:
             expected = per_block * (2 if name == "last" else LAYERS)
             assert fresh[world][0][name]["counts"] == (expected, whole)
+
+
+def _refusals(model_path: Path) -> list[str]:
+    """In a worker: what is said of a model without linear layers, and of matrices that cannot be cut into equal parts."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+
+    from rayfit.errors import RayfitError
+    from rayfit.train.adapters import add_adapter
+
+    without_linear = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=16))
+    llama = LlamaForCausalLM.from_pretrained(model_path)
+    said = []
+    for model, num_shards in ((without_linear, 1), (llama, 3)):
+        try:
+            add_adapter(model, Adapter(rank=4), num_shards)
+        except RayfitError as error:
+            said.append(str(error))
+    return said
+
+
+def test_what_cannot_be_adapted_is_refused(model_path: Path) -> None:
+    no_linear, uneven = run_workers(_refusals, 1, model_path)[0]
+    assert "GPT2LMHeadModel has no linear layers in its blocks" in no_linear
+    assert "3 equal parts" in uneven and "rank" in uneven
