@@ -18,6 +18,7 @@ from rayfit.report.plot import draw_plot
 from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
 from rayfit.report.together import agreement, differences, pooled_rows
+from rayfit.score.registry import SCORES
 from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
 from rayfit.track.sync import sync_sweep
 
@@ -142,6 +143,15 @@ def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
     return entry
 
 
+def _explained(rows: list[Row]) -> dict[str, dict[str, str]]:
+    """Unit, direction, source and reading of every score that a row has, by the name it has everywhere."""
+    names = {name for row in rows for name in row}
+    found = {name: asdict(score) for name, score in SCORES.items() if name in names}
+    return {
+        name: {key: value for key, value in entry.items() if key != "name"} for name, entry in found.items()
+    }
+
+
 def _current_failure(storage: Storage, trial_id: str) -> dict[str, Any] | None:
     """Why a trial failed, unless it was finished since."""
     failure, record = read_failure(storage, trial_id), storage.read("trials", trial_id)
@@ -180,6 +190,7 @@ def conclude(launch: Launch, track: Any) -> int:
     )
     flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
     write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
+    write_json(folder / "scores.json", _explained(rows))
     x, y = plan.sweep.plot
     models = ", ".join(model.name for model in plan.models)
     texts = ", ".join(domain.name for domain in plan.domains)
