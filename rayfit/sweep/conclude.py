@@ -208,5 +208,5 @@ def conclude(launch: Launch, track: Any) -> int:
         console.show(
             f"\nMLflow could not be filled ({track.error}). Nothing is lost: `rayfit sync` fills it from the records."
         )
-    failed = any(row["status"] == "FAILED" for row in rows)
+    failed = bool(launch.errors) or any(row["status"] == "FAILED" for row in rows)
     return 1 if failed or track.error else 0

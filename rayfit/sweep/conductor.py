@@ -150,10 +150,13 @@ class Conductor:
     def _job_ended(self, job: Job) -> None:
         if job.status == "failed":
             self._launch.errors[job.key] = f"evaluation: {job.error}"
+            # What waits for it fails with the same reason: said once, for the record that is missing.
+            if job.what in ("score", "compare"):
+                self._launch.console.say(f"{job.key}  FAILED: {job.error}")
+        elif job.what == "score":
+            self._launch.console.say(f"{job.key}  evaluated")
         if job.what != "score":
             return
-        outcome = "evaluated" if job.status == "finished" else f"evaluation FAILED: {job.error}"
-        self._launch.console.say(f"{job.key}  {outcome}")
         if time.monotonic() - self._told >= _TELL_SECONDS:
             self._track.update(self._launch)
             self._told = time.monotonic()  # after it, for it takes as long as there is much to tell
