@@ -89,6 +89,9 @@ class Options:
     further_contexts: int | None = option(
         None, "contexts beyond these, continued for the overlap histogram alone", minimum=1
     )
+    mauve_model: str | None = option(
+        None, "local directory of the model whose features MAUVE compares; its standard is gpt2-large"
+    )
     engine: str = option("transformers", "what generates: transformers, or vllm on GPUs", choices=ENGINES)
     eval_every: int | None = option(
         None, "updates between measurements along training (default: 20 times)", minimum=1

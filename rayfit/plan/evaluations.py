@@ -13,7 +13,10 @@ from rayfit.plan.trials import Domain, TrialSpec
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How everything of a sweep is evaluated. Validation rows are in no id: more of them are measured when asked for."""
+    """How everything of a sweep is evaluated. Validation rows are in no id: more of them are measured when asked for.
+
+    `mauve_features`: the digest of the files of MAUVE's feature model; empty without one.
+    """
 
     num_contexts: int
     num_validation: int
@@ -21,6 +24,7 @@ class EvaluationSettings:
     export_dtype: str
     eval_precision: str
     engine: str = "transformers"
+    mauve_features: str = ""
 
     def declared_contexts(self, domain: Domain, further: int = 0) -> dict[str, Any]:
         """What decides the contexts' texts; `further` are those beyond the usual ones, drawn after them."""
@@ -120,6 +124,8 @@ class EvaluationSpec:
         }
         if self.settings.engine != "transformers":
             declared["engine"] = self.settings.engine
+        if self.settings.mauve_features:
+            declared["mauve_features"] = self.settings.mauve_features
         if self.matched_to is not None:
             declared["matched_to"] = self.matched_to.id
         return make_id(f"{self.subject.readable}-{self.decoding.name}", declared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rayfit.config import Options
@@ -20,13 +21,22 @@ from rayfit.plan.evaluations import (
     baseline_decodings,
 )
 from rayfit.plan.grid import grid, num_workers_of, zero_stage_of
-from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
+from rayfit.plan.sources import (
+    ModelSource,
+    TextSource,
+    known_files,
+    model_files,
+    resolve_model,
+    resolve_text,
+)
 from rayfit.plan.trials import Domain, TextSettings, TrialSpec
 from rayfit.presets import EVALUATION_SIZES
 from rayfit.records.storage import Storage
 
 DEFAULT_MODEL = "pydoc-1m"
 DEFAULT_NEW_TOKENS = 96
+
+_NOT_HASHED = "not hashed yet"
 
 _Named = TypeVar("_Named", ModelSource, TextSource)
 
@@ -72,8 +82,10 @@ class Plan:
     @property
     def pending(self) -> bool:
         """Whether ids wait for work that only `prepare` does (hashing local files, asking the hub)."""
-        return any(model.declared is None for model in self.models) or any(
-            domain.text.declared is None for domain in self.all_domains
+        return (
+            any(model.declared is None for model in self.models)
+            or any(domain.text.declared is None for domain in self.all_domains)
+            or self.evaluation.mauve_features == _NOT_HASHED
         )
 
     @property
@@ -241,6 +253,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
             export_dtype=options.export_dtype,
             eval_precision=_eval_precision(options),
             engine=options.engine,
+            mauve_features=_mauve_features(options, storage),
         ),
         placements={model.name: _placement(options, model) for model in models},
         given=given_names,
@@ -289,6 +302,15 @@ def _domain(options: Options, models: tuple[ModelSource, ...], text: TextSource)
         held_out_share=share,
     )
     return Domain(text=text, settings=settings)
+
+
+def _mauve_features(options: Options, storage: Storage) -> str:
+    if options.mauve_model is None:
+        return ""
+    path = Path(options.mauve_model).expanduser()
+    if not (path / "config.json").is_file():
+        raise RayfitError(f"--mauve-model: {path} is not a Hugging Face model directory (no config.json)")
+    return known_files(storage).known(model_files(path)) or _NOT_HASHED
 
 
 def _eval_precision(options: Options) -> str:

@@ -24,6 +24,7 @@ from rayfit.records.frames import generated_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.score.arm import arm_scores, original_scores
+from rayfit.score.mauve import mauve
 from rayfit.score.series import text_series
 from rayfit.score.statistics import missing
 from rayfit.score.text import index_rows, score_texts
@@ -78,9 +79,13 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     frame = pl.concat(parts).drop("seconds")
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
-    size = len(load_tokenizer_and_config(task.model.path)[0])
+    tokenizer, _ = load_tokenizer_and_config(task.model.path)
+    size = len(tokenizer)
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
-    scores = {**arm_scores(scored), **_predicted(task, storage)}
+    true = truths(pl.read_parquet(task.contexts_path), task)
+    true_texts = tokenizer.batch_decode(true["token_ids"].to_list(), skip_special_tokens=True)
+    likeness = mauve(scored["text"].to_list(), true_texts, model_path=task.mauve_model)
+    scores = {**arm_scores(scored), "mauve": likeness.entry(), **_predicted(task, storage)}
     record = {
         **task.about,
         "kind": "evaluation",
@@ -109,8 +114,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
             scores |= original_scores(baseline, index, num_threads=task.model.num_threads)
             record["baseline_id"] = task.baseline_id
     if task.rows_path is None:
-        contexts = pl.read_parquet(task.contexts_path)
-        truth = score_texts(truths(contexts, task), None, vocabulary_size=size)
+        truth = score_texts(true, None, vocabulary_size=size)
         record["truth"], record["truth_series"] = arm_scores(truth), text_series(truth)
     file_name = f"generations-{secrets.token_hex(4)}.parquet"
     folder = storage.folder("evaluations", task.id)

@@ -60,6 +60,7 @@ class EvaluationTask:
     bos_id: int | None
     domain: str
     about: dict[str, Any]
+    mauve_model: Path | None = None
     part_contexts: int = PART_CONTEXTS
 
     @property

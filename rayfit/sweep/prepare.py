@@ -43,6 +43,8 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepa
     plan = make_plan(sweep, options, storage)
     for domain in plan.all_domains:
         identify_text(domain.text, storage)
+    if options.mauve_model is not None:
+        known_files(storage).hash(model_files(Path(options.mauve_model)))
     plan = make_plan(sweep, options, storage)
     # The texts first: too little of one is found out before a model is made or fetched.
     spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}
@@ -108,6 +110,8 @@ def _check_storage(storage: Storage) -> None:
 def absolute(options: Options) -> Options:
     """Options with local paths made absolute, so that other processes, with other working folders, mean the same."""
     changes: dict[str, Any] = {"storage": str(Path(options.storage).expanduser().resolve())}
+    if options.mauve_model is not None:
+        changes["mauve_model"] = str(Path(options.mauve_model).expanduser().resolve())
     for name in ("model", "dataset", "eval_datasets"):
         if values := getattr(options, name):
             changes[name] = tuple(absolute_name(value) for value in values)

@@ -206,7 +206,7 @@ def prediction_task(prepared: Prepared, spec: PredictionSpec, storage: Storage) 
 
 def evaluation_task(prepared: Prepared, spec: EvaluationSpec, storage: Storage) -> EvaluationTask:
     """What an evaluator needs to continue a domain's contexts and score the texts."""
-    settings, trial, model = spec.settings, spec.subject.trial, spec.subject.model
+    plan, settings, trial, model = prepared.plan, spec.settings, spec.subject.trial, spec.subject.model
     held_out_id = settings.rows_id(spec.domain, model, spec.further)
     held_out = storage.read("rows", held_out_id)
     assert held_out is not None
@@ -227,6 +227,7 @@ def evaluation_task(prepared: Prepared, spec: EvaluationSpec, storage: Storage) 
         context_length=settings.context_length,
         bos_id=held_out["bos_id"],
         domain=spec.domain.name,
+        mauve_model=Path(plan.options.mauve_model) if plan.options.mauve_model else None,
         about={
             **about_subject(prepared, spec.subject, storage),
             "contexts_fingerprint": held_out["fingerprints"][contexts],

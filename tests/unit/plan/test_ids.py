@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rayfit.config import Options
+from rayfit.errors import RayfitError
 from rayfit.plan import evaluations as evaluations_module
 from rayfit.plan import trials as trials_module
 from rayfit.plan.planning import Plan
@@ -63,7 +64,16 @@ PLACED: dict[str, Any] = {
     "further_contexts": 5,
 }
 # Each has a test of its own below.
-ELSEWHERE = {"dataset", "storage", "use_gpu", "eval_datasets", "epochs", "training_seeds", "arms"}
+ELSEWHERE = {
+    "mauve_model",
+    "dataset",
+    "storage",
+    "use_gpu",
+    "eval_datasets",
+    "epochs",
+    "training_seeds",
+    "arms",
+}
 
 
 @pytest.fixture
@@ -138,6 +148,18 @@ def test_gpus_change_the_precision_of_the_evaluation_and_not_the_trial(storage: 
     assert cpu.trials[0].id == gpu.trials[0].id
     asked_for = plan_of(storage, use_gpu=True, eval_precision="fp32")
     assert _evaluation_id(cpu) == _evaluation_id(asked_for) != _evaluation_id(gpu)
+
+
+def test_what_mauve_compares_is_part_of_the_evaluation_s_id(storage: Storage, tmp_path: Path) -> None:
+    features = write_model(tmp_path / "features")
+    pending = plan_of(storage, mauve_model=str(features))
+    assert pending.pending
+    hash_model(storage, features)
+    plan, plain = plan_of(storage, mauve_model=str(features)), plan_of(storage)
+    assert not plan.pending and plan.trials[0].id == plain.trials[0].id
+    assert _evaluation_id(plan) != _evaluation_id(plain)
+    with pytest.raises(RayfitError, match=r"--mauve-model: .*no config.json"):
+        plan_of(storage, mauve_model=str(tmp_path))
 
 
 def test_storage_is_in_no_id(storage: Storage, tmp_path: Path) -> None:
