@@ -28,6 +28,10 @@ def run(arguments: Sequence[str]) -> int:
     sync = _command(commands, "sync", "fill MLflow from the records, again or elsewhere", _sync)
     sync.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     sync.add_argument("--tracking-uri", help="MLflow tracking URI (default: the storage's SQLite file)")
+    report = _command(
+        commands, "report", "write the report.html of sweeps again, from their records", _report
+    )
+    report.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
@@ -103,24 +107,37 @@ def _show(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _sweeps(storage: Storage, asked: str | None) -> list[dict[str, Any]]:
+    """The records of the sweep that is asked for, or of all."""
+    wanted = storage.ids("sweeps")
+    if asked:
+        if asked not in wanted:
+            raise RayfitError(f"no sweep is called {asked!r}{nearest(asked, wanted)}")
+        wanted = [asked]
+    return [record for identifier in wanted if (record := storage.read("sweeps", identifier)) is not None]
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    storage = _opened(parsed)
+    from rayfit.report.html import write_report
+
+    for record in _sweeps(storage, parsed.sweep):
+        print(write_report(record, storage))
+    return 0
+
+
 def _sync(parsed: argparse.Namespace) -> int:
     storage = _opened(parsed)
     from rayfit.track.connection import connect, default_tracking_uri, ui_command
     from rayfit.track.sync import sync_sweep
 
-    wanted = storage.ids("sweeps")
-    if parsed.sweep:
-        if parsed.sweep not in wanted:
-            raise RayfitError(f"no sweep is called {parsed.sweep!r}{nearest(parsed.sweep, wanted)}")
-        wanted = [parsed.sweep]
+    records = _sweeps(storage, parsed.sweep)
     uri = parsed.tracking_uri or default_tracking_uri(storage)
     client = connect(uri, storage)
-    for identifier in wanted:
-        record = storage.read("sweeps", identifier)
-        assert record is not None
+    for record in records:
         report = sync_sweep(storage, record, client, finished=True)
         print(
-            f"{identifier}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
+            f"{record['id']}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )
     print(f"open with: {ui_command(uri)}")
     return 0

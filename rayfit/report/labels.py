@@ -86,21 +86,22 @@ def _length(decoding: str) -> str:
 def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     """Columns that tell these rows apart, without those named in `but` and without those that follow from others.
 
-    A column follows from another where each value of that one goes with one value of it: epochs follow from the number
-    of samples when updates are held.
+    A column follows where each combination of the others goes with one value of it: epochs follow from the arm and the
+    number of samples, say.
     """
+    known = [name for name in but if name in DECLARED]
     found: list[str] = []
     for name in DECLARED:
         if name in but or len({row.get(name) for row in rows}) < 2:
             continue
-        if not any(_follows(rows, name, other) for other in (*but, *found)):
+        if not _follows(rows, name, [*known, *found]):
             found.append(name)
     return found
 
 
-def _follows(rows: Sequence[Row], name: str, other: str) -> bool:
-    pairs = {(row.get(other), row.get(name)) for row in rows}
-    return len({key for key, _ in pairs}) == len(pairs) > 1
+def _follows(rows: Sequence[Row], name: str, others: Sequence[str]) -> bool:
+    keys = [tuple(row.get(other) for other in others) for row in rows]
+    return len(set(keys)) == len({(key, row.get(name)) for key, row in zip(keys, rows, strict=True)}) > 1
 
 
 def phrase(row: Row, columns: Iterable[str], *, with_length: bool = False) -> str:

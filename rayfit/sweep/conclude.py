@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.evaluations import EvaluationSpec
 from rayfit.plan.planning import Plan
 from rayfit.records.provenance import git_commit, now
-from rayfit.records.storage import Storage, write_json, write_parquet
+from rayfit.records.storage import Storage, write_json
 from rayfit.records.trials import read_failure
-from rayfit.report.plot import draw_plot
+from rayfit.report.figures import figures
+from rayfit.report.html import write_report
+from rayfit.report.plot import draw_plot, write_pictures
+from rayfit.report.results import write_results
 from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
 from rayfit.report.together import agreement, differences, pooled_rows
@@ -188,8 +189,7 @@ def conclude(launch: Launch, track: Any) -> int:
     write_json(
         folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}
     )
-    flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
-    write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
+    write_results(rows, folder)
     write_json(folder / "scores.json", _explained(rows))
     x, y = plan.sweep.plot
     models = ", ".join(model.name for model in plan.models)
@@ -197,9 +197,11 @@ def conclude(launch: Launch, track: Any) -> int:
     title = f"{plan.sweep.question}\n{models} on {texts}, scale {plan.options.scale}"
     draw_plot(rows, x, y, folder / "plot.png", title=title)
     storage.write("sweeps", plan.sweep_id, record)
+    write_report(record, storage)
+    write_pictures(figures(record, storage), folder / "figures")
     track.finish(record)
     console.show(f"\n{plan.sweep.question}\n\n{table}\n")
-    console.show(f"plot     {folder / 'plot.png'}")
+    console.show(f"report   {folder / 'report.html'}")
     console.show(f"summary  {folder / 'summary.json'}")
     console.show(f"MLflow   {ui_command(track.uri)}")
     if track.place:
