@@ -37,6 +37,7 @@ _PHRASES = {
     "learning_rate": "rate {}",
     "stop_at_train_loss": "stopped at loss {}",
     "repeat": "repeat {}",
+    "seed": "seed {}",
     "domain": "on {}",
 }
 

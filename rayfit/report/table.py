@@ -57,7 +57,7 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
     """The rows as aligned text with a heading and a legend; what does not apply is a dash."""
     several = len({row["decoding"] for row in rows if row["decoding"]}) > 1
     varied = [column for column in _IF_VARIED if len({row[column[0]] for row in rows} - {None}) > 1]
-    there = [column for column in _IF_THERE if any(row.get(column[0]) is not None for row in rows)]
+    there = [column for column in _IF_THERE if any(_has(row, column[0]) for row in rows)]
     words = [column for column in varied if column[0] in WORDS]
     numbers = [column for column in varied if column[0] not in WORDS]
     columns = [*words, _COLUMNS[0], *numbers, *_COLUMNS[1:-1], *there, _COLUMNS[-1]]
@@ -74,6 +74,12 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
         text.append("  ".join([first.ljust(widths[0]), *aligned, last]).rstrip())
     text.insert(1, "-" * max(map(len, text)))
     return "\n".join([*text, "", f"{num_contexts} contexts per row. {LEGEND}"])
+
+
+def _has(row: Row, name: str) -> bool:
+    # A trial's matched temperature is of interest where the original was sampled at it.
+    shown = name != "matched_temperature" or row["arm"] == "original"
+    return shown and row.get(name) is not None
 
 
 def _label(row: Row, several_decodings: bool) -> str:

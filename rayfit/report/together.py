@@ -71,9 +71,7 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
     the first trial of the same model.
     """
     trained = [row for row in rows if row["arm"] == "hyperfitted" and row["update"] is None]
-    columns = [*telling(trained, but=("domain", "decoding")), "seed"]
-    if len({row["seed"] for row in trained}) < 2:
-        columns = columns[:-1]
+    columns = _naming(trained)
     found = []
     for row, other in _pairs(rows):
         frames = [generated_texts(storage, one["evaluation_id"]) for one in (row, other)]
@@ -95,6 +93,13 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def _naming(trained: Sequence[Row]) -> list[str]:
+    """The columns that name each trial, seeds only where nothing else tells two of them apart."""
+    columns = telling(trained, but=("domain", "decoding"))
+    names = {(label(row, columns), row["trial_id"]) for row in trained}
+    return columns if len({name for name, _ in names}) == len(names) else [*columns, "seed"]
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
@@ -131,13 +136,12 @@ def agreement(rows: Sequence[Row], storage: Storage) -> dict[str, Any] | None:
     if len(subjects) < 2:
         return None
     trained = [own[0] for own in subjects.values() if own[0]["arm"] == "hyperfitted"]
-    columns = [*telling(trained, but=("domain", "decoding")), "seed"]
+    columns = _naming(trained)
     choices = [_choices(own, storage) for own in subjects.values()]
     matrix, num_positions = agreement_matrix(choices)
-    seeds = len({row["seed"] for row in trained}) > 1
     return {
         "model": model,
-        "labels": [label(own[0], columns if seeds else columns[:-1]) for own in subjects.values()],
+        "labels": [label(own[0], columns) for own in subjects.values()],
         "trials": [key or None for key in subjects],
         "matrix": matrix.tolist(),
         "num_positions": num_positions,
