@@ -27,6 +27,8 @@ def run(arguments: Sequence[str]) -> int:
     sync = _command(commands, "sync", "fill MLflow from the records, again or elsewhere", _sync)
     sync.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     sync.add_argument("--tracking-uri", help="MLflow tracking URI (default: the storage's SQLite file)")
+    report = _command(commands, "report", "write report.html of sweeps again, from the records", _report)
+    report.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
     parsed = parser.parse_args(arguments)
@@ -115,11 +117,7 @@ def _sync(parsed: argparse.Namespace) -> int:
     from rayfit.track.connection import connect, default_tracking_uri, ui_command
     from rayfit.track.sync import sync_sweep
 
-    wanted = storage.ids("sweeps")
-    if parsed.sweep:
-        if parsed.sweep not in wanted:
-            raise RayfitError(f"no sweep is called {parsed.sweep!r}{nearest(parsed.sweep, wanted)}")
-        wanted = [parsed.sweep]
+    wanted = _wanted_sweeps(storage, parsed.sweep)
     uri = parsed.tracking_uri or default_tracking_uri(storage)
     client = connect(uri, storage)
     for identifier in wanted:
@@ -130,6 +128,25 @@ def _sync(parsed: argparse.Namespace) -> int:
             f"{identifier}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )
     print(f"open with: {ui_command(uri)}")
+    return 0
+
+
+def _wanted_sweeps(storage: Storage, sweep: str | None) -> list[str]:
+    """One sweep by its id, or all of them."""
+    known = storage.ids("sweeps")
+    if sweep and sweep not in known:
+        raise RayfitError(f"no sweep is called {sweep!r}{nearest(sweep, known)}")
+    return [sweep] if sweep else known
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    storage = _opened(parsed)
+    from rayfit.report.html import write_report
+
+    for identifier in _wanted_sweeps(storage, parsed.sweep):
+        record = storage.read("sweeps", identifier)
+        assert record is not None
+        print(write_report(record, storage))
     return 0
 
 

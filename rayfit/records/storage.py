@@ -109,6 +109,18 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     _replace(path, frame.write_parquet)
 
 
+def write_csv(path: Path, frame: pl.DataFrame) -> None:
+    """Write a CSV file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, frame.write_csv)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:

@@ -1,0 +1,122 @@
+"""The paper's own numbers as a table to stand beside a sweep's: what is known, how surely, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rayfit.report.columns import DASH, column, number_text
+from rayfit.report.labels import value_text
+from rayfit.report.paper import HYPERFITTING, SET_UP, PaperNumber, paper_numbers
+
+MARKS = {"text": "", "second-hand": "†", "read off a figure": "‡"}
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """One published number as text with its mark, and where it comes from; an empty text where it is not known."""
+
+    text: str = ""
+    mark: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Published numbers of one kind of experiment.
+
+    `columns`: (title, unit). `models`: (model and work, its lines); a line is what it is of and its cells in the order of
+    `columns`.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    models: tuple[tuple[str, tuple[tuple[str, tuple[PaperCell, ...]], ...]], ...]
+    sources: tuple[str, ...]
+    marks: tuple[str, ...]
+    set_up: tuple[tuple[str, str], ...]
+
+
+def paper_table(experiment: str) -> PaperTable | None:
+    """The table of one kind of sweep, or None where nothing was published that belongs to it."""
+    numbers = paper_numbers(experiment)
+    if not numbers:
+        return None
+    quantities = list(dict.fromkeys(number.quantity for number in numbers))
+    models: dict[str, dict[str, dict[str, PaperNumber]]] = {}
+    for number in numbers:
+        of_model = models.setdefault(_model(number), {})
+        of_model.setdefault(_line_title(number), {})[number.quantity] = number
+    return PaperTable(
+        columns=tuple((column(name).title, _unit(numbers, name)) for name in quantities),
+        models=tuple(
+            (
+                model,
+                tuple(
+                    (title, tuple(_cell(line.get(name)) for name in quantities))
+                    for title, line in lines.items()
+                ),
+            )
+            for model, lines in models.items()
+        ),
+        sources=tuple(_sources(numbers)),
+        marks=tuple(dict.fromkeys(number.certainty for number in numbers if number.is_known)),
+        set_up=tuple(
+            (column(number.quantity).title, bounds_text(number)) for number in paper_numbers(SET_UP)
+        ),
+    )
+
+
+def _model(number: PaperNumber) -> str:
+    return number.model if number.work == HYPERFITTING else f"{number.model}, {number.work}"
+
+
+def _line_title(number: PaperNumber) -> str:
+    words = {"truth": "true continuations", "original": "original", "hyperfitted": "hyperfitted"}.get(
+        number.arm, ""
+    )
+    return ", ".join(filter(None, [words, number.decoding, number.setting]))
+
+
+def _unit(numbers: tuple[PaperNumber, ...], quantity: str) -> str:
+    return next(number.unit for number in numbers if number.quantity == quantity)
+
+
+def _cell(number: PaperNumber | None) -> PaperCell:
+    if number is None:
+        return PaperCell()
+    source = ", ".join(filter(None, [number.source, number.certainty, number.note]))
+    if not number.is_known:
+        return PaperCell(source=f"not known ({', '.join(filter(None, [number.source, number.note]))})")
+    return PaperCell(bounds_text(number), MARKS[number.certainty], source)
+
+
+def bounds_text(number: PaperNumber) -> str:
+    """A published number as it is written: its value, or the bounds that are known."""
+
+    def text(value: float) -> str:
+        if number.quantity == "learning_rate":
+            return value_text(value)
+        return number_text(number.quantity, int(value) if value == int(value) and value >= 1 else value)
+
+    if number.value is not None:
+        return text(number.value)
+    if number.low is not None and number.high is not None:
+        return f"{text(number.low)}{DASH}{text(number.high)}"
+    if number.low is not None:
+        return f"above {text(number.low)}"
+    return "" if number.high is None else f"below {text(number.high)}"
+
+
+def _sources(numbers: tuple[PaperNumber, ...]) -> list[str]:
+    """By quantity: where its numbers stand, how sure they are, and notes on them."""
+    found = []
+    for quantity in dict.fromkeys(number.quantity for number in numbers):
+        own = [number for number in numbers if number.quantity == quantity]
+        places = dict.fromkeys(f"{number.work}, {number.source} ({number.certainty})" for number in own)
+        notes = dict.fromkeys(f"{_where(number)}{number.note}" for number in own if number.note)
+        found.append(f"{column(quantity).title}: {'; '.join([*places, *notes])}.")
+    return found
+
+
+def _where(number: PaperNumber) -> str:
+    words = ", ".join(filter(None, [number.model, number.arm, number.setting]))
+    return f"{words}: " if words else ""

@@ -1,0 +1,168 @@
+"""The report's table: a line per group of rows, mean and spread or interval in each cell, failures with their reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rayfit.report.columns import CORE, DASH, Column, column, number_text
+from rayfit.report.figures.heat import spread_text
+from rayfit.report.groups import Group, grouped
+from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, lengths_differ, value_text
+from rayfit.report.rows import Row
+
+# Numbers of a trial that are no score and vary with what is declared.
+_OF_TRIALS = (*(name for name in DECLARED if name not in ("domain", "decoding")), "trainable_parameters")
+_LAST = ("domain", "decoding")
+# Without an interval: a sum of seconds has none, and training rows are no sample of anything.
+_PLAIN = ("minutes", "train_loss", "train_accuracy")
+
+
+@dataclass(frozen=True)
+class BoardCell:
+    """A number as text, what goes below it, how long its bar is (share of the column's largest; None: no bar), and why
+    there is no number."""
+
+    text: str
+    below: str = ""
+    bar: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BoardLine:
+    """One line: arm, declared values, numbers; `trouble` says how many seeds failed and why."""
+
+    arm: str
+    label: str
+    declared: tuple[str, ...]
+    cells: tuple[BoardCell, ...]
+    seeds: int
+    trouble: str
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Board:
+    """The table, and what all its trials share."""
+
+    declared: tuple[Column, ...]
+    scores: tuple[Column, ...]
+    lines: tuple[BoardLine, ...]
+    held: tuple[tuple[str, str], ...]
+    several_seeds: bool
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return 1 + len(self.declared) + len(self.scores) + self.several_seeds
+
+
+def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") -> Board:
+    """The table of a sweep's rows with the core scores and those `wanted`, where any row has them.
+
+    `bar`: the score whose cells carry a bar.
+    """
+    trials = [row for row in rows if row["arm"] == "hyperfitted"]
+    scores = [name for name in _ordered_scores(wanted) if any(row.get(name) is not None for row in rows)]
+    if any(row.get("minutes") is not None for row in rows):
+        scores.append("minutes")
+    tell = [name for name in _OF_TRIALS if len({row.get(name) for row in trials}) > 1]
+    tell += [name for name in _LAST if len({row.get(name) for row in rows if row["arm"] != "truth"}) > 1]
+    groups = grouped(rows)
+    longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
+    with_length = lengths_differ(rows)
+    lines = tuple(_line(group, tell, scores, bar, longest, with_length) for group in groups)
+    held = tuple(
+        (column(name).title, _declared_text(trials[0], name, True))
+        for name in (*_OF_TRIALS, *_LAST)
+        if trials and name not in tell and trials[0].get(name) is not None
+    )
+    return Board(
+        tuple(map(column, tell)),
+        tuple(map(column, scores)),
+        lines,
+        held,
+        any(len(group.rows) > 1 for group in groups),
+    )
+
+
+def _ordered_scores(wanted: Sequence[str]) -> list[str]:
+    """The core scores with those wanted after their kin: text scores beside text scores."""
+    extra = [name for name in dict.fromkeys(wanted) if name not in CORE and name not in _OF_TRIALS]
+    place = CORE.index("ttr_last_96") + 1
+    return [*CORE[:place], *extra, *CORE[place:]]
+
+
+def _line(
+    group: Group, tell: Sequence[str], scores: Sequence[str], bar: str, longest: float, with_length: bool
+) -> BoardLine:
+    row, unfinished = group.row, group.unfinished
+    failed = len(unfinished) == len(group.rows)
+    trouble = ""
+    if unfinished:
+        states = " and ".join(sorted({one["status"] for one in unfinished}))
+        count = f"{len(unfinished)} of {len(group.rows)} seeds " if len(group.rows) > 1 else ""
+        trouble = f"{count}{states}: {'; '.join(dict.fromkeys(str(one['reason']) for one in unfinished))}"
+    cells = []
+    for name in scores:
+        cell = group.cell(name)
+        if cell is None:
+            cells.append(BoardCell("", reason=str(row.get("reason") or "not measured for this row")))
+            continue
+        share = cell.value / longest if name == bar and longest > 0 else None
+        below = "" if name in _PLAIN and cell.spread is None else spread_text(name, cell)
+        cells.append(BoardCell(number_text(name, cell.value), below, share))
+    declared = tuple(_declared_text(row, name, with_length) for name in tell)
+    label = arm_text(row) if row["arm"] == "hyperfitted" else ARMS[row["arm"]]
+    return BoardLine(row["arm"], label, declared, tuple(cells), len(group.rows), trouble, failed)
+
+
+def _declared_text(row: Row, name: str, with_length: bool) -> str:
+    value = row.get(name)
+    if name == "decoding":
+        return decoding_text(value, with_length=with_length)
+    if name == "update" and value is None and row["arm"] == "hyperfitted":
+        return "final"
+    return "" if value is None else value_text(value)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One score in large: its column, and what each arm has of it."""
+
+    column: Column
+    arms: tuple[tuple[str, str, str], ...]
+
+
+def headlines(rows: Sequence[Row]) -> list[Headline]:
+    """What is asked first: TTR, validation loss, entropy and overlap of each arm, under plain greedy decoding.
+
+    Of the trials only the hyperfitted ones count, where there are any. Another decoding stands in where none is greedy.
+    """
+    decodings = [row["decoding"] for row in rows if row["decoding"]]
+    plain = [name for name in decodings if name.startswith("greedy") and "block" not in name] or decodings
+    same = [row for row in rows if row["decoding"] in (None, *plain[:1]) and row.get("update") is None]
+    trials = [row for row in same if row["arm"] == "hyperfitted"]
+    shown = [row for row in trials if row.get("hyperfitted")] or trials
+    same = [*(row for row in same if row["arm"] != "hyperfitted"), *shown]
+    names = {**ARMS, "hyperfitted": arm_text(shown[0]) if shown else ""}
+    found = []
+    for name in ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean"):
+        arms = tuple((arm, names[arm], text) for arm in ARMS if (text := _arm_range(same, arm, name)))
+        if any(arm == "hyperfitted" for arm, _, _ in arms):
+            found.append(Headline(column(name), arms))
+    return found
+
+
+def _arm_range(rows: Sequence[Row], arm: str, name: str) -> str:
+    if arm == "original" and name == "longest_overlap_mean":
+        # The original has no training rows: what it shares with a trial's rows stands in that trial's row.
+        arm, name = "hyperfitted", "original_longest_overlap_mean"
+    return _range([row for row in rows if row["arm"] == arm], name)
+
+
+def _range(rows: Sequence[Row], name: str) -> str:
+    cells = [cell.value for group in grouped(rows) if (cell := group.cell(name)) is not None]
+    texts = [number_text(name, value) for value in (min(cells), max(cells))] if cells else []
+    return DASH.join(dict.fromkeys(texts))

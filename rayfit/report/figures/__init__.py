@@ -1,0 +1,63 @@
+"""The figures of a sweep, as its declaration asks for them: numbers first, drawn after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayfit.errors import unknown
+from rayfit.records.storage import Storage
+from rayfit.report.figures.along import curve_figure
+from rayfit.report.figures.axis import axis_figure
+from rayfit.report.figures.bars import bars_figure
+from rayfit.report.figures.heat import agreement_figure, grid_figure
+from rayfit.report.figures.model import Figure
+from rayfit.report.figures.series import overlap_figure, position_figure
+from rayfit.report.labels import telling
+
+KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid")
+_Y = "ttr_last_96"
+
+
+def figures(record: Mapping[str, Any], storage: Storage) -> list[Figure]:
+    """Every figure that a sweep's record asks for; where it asks for none, what suits its rows.
+
+    Raises RayfitError for a kind of figure that there is not.
+    """
+    return [_figure(wanted, record, storage) for wanted in record.get("figures") or default_figures(record)]
+
+
+def default_figures(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """TTR against what varies (bars where nothing does), and the training curves."""
+    trials = [row for row in record.get("rows", []) if row["arm"] == "hyperfitted"]
+    axes = telling(trials, but=("domain", "decoding"))
+    first: dict[str, Any] = {"kind": "axis", "x": axes[0], "y": _Y} if axes else {"kind": "bars", "y": _Y}
+    return [first, {"kind": "curve"}]
+
+
+def _figure(wanted: Mapping[str, Any], record: Mapping[str, Any], storage: Storage) -> Figure:
+    rows, kind = record.get("rows", []), wanted["kind"]
+    if kind == "axis":
+        return axis_figure(rows, wanted["x"], _listed(wanted["y"]))
+    if kind == "bars":
+        return bars_figure(rows, _listed(wanted.get("y", _Y)))
+    if kind == "grid":
+        return grid_figure(rows, _listed(wanted.get("y", _Y)))
+    if kind == "curve":
+        return curve_figure(record, storage)
+    if kind == "agreement":
+        return agreement_figure(record.get("agreement"))
+    if kind == "overlap_histogram":
+        return overlap_figure(record, storage)
+    if kind == "ttr_by_position":
+        return position_figure(record, storage)
+    raise unknown("sweep: figures", str(kind), KINDS)
+
+
+def figure_columns(wanted: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scores that a sweep's figures are about, so that its table shows them too."""
+    return [name for figure in wanted for name in _listed(figure.get("y", []))]
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)

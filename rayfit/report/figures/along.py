@@ -1,0 +1,127 @@
+"""Training curves: losses, entropy and accuracy of every trial, and TTR where weights were kept along the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from rayfit.records.storage import Storage
+from rayfit.records.trials import product_path
+from rayfit.report.figures.axis import axis_title
+from rayfit.report.figures.model import Figure, Level, Line, Look, Panel
+from rayfit.report.figures.palette import (
+    ORIGINAL_COLOUR,
+    ORIGINAL_DASH,
+    TRUTH_COLOUR,
+    TRUTH_DASH,
+    looks,
+)
+from rayfit.report.labels import label, telling
+from rayfit.report.rows import Row
+
+_PANELS = ("train_loss", "validation_loss", "validation_entropy_nats", "train_accuracy")
+_MOST_LINES = 24
+
+
+def curve_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+    """A panel per number, a line per trial; trials that differ in seeds only share a colour."""
+    title = "Along training"
+    curves = {
+        key: frame for key in record.get("trials", []) if (frame := read_curve(storage, key)) is not None
+    }
+    rows = {
+        row["trial_id"]: row
+        for row in reversed(record.get("rows", []))
+        if row["arm"] == "hyperfitted" and row["trial_id"] in curves
+    }
+    rows = {key: rows[key] for key in curves if key in rows}
+    if not rows:
+        return Figure("curve", title, missing="no finished trial left a training curve")
+    shown = dict(list(rows.items())[:_MOST_LINES])
+    columns = telling(list(shown.values()), but=("domain", "decoding", "update"))
+    chosen = _chosen_looks(list(shown.values()), columns)
+    x = "epoch" if len({row.get("epochs") for row in shown.values()}) == 1 else "update"
+    lines = {
+        name: [_line(curves[key], x, name, chosen[_name(row, columns)]) for key, row in shown.items()]
+        for name in _PANELS
+    }
+    panels = [_panel(name, x, tuple(line for line in found if line.x)) for name, found in lines.items()]
+    kept = _ttr_panel(record.get("rows", []), set(shown), columns, chosen, x)
+    left_out = len(rows) - len(shown)
+    caption = (
+        "One line per trial, as its own training measured it: on the first of the training rows and on the validation "
+        "rows, in training precision."
+    )
+    if left_out:
+        caption += f" The first {len(shown)} trials; {left_out} more are not drawn."
+    drawn = (*(panel for panel in panels if panel.lines), *([kept] if kept else []))
+    levels = [level.look for level in kept.levels] if kept else []
+    return Figure("curve", title, caption, drawn, (*chosen.values(), *levels))
+
+
+def read_curve(storage: Storage, trial_id: str) -> pl.DataFrame | None:
+    """The finest training curve that a trial's record points at and that is still there; None where there is none."""
+    record = storage.read("trials", trial_id)
+    names = [name for name in (record or {}).get("products", {}) if name.startswith("curve-")]
+    paths = [product_path(storage, record, name) for name in names] if record else []
+    frames = [pl.read_parquet(path) for path in paths if path.is_file()]
+    return max(frames, key=len, default=None)
+
+
+def _name(row: Row, columns: Sequence[str]) -> str:
+    return label({**row, "update": None}, columns)
+
+
+def _chosen_looks(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, Look]:
+    names = list(dict.fromkeys(_name(row, columns) for row in rows))
+    ordered = len(columns) == 1 and all(isinstance(row.get(columns[0]), int | float) for row in rows)
+    return {look.label: look for look in looks(names, ordered=ordered)}
+
+
+def _line(frame: pl.DataFrame, x: str, y: str, look: Look) -> Line:
+    if y not in frame.columns:
+        return Line(look, (), ())
+    points = frame.select(x, y).drop_nulls().sort(x)
+    return Line(look, tuple(points[x].to_list()), tuple(points[y].to_list()))
+
+
+def _panel(y: str, x: str, lines: tuple[Line, ...]) -> Panel:
+    return Panel("", f"{x}s", axis_title(y), lines, y_range=(0, 1) if y == "train_accuracy" else None)
+
+
+def _ttr_panel(
+    rows: Sequence[Row], trials: set[str], columns: Sequence[str], chosen: Mapping[str, Look], x: str
+) -> Panel | None:
+    """TTR of the weights kept along training, under the sweep's first decoding and domain; None where none were kept."""
+    y = "ttr_last_96"
+    kept = [row for row in rows if row["trial_id"] in trials and row.get("update") is not None]
+    if not kept:
+        return None
+    decoding, domain = kept[0]["decoding"], kept[0]["domain"]
+    same = [row for row in rows if row["domain"] == domain and row["decoding"] in (decoding, None)]
+    found = []
+    for trial in dict.fromkeys(row["trial_id"] for row in kept):
+        points = sorted(
+            (_place(row, x), row[y]) for row in same if row["trial_id"] == trial and row.get(y) is not None
+        )
+        row = next(row for row in kept if row["trial_id"] == trial)
+        if points:
+            x_values, y_values = zip(*points, strict=True)
+            found.append(Line(chosen[_name(row, columns)], x_values, y_values))
+    levels = tuple(
+        Level(look, row[y])
+        for arm, look in (
+            ("original", Look("original model", ORIGINAL_COLOUR, "", ORIGINAL_DASH)),
+            ("truth", Look("true continuations", TRUTH_COLOUR, "", TRUTH_DASH)),
+        )
+        for row in same
+        if row["arm"] == arm and row.get(y) is not None
+    )
+    return Panel("", f"{x}s", axis_title(y), tuple(found), levels, y_range=(0, 1))
+
+
+def _place(row: Row, x: str) -> float:
+    update = row["updates"] if row.get("update") is None else row["update"]
+    return float(update) if x == "update" else update / row["updates"] * row["epochs"]

@@ -1,0 +1,59 @@
+"""Bars with intervals: one per kind of row, under each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rayfit.report.columns import column, is_share, number_text
+from rayfit.report.figures.axis import axis_title
+from rayfit.report.figures.model import Bar, Bars, Figure, Look
+from rayfit.report.groups import Group, grouped
+from rayfit.report.labels import arm_text, lengths_differ, phrase, telling
+from rayfit.report.rows import Row
+
+# Lighter than lines are, so that the intervals are seen on them.
+LOOKS = {
+    "truth": Look("true continuations", "#5f6b74", "s", "none"),
+    "original": Look("original model", "#b4bcc2", "s", "none"),
+    "hyperfitted": Look("hyperfitted", "#4a9bd1", "s", "none"),
+    "not": Look("trained, not hyperfitted", "#bcdcef", "s", "none"),
+}
+
+
+def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
+    """`ys` of every group of rows, a panel each."""
+    title = f"{' and '.join(column(y).title for y in ys)}, by row of the table"
+    columns = telling([row for row in rows if row["arm"] != "truth"])
+    with_length = lengths_differ(rows)
+    groups = grouped(rows)
+    panels = tuple(
+        Bars("", axis_title(y), drawn, (0, 1) if is_share(y) else None)
+        for y in ys
+        if (drawn := tuple(_bars(groups, y, columns, with_length)))
+    )
+    if not panels:
+        return Figure("bars", title, missing="no finished row has these numbers")
+    used = dict.fromkeys(bar.look for panel in panels for bar in panel.bars)
+    several = any(len(group.rows) > 1 for group in groups)
+    caption = "Intervals: one standard deviation over seeds" if several else "Intervals: 95% over contexts"
+    return Figure(
+        "bars",
+        title,
+        f"{caption}{', 95% over contexts where there is one' if several else ''}.",
+        panels,
+        tuple(used),
+    )
+
+
+def _bars(groups: list[Group], y: str, columns: list[str], with_length: bool) -> list[Bar]:
+    bars = []
+    for group in groups:
+        cell = group.cell(y)
+        if cell is None:
+            continue
+        row = group.row
+        kind = "not" if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False else row["arm"]
+        words = phrase(row, columns, with_length=with_length)
+        text = f"{arm_text(row)}, {words}" if words else arm_text(row)
+        bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
+    return bars

@@ -1,0 +1,100 @@
+"""Heat maps: top-1 agreement of checkpoints, and trained on one text, evaluated on another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rayfit.report.columns import DASH, column, number_text
+from rayfit.report.figures.axis import axis_title
+from rayfit.report.figures.model import Figure, Heat
+from rayfit.report.groups import Cell, grouped
+from rayfit.report.labels import arm_text, lengths_differ, phrase, telling
+from rayfit.report.rows import Row
+
+_AGREEMENT = "Top-1 agreement between checkpoints"
+
+
+def agreement_figure(agreement: Mapping[str, Any] | None) -> Figure:
+    """Share of positions at which two checkpoints find the same token most probable (section 6.1, Figure 5 left)."""
+    if not agreement or not agreement.get("labels"):
+        return Figure("agreement", _AGREEMENT, missing="the sweep's record holds no agreement matrix")
+    labels = tuple(str(name) for name in agreement["labels"])
+    values = tuple(tuple(row) for row in agreement["matrix"])
+    others = [
+        value for i, row in enumerate(values) for j, value in enumerate(row) if i != j and value is not None
+    ]
+    texts = tuple(tuple("" if value is None else f"{value:.3f}" for value in row) for row in values)
+    heat = Heat(
+        "",
+        "",
+        "",
+        labels,
+        labels,
+        values,
+        texts,
+        tuple(tuple("" for _ in row) for row in values),
+        min(others, default=0.0),
+        max(others, default=1.0),
+    )
+    count = agreement.get("num_positions")
+    where = f" over {count:,} positions" if count else ""
+    caption = (
+        f"Share of positions with the same most probable token{where}, teacher-forced over the contexts with their true "
+        "continuations. The diagonal is 1 by definition and outside the colours' range."
+    )
+    return Figure("agreement", _AGREEMENT, caption, (heat,))
+
+
+def grid_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
+    """Each of `ys` as a table: what was trained on against what was evaluated on (section 6.2, Table 4)."""
+    title = "Trained on, against evaluated on"
+    panels = tuple(heat for y in ys if (heat := _grid(rows, y)) is not None)
+    if not panels:
+        return Figure("grid", title, missing="no finished row has these numbers")
+    return Figure(
+        "grid",
+        title,
+        "Means; below them one standard deviation over seeds, or the 95% interval over contexts.",
+        panels,
+    )
+
+
+def _grid(rows: Sequence[Row], y: str) -> Heat | None:
+    groups = [group for group in grouped(rows) if group.cell(y) is not None]
+    domains = list(dict.fromkeys(group.row["domain"] for group in groups))
+    domains.sort(key=lambda name: name == "pooled")
+    columns = telling([group.row for group in groups if group.row["arm"] != "truth"], but=("domain",))
+    with_length = lengths_differ(rows)
+    lines: dict[str, dict[str, Cell]] = {}
+    for group in groups:
+        words = phrase(group.row, columns, with_length=with_length)
+        name = f"{arm_text(group.row)}, {words}" if words else arm_text(group.row)
+        cell = group.cell(y)
+        assert cell is not None
+        lines.setdefault(name, {})[group.row["domain"]] = cell
+    found = [cell.value for line in lines.values() for cell in line.values()]
+    if not found:
+        return None
+    cells = [[line.get(domain) for domain in domains] for line in lines.values()]
+    return Heat(
+        f"{axis_title(y)} {column(y).arrow}".strip(),
+        "",
+        "evaluated on",
+        tuple(lines),
+        tuple(domains),
+        tuple(tuple(None if cell is None else cell.value for cell in line) for line in cells),
+        tuple(tuple("" if cell is None else number_text(y, cell.value) for cell in line) for line in cells),
+        tuple(tuple("" if cell is None else spread_text(y, cell) for cell in line) for line in cells),
+        min(found),
+        max(found),
+    )
+
+
+def spread_text(name: str, cell: Cell) -> str:
+    """What goes below a mean: its spread over seeds, or its interval over contexts; empty where there is neither."""
+    if cell.spread is not None:
+        return f"± {number_text(name, cell.spread)}"
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"{number_text(name, cell.low)}{DASH}{number_text(name, cell.high)}"

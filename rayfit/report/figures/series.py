@@ -1,0 +1,125 @@
+"""What evaluations keep beside their scores: overlap histograms (Figure 3) and TTR by position (Figure 9, right)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayfit.records.storage import Storage
+from rayfit.report.figures.model import Figure, Line, Look, Panel
+from rayfit.report.figures.palette import ORIGINAL_COLOUR, ORIGINAL_DASH, looks
+from rayfit.report.joined import Evaluated, evaluated
+from rayfit.report.labels import label, lengths_differ, telling
+
+_MOST_LINES = 12
+_HISTOGRAM = "How long the longest overlap with the training rows is"
+_POSITION = "TTR of the 96 most recent tokens, by length of the text so far"
+
+
+@dataclass(frozen=True)
+class _Series:
+    """The series of evaluations on one domain that differ in seeds only."""
+
+    domain: str
+    look: Look
+    found: tuple[Any, ...]
+
+
+def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+    """Share of texts by their longest run of tokens that stands in a training row, a panel per domain."""
+    groups = _series(record, storage, "longest_overlap_histogram")
+    if not groups:
+        return Figure("overlap_histogram", _HISTOGRAM, missing="no evaluation kept its overlaps' histogram")
+
+    def panel(title: str, lines: tuple[Line, ...]) -> Panel:
+        return Panel(title, "longest overlap (tokens)", "share of texts", lines, steps=True)
+
+    most = max(sum(sum(histogram.values()) for histogram in group.found) for group in groups)
+    caption = f"Up to {most:,} generated texts per line, seeds pooled; a step is one token wide."
+    return _figure("overlap_histogram", _HISTOGRAM, caption, groups, _histogram_line, panel)
+
+
+def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+    """Mean TTR of the last 96 tokens after each further token, a panel per domain."""
+    groups = [
+        group for group in _series(record, storage, "ttr_by_position") if len(group.found[0]["values"]) > 1
+    ]
+    if not groups:
+        reason = "no evaluation generated more than 96 tokens and kept TTR by position"
+        return Figure("ttr_by_position", _POSITION, missing=reason)
+
+    def panel(title: str, lines: tuple[Line, ...]) -> Panel:
+        return Panel(title, "generated tokens", "TTR of the last 96 (share)", lines, y_range=(0, 1))
+
+    caption = "Mean over contexts, and over seeds where there are several."
+    return _figure("ttr_by_position", _POSITION, caption, groups, _position_line, panel)
+
+
+def _figure(
+    kind: str,
+    title: str,
+    caption: str,
+    groups: Iterable[_Series],
+    line: Callable[[_Series], Line],
+    panel: Callable[[str, tuple[Line, ...]], Panel],
+) -> Figure:
+    lines: dict[str, list[Line]] = {}
+    for group in groups:
+        lines.setdefault(group.domain, []).append(line(group))
+    panels = tuple(panel(domain if len(lines) > 1 else "", tuple(found)) for domain, found in lines.items())
+    legend = tuple(dict.fromkeys(one.look for found in lines.values() for one in found))
+    return Figure(kind, title, caption, panels, legend)
+
+
+def _histogram_line(group: _Series) -> Line:
+    counts: dict[int, int] = {}
+    for histogram in group.found:
+        for length, count in histogram.items():
+            counts[int(length)] = counts.get(int(length), 0) + count
+    texts = sum(counts.values())
+    lengths = range(max(counts) + 2)
+    return Line(
+        group.look, tuple(map(float, lengths)), tuple(counts.get(length, 0) / texts for length in lengths)
+    )
+
+
+def _position_line(group: _Series) -> Line:
+    first = group.found[0]["first_position"]
+    values = [series["values"] for series in group.found if series["first_position"] == first]
+    length = min(map(len, values))
+    mean = tuple(sum(series[place] for series in values) / len(values) for place in range(length))
+    return Line(group.look, tuple(float(first + place) for place in range(length)), mean)
+
+
+def _series(record: Mapping[str, Any], storage: Storage, name: str) -> list[_Series]:
+    """Series by domain and by what tells their rows apart, the original's first."""
+    found = [one for one in evaluated(record, storage) if (one.record.get("series") or {}).get(name)]
+    found.sort(key=lambda one: one.row["arm"] != "original")
+    with_length = lengths_differ([one.row for one in found])
+    columns = telling([one.row for one in found if one.row["arm"] == "hyperfitted"], but=("domain",))
+    labels = [(one.row["arm"], label(one.row, columns, with_length=with_length)) for one in found]
+    chosen = _chosen_looks(dict.fromkeys(labels))
+    series: dict[tuple[str, Look], list[Any]] = {}
+    for one, key in zip(found, labels, strict=True):
+        if key in chosen:
+            series.setdefault((one.row["domain"], chosen[key]), []).append(_of(one, name))
+    return [_Series(domain, look, tuple(members)) for (domain, look), members in series.items()]
+
+
+def _of(one: Evaluated, name: str) -> Any:
+    return one.record["series"][name]
+
+
+def _chosen_looks(labels: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Look]:
+    labels = list(labels)
+    own = [text for arm, text in labels if arm == "hyperfitted"][:_MOST_LINES]
+    originals = [text for arm, text in labels if arm == "original"]
+    dashes = (ORIGINAL_DASH, ":", "-.")
+    return {
+        **{("hyperfitted", look.label): look for look in looks(own, markers=False)},
+        **{
+            ("original", text): Look(text, ORIGINAL_COLOUR, "", dashes[place % 3])
+            for place, text in enumerate(originals)
+        },
+    }

@@ -1,0 +1,136 @@
+"""Names for people: of decodings, of arms, and of what tells one row from another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rayfit.report.rows import Row
+
+ARMS = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
+
+# What may tell two rows of one arm apart, in the order in which it is named; seeds are not among them.
+DECLARED = (
+    "model",
+    "train_text",
+    "variant",
+    "adapter",
+    "samples",
+    "epochs",
+    "updates",
+    "update",
+    "batch_size",
+    "learning_rate",
+    "stop_at_train_loss",
+    "repeat",
+    "domain",
+    "decoding",
+)
+
+_PHRASES = {
+    "train_text": "trained on {}",
+    "samples": "{} sequences",
+    "epochs": "{} epochs",
+    "updates": "{} updates",
+    "update": "after {} updates",
+    "batch_size": "batch {}",
+    "learning_rate": "rate {}",
+    "stop_at_train_loss": "stopped at loss {}",
+    "repeat": "repeat {}",
+    "domain": "on {}",
+}
+
+
+def value_text(value: Any) -> str:
+    """A declared value as people write it: 2,000 for 2000, 1e-06 for small rates."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}"
+
+
+def decoding_text(name: str | None, *, with_length: bool = False) -> str:
+    """A decoding in words; its length is left out where all rows share it.
+
+    >>> decoding_text("greedy:num_new_tokens=224,block=W1")
+    'greedy, blocked (W1)'
+    """
+    if not name:
+        return ""
+    kind, _, rest = name.partition(":")
+    words = [kind.replace("_", "-")]
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if key == "num_new_tokens":
+            words += [f"{value} tokens"] if with_length else []
+        elif key == "block":
+            words.append(f"blocked ({value or 'W1'})")
+        elif key == "temperature":
+            words.append(f"T {value}")
+        else:
+            words.append(f"{key.replace('_', ' ')} {value}" if equals else key.replace("_", " "))
+    return ", ".join(words)
+
+
+def lengths_differ(rows: Iterable[Row]) -> bool:
+    """Whether these rows' decodings generate different numbers of tokens."""
+    return len({_length(row["decoding"]) for row in rows if row.get("decoding")}) > 1
+
+
+def _length(decoding: str) -> str:
+    items = decoding.partition(":")[2].split(",")
+    return next((item for item in items if item.startswith("num_new_tokens=")), "")
+
+
+def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
+    """Columns that tell these rows apart, without those named in `but` and without those that follow from others.
+
+    A column follows from another where each value of that one goes with one value of it: epochs follow from the number
+    of samples when updates are held.
+    """
+    found: list[str] = []
+    for name in DECLARED:
+        if name in but or len({row.get(name) for row in rows}) < 2:
+            continue
+        if not any(_follows(rows, name, other) for other in (*but, *found)):
+            found.append(name)
+    return found
+
+
+def _follows(rows: Sequence[Row], name: str, other: str) -> bool:
+    pairs = {(row.get(other), row.get(name)) for row in rows}
+    return len({key for key, _ in pairs}) == len(pairs) > 1
+
+
+def phrase(row: Row, columns: Iterable[str], *, with_length: bool = False) -> str:
+    """What these columns say of a row, in words: `tiny, trained on news, greedy`; empty where they say nothing."""
+    words = []
+    for name in columns:
+        value = row.get(name)
+        if name == "decoding":
+            words.append(decoding_text(value, with_length=with_length))
+        elif name == "update" and value is None and row["arm"] == "hyperfitted":
+            words.append("final weights")
+        elif value is not None:
+            words.append(_PHRASES.get(name, "{}").format(value_text(value)))
+    return ", ".join(filter(None, words))
+
+
+def arm_text(row: Row) -> str:
+    """The arm of a row; training that did not end hyperfitted is not called so."""
+    if row["arm"] != "hyperfitted":
+        return ARMS[row["arm"]]
+    if row.get("update") is not None:
+        return "along training"
+    if row.get("hyperfitted") is None:
+        return "trained"
+    return "hyperfitted" if row["hyperfitted"] else "trained, not hyperfitted"
+
+
+def label(row: Row, columns: Iterable[str], *, with_length: bool = False) -> str:
+    """Arm and what tells the row apart, for a line of a figure."""
+    words = phrase(row, columns, with_length=with_length)
+    if row["arm"] == "hyperfitted":
+        return words or "hyperfitted"
+    return f"{ARMS[row['arm']]}, {words}" if words else ARMS[row["arm"]]

@@ -1,0 +1,83 @@
+"""A text in pieces, coloured by how long a run of tokens repeats what stood earlier in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rayfit.score.overlap import repeated_runs
+
+# A token is coloured by the first of these lengths that its run does not reach; a run of one token is no repetition.
+LEVELS = (2, 4, 8, 16, 32)
+REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring text of one level: 0 for what is new, up to 5 for the end of runs of 32 tokens and more."""
+
+    text: str
+    level: int
+
+
+class Tokens:
+    """The tokenizer of a checkpoint, from its `tokenizer.json` alone, so that no model library is needed."""
+
+    def __init__(self, path: str) -> None:
+        """Raises whatever the file's reader raises for a file that is no tokenizer."""
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_file(path)
+
+    def ids(self, text: str) -> list[int]:
+        """The token ids of a text, without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """What each token adds to the text, so that the pieces joined are the decoded text.
+
+        A character of several tokens belongs to the last of them.
+        """
+        pieces, done = [], ""
+        for end in range(1, len(ids) + 1):
+            text = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
+            whole = text if end == len(ids) else text.rstrip(REPLACEMENT)
+            # Decoders may hold a space back until the next token: what was given stays given.
+            pieces.append(whole[len(done) :] if whole.startswith(done) else "")
+            done = whole if whole.startswith(done) else done
+        return pieces
+
+
+def spans_of_tokens(tokens: Tokens, ids: Sequence[int], text: str) -> list[Span] | None:
+    """The spans of a generated text, or None where the tokenizer does not give back exactly this text."""
+    pieces = tokens.pieces(ids)
+    if "".join(pieces) != text or not ids:
+        return None
+    return _merged(pieces, repeated_runs([list(ids)])[0].tolist())
+
+
+def spans_of_words(text: str) -> list[Span]:
+    """The spans of a text by words, where there are no tokens."""
+    words = re.findall(r"\s*\S+|\s+$", text)
+    if not words:
+        return [Span(text, 0)] if text else []
+    numbers: dict[str, int] = {}
+    ids = [numbers.setdefault(word.strip(), len(numbers)) for word in words]
+    return _merged(words, repeated_runs([ids])[0].tolist())
+
+
+def level_of(run: int) -> int:
+    """The level of a token whose run has this length."""
+    return sum(run >= bound for bound in LEVELS)
+
+
+def _merged(pieces: Sequence[str], runs: Sequence[int]) -> list[Span]:
+    spans: list[Span] = []
+    for piece, run in zip(pieces, runs, strict=True):
+        level = level_of(run)
+        if spans and (spans[-1].level == level or not piece):
+            spans[-1] = Span(spans[-1].text + piece, spans[-1].level)
+        elif piece:
+            spans.append(Span(piece, level))
+    return spans
