@@ -38,7 +38,7 @@ def test_numbers_beyond_one_are_drawn_within_the_picture(storage: Storage, tmp_p
     write_all(storage, plan)
     _draw(sweep_rows(plan, storage, {}), tmp_path / "plot.png", y="validation_loss")
     pixels = image.imread(tmp_path / "plot.png")[..., :3]
-    blue = abs(pixels - [0x1B / 255, 0x5E / 255, 0x8C / 255]).max(-1) < 0.02
+    blue = abs(pixels - [0x00 / 255, 0x72 / 255, 0xB2 / 255]).max(-1) < 0.02
     assert blue.sum() > 500  # the legend's own line and point are fewer
 
 
