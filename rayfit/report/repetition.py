@@ -59,7 +59,7 @@ def spans_of_tokens(tokens: Tokens, ids: Sequence[int], text: str) -> list[Span]
 
 def spans_of_words(text: str) -> list[Span]:
     """The spans of a text by words, where there are no tokens."""
-    words = re.findall(r"\s*\S+|\s+$", text)
+    words = re.findall(r"\s*\S+(?:\s+$)?", text)
     if not words:
         return [Span(text, 0)] if text else []
     numbers: dict[str, int] = {}

@@ -8,9 +8,10 @@ from tests.unit.fresh import ROOT, heavy_modules_after
 
 
 def _modules(room: str) -> list[str]:
-    files = sorted((ROOT / "rayfit" / room).glob("*.py"))
+    files = sorted((ROOT / "rayfit" / room).rglob("*.py"))
     assert files
-    return [f"rayfit.{room}.{file.stem}".removesuffix(".__init__") for file in files]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    return [name.removesuffix(".__init__") for name in names]
 
 
 PURE = {

@@ -45,7 +45,7 @@ def heat_colours(share: float) -> tuple[str, str]:
     start, end = (0.97, 0.985, 1.0), (0.03, 0.25, 0.49)
     parts = [low + (high - low) * share for low, high in zip(start, end, strict=True)]
     background = "#" + "".join(f"{round(part * 255):02x}" for part in parts)
-    return background, max(("#ffffff", "#10202e"), key=lambda text: contrast(text, background))
+    return background, max(("#ffffff", "#000000"), key=lambda text: contrast(text, background))
 
 
 def contrast(one: str, other: str) -> float:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from rayfit.records.storage import Storage
+from rayfit.report.figures import figures
+from rayfit.report.figures.draw import figure_png, look_svg, panel_svg
+from rayfit.report.figures.model import Heat, Look
+from rayfit.report.figures.palette import contrast, heat_colours, looks, ramp
+from rayfit.report.plot import write_pictures
+from tests.unit.report.records import full_sweep
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "runs")
+
+
+def test_every_figure_is_drawn_with_all_its_colours(storage: Storage) -> None:
+    for figure in figures(full_sweep(storage), storage):
+        for panel in figure.panels:
+            if isinstance(panel, Heat):
+                continue
+            text = panel_svg(panel).decode()
+            assert ElementTree.fromstring(text).tag.endswith("svg")
+            shown = (
+                [one.look for one in (*panel.lines, *panel.levels)]
+                if hasattr(panel, "lines")
+                else [bar.look for bar in panel.bars]
+            )
+            assert all(look.colour.lower() in text.lower() for look in shown), figure.kind
+            assert "<image" not in text and "http-equiv" not in text
+
+
+def test_the_same_figure_gives_the_same_bytes(storage: Storage) -> None:
+    panel = figures(full_sweep(storage), storage)[0].panels[0]
+    assert not isinstance(panel, Heat)
+    assert panel_svg(panel) == panel_svg(panel)
+    look = Look("a", "#0072B2")
+    assert look_svg(look) == look_svg(look) != look_svg(Look("a", "#D55E00"))
+
+
+def test_every_figure_is_a_picture_file_too(storage: Storage, tmp_path: Path) -> None:
+    drawn = figures(full_sweep(storage), storage)
+    paths = write_pictures(drawn, tmp_path / "pictures")
+    assert [path.name for path in paths][:2] == ["figure-1-axis.png", "figure-2-curve.png"]
+    assert len(paths) == len(drawn)
+    assert all(path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for path in paths)
+
+
+def test_an_empty_figure_is_drawn_with_its_reason(storage: Storage, tmp_path: Path) -> None:
+    record = {"rows": [], "figures": [{"kind": "agreement"}]}
+    (figure,) = figures(record, storage)
+    figure_png(figure, tmp_path / "empty.png")
+    assert (tmp_path / "empty.png").stat().st_size > 2000
+    assert write_pictures([figure], tmp_path / "pictures") == []
+
+
+def test_text_on_a_heat_map_can_be_read() -> None:
+    for step in range(101):
+        background, text = heat_colours(step / 100)
+        assert contrast(background, text) >= 4.5
+
+
+def test_contrast_is_the_one_of_the_standard() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # the standard's known near miss
+    assert contrast("#0072B2", "#0072B2") == 1
+
+
+def test_twelve_lines_look_different_without_colour_or_with_it() -> None:
+    found = looks([str(place) for place in range(12)])
+    assert len({(look.colour, look.dash) for look in found}) == 12
+    assert len({(look.marker, look.dash) for look in found[:8]}) == 8
+
+
+def test_an_order_runs_from_light_to_dark() -> None:
+    found = looks(["8", "16", "32", "64", "128"], ordered=True)
+    darkness = [contrast(look.colour, "#ffffff") for look in found]
+    assert darkness == sorted(darkness) and darkness[0] > 1.5
+    assert ramp(1.0) == found[-1].colour

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfit.errors import RayfitError
+from rayfit.records.storage import Storage
+from rayfit.report.figures import KINDS, default_figures, figure_columns, figures
+from rayfit.report.figures.axis import axis_figure
+from rayfit.report.figures.bars import bars_figure
+from rayfit.report.figures.heat import agreement_figure, grid_figure
+from rayfit.report.figures.model import Bars, Figure, Heat, Panel
+from rayfit.report.figures.series import overlap_figure
+from rayfit.report.figures.words import alt_text
+from tests.unit.report.records import FIGURES, full_sweep, row, write_sweep, write_trial
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "runs")
+
+
+def _panel(figure: Figure) -> Panel:
+    (panel,) = figure.panels
+    assert isinstance(panel, Panel)
+    return panel
+
+
+def _heat(figure: Figure, place: int = 0) -> Heat:
+    heat = figure.panels[place]
+    assert isinstance(heat, Heat)
+    return heat
+
+
+def test_a_line_per_kind_of_trial_with_means_over_seeds() -> None:
+    rows = [
+        row("hyperfitted", samples=n, seed=seed, decoding=decoding, ttr_last_96=0.01 * n + 0.1 * seed)
+        for decoding in ("greedy", "nucleus")
+        for n in (32, 8)
+        for seed in (0, 1)
+    ]
+    panel = _panel(axis_figure(rows, "samples", ["ttr_last_96"]))
+    assert [line.look.label for line in panel.lines] == ["greedy", "nucleus"]
+    assert panel.lines[0].x == (8, 32)
+    assert panel.lines[0].y == pytest.approx((0.13, 0.37))
+    assert panel.lines[0].bounds[0] == pytest.approx((0.13 - 0.1 / 2**0.5, 0.13 + 0.1 / 2**0.5))
+    assert [y for _, y in panel.lines[0].singles] == pytest.approx([0.08, 0.18, 0.32, 0.42])
+    assert [x for x, _ in panel.lines[0].singles] == [8, 8, 32, 32]
+    assert (
+        len({line.look.colour for line in panel.lines})
+        == len({line.look.marker for line in panel.lines})
+        == 2
+    )
+
+
+def test_the_original_is_a_level_in_the_colour_of_its_decoding() -> None:
+    rows = [
+        row("original", ttr_last_96=(0.2, 0.1, 0.3)),
+        row("original", decoding="nucleus", ttr_last_96=0.5),
+        row("truth", ttr_last_96=0.7),
+        *(row("hyperfitted", samples=8, decoding=name, ttr_last_96=0.6) for name in ("greedy", "nucleus")),
+    ]
+    panel = _panel(axis_figure(rows, "samples", ["ttr_last_96"]))
+    assert [(level.look.label, level.y) for level in panel.levels] == [
+        ("original model, greedy", 0.2),
+        ("original model, nucleus", 0.5),
+        ("true continuations", 0.7),
+    ]
+    assert panel.levels[0].bounds == (0.1, 0.3)
+    assert [level.look.colour for level in panel.levels[:2]] == [line.look.colour for line in panel.lines]
+
+
+def test_words_stand_side_by_side_and_are_not_joined() -> None:
+    rows = [row("hyperfitted", variant=name, ttr_last_96=0.6) for name in ("same again", "two exchanged")]
+    panel = _panel(axis_figure(rows, "variant", ["ttr_last_96"]))
+    assert panel.x_ticks == ((0.0, "same again"), (1.0, "two exchanged"))
+    assert panel.lines[0].x == (0.0, 1.0) and not panel.lines[0].joined
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [((8, 2000), "log"), ((10, 20), "linear"), ((0, 500), "linear")]
+)
+def test_numbers_that_span_much_are_on_a_log_axis(values: tuple[int, ...], scale: str) -> None:
+    rows = [row("hyperfitted", samples=value, ttr_last_96=0.6) for value in values]
+    assert _panel(axis_figure(rows, "samples", ["ttr_last_96"])).x_scale == scale
+
+
+def test_domains_have_a_panel_each_with_the_same_looks() -> None:
+    rows = [
+        row("hyperfitted", samples=8, domain=domain, adapter=adapter, ttr_last_96=0.6)
+        for domain, adapter in (("fiction", "none"), ("fiction", "lora"), ("news", "lora"))
+    ]
+    first, second = axis_figure(rows, "samples", ["ttr_last_96"]).panels
+    assert isinstance(first, Panel) and isinstance(second, Panel)
+    assert (first.title, second.title) == ("fiction", "news")
+    assert second.lines[0].look == first.lines[1].look
+
+
+def test_final_weights_stand_at_the_end_of_the_updates() -> None:
+    rows = [row("hyperfitted", update=update, updates=80, ttr_last_96=0.6) for update in (20, 40, None)]
+    assert _panel(axis_figure(rows, "update", ["ttr_last_96"])).lines[0].x == (20, 40, 80)
+
+
+def test_points_that_did_not_end_hyperfitted_are_hollow() -> None:
+    rows = [row("hyperfitted", samples=n, hyperfitted=n < 100, ttr_last_96=0.6) for n in (8, 128)]
+    figure = axis_figure(rows, "samples", ["ttr_last_96"])
+    assert _panel(figure).lines[0].hollow == (False, True)
+    assert "Hollow" in figure.caption
+    assert "Hollow" not in axis_figure(rows[:1], "samples", ["ttr_last_96"]).caption
+
+
+def test_failed_rows_have_no_point() -> None:
+    rows = [row("hyperfitted", samples=8, status="FAILED", reason="nan", ttr_last_96=None)]
+    figure = axis_figure(rows, "samples", ["ttr_last_96"])
+    assert figure.missing and not figure.panels
+
+
+def test_bars_show_each_group_with_its_number() -> None:
+    rows = [
+        row("truth", ttr_last_96=0.7),
+        row("hyperfitted", adapter="lora", ttr_last_96=(0.5, 0.4, 0.6)),
+        row("hyperfitted", adapter="none", hyperfitted=False, ttr_last_96=0.3),
+    ]
+    (panel,) = bars_figure(rows, ["ttr_last_96"]).panels
+    assert isinstance(panel, Bars)
+    assert [(bar.label, bar.text, bar.bounds) for bar in panel.bars] == [
+        ("true continuations", "0.700", None),
+        ("hyperfitted, lora", "0.500", (0.4, 0.6)),
+        ("trained, not hyperfitted, none", "0.300", None),
+    ]
+
+
+def test_the_colours_of_agreement_leave_out_the_diagonal() -> None:
+    heat = _heat(
+        agreement_figure({"labels": ["a", "b"], "matrix": [[1.0, 0.7], [0.6, 1.0]], "num_positions": 10})
+    )
+    assert (heat.low, heat.high) == (0.6, 0.7)
+    assert heat.texts == (("1.000", "0.700"), ("0.600", "1.000"))
+    assert (heat.shade(0.6), heat.shade(0.65), heat.shade(1.0)) == pytest.approx((0.0, 0.5, 1.0))
+
+
+@pytest.mark.parametrize("agreement", [None, {}, {"labels": [], "matrix": []}])
+def test_no_agreement_is_said_to_be_missing(agreement: dict[str, Any] | None) -> None:
+    assert "no agreement" in agreement_figure(agreement).missing
+
+
+def test_the_grid_is_trained_on_by_evaluated_on(storage: Storage) -> None:
+    record = full_sweep(storage)
+    rows = [entry for entry in record["rows"] if entry["decoding"] in (None, "greedy")]
+    heat = _heat(grid_figure(rows, ["ttr_last_96"]))
+    assert heat.column_labels == ("fiction", "news")
+    assert heat.row_labels == (
+        "true continuations",
+        "original model",
+        "hyperfitted, trained on fiction",
+        "hyperfitted, trained on news",
+    )
+    assert heat.texts[2] == ("0.660", "0.610") and heat.notes[2][0] == "± 0.014"
+    assert heat.notes[1][0] == "0.170\u20130.230"
+    assert (heat.low, heat.high) == pytest.approx((0.2, 0.7))
+
+
+def test_pooled_texts_are_the_grids_last_column_and_gaps_are_empty() -> None:
+    rows = [
+        row("original", domain="pooled", rep_3=0.5),
+        row("original", domain="news", rep_3=0.4),
+        row("hyperfitted", train_text="news", domain="news", rep_3=0.1),
+    ]
+    heat = _heat(grid_figure(rows, ["rep_3"]))
+    assert heat.column_labels == ("news", "pooled")
+    assert heat.values == ((0.4, 0.5), (0.1, None)) and heat.texts[1] == ("0.100", "")
+
+
+def test_curves_are_read_from_every_trial(storage: Storage) -> None:
+    record = full_sweep(storage)
+    (curve,) = figures({**record, "figures": [{"kind": "curve"}]}, storage)
+    train, validation, *_ = curve.panels
+    assert isinstance(train, Panel) and isinstance(validation, Panel)
+    assert len(train.lines) == 4 and train.lines[0].y == (3.2, 0.9, 0.2, 0.02)
+    assert validation.lines[1].y[-1] == 8.5  # seed 1
+    assert train.x_title == "epochs" and train.lines[0].x == (0.0, 5.0, 10.0, 20.0)
+    assert [look.label for look in curve.legend] == ["trained on fiction", "trained on news"]
+
+
+def test_kept_weights_give_a_panel_of_ttr_along_training(storage: Storage) -> None:
+    write_trial(storage, "t", 0)
+    own = {"trial_id": "t", "updates": 80, "epochs": 20.0}
+    rows = [
+        row("original", ttr_last_96=0.2),
+        *(
+            row("hyperfitted", **own, update=update, ttr_last_96=ttr)
+            for update, ttr in ((40, 0.5), (None, 0.6), (20, 0.4))
+        ),
+    ]
+    (curve,) = figures({**write_sweep(storage, rows), "figures": [{"kind": "curve"}]}, storage)
+    panel = curve.panels[-1]
+    assert isinstance(panel, Panel)
+    assert panel.lines[0].x == (5.0, 10.0, 20.0) and panel.lines[0].y == (0.4, 0.5, 0.6)
+    assert panel.levels[0].y == 0.2
+
+
+def test_histograms_pool_seeds_as_shares(storage: Storage) -> None:
+    figure = overlap_figure(full_sweep(storage), storage)
+    fiction, news = figure.panels
+    assert isinstance(fiction, Panel) and isinstance(news, Panel)
+    assert (fiction.title, news.title) == ("fiction", "news")
+    original, trained, *_ = fiction.lines
+    assert original.y[2] == 3 / 8 and original.y[9] == 1 / 8 and sum(original.y) == 1
+    assert trained.y[4] == 5 / 8 and trained.x[-1] == 13 and trained.y[-1] == 0
+
+
+def test_ttr_by_position_is_the_mean_over_seeds(storage: Storage) -> None:
+    record = full_sweep(storage)
+    (figure,) = figures({**record, "figures": [{"kind": "ttr_by_position"}]}, storage)
+    panel = figure.panels[0]
+    assert isinstance(panel, Panel)
+    line = next(line for line in panel.lines if line.look.label == "trained on fiction, greedy")
+    assert line.x[0] == 96.0 and len(line.x) == 40
+    assert line.y[:2] == pytest.approx((0.66, 0.661))
+
+
+def test_every_kind_of_figure_says_what_is_missing_where_nothing_is_there(storage: Storage) -> None:
+    record = write_sweep(storage, [row("truth"), row("original")])
+    wanted = [{"kind": kind, "x": "samples", "y": "ttr_last_96"} for kind in KINDS]
+    drawn = figures({**record, "figures": wanted}, storage)
+    assert [figure.kind for figure in drawn] == list(KINDS)
+    assert all(figure.missing and not figure.panels for figure in drawn)
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest(storage: Storage) -> None:
+    with pytest.raises(RayfitError, match="did you mean 'bars'"):
+        figures({"rows": [], "figures": [{"kind": "bar"}]}, storage)
+
+
+def test_without_wishes_ttr_stands_against_what_varies() -> None:
+    rows = [row("hyperfitted", samples=n, epochs=100 / n) for n in (8, 32)]
+    assert default_figures({"rows": rows})[0] == {"kind": "axis", "x": "samples", "y": "ttr_last_96"}
+    assert default_figures({"rows": rows[:1]})[0]["kind"] == "bars"
+
+
+def test_the_table_shows_what_the_figures_are_about() -> None:
+    assert figure_columns(FIGURES) == ["ttr_last_96", "ttr_last_96", "rep_3", "ttr_last_96"]
+
+
+def test_figures_in_words_say_their_numbers() -> None:
+    rows = [
+        row("truth", ttr_last_96=0.7),
+        *(row("hyperfitted", samples=n, ttr_last_96=n / 100) for n in (8, 2000)),
+    ]
+    text = alt_text(_panel(axis_figure(rows, "samples", ["ttr_last_96"])))
+    assert "hyperfitted: 8: 0.08, 2,000: 20" in text and "level of true continuations: 0.7" in text
+    (bars,) = bars_figure(rows, ["ttr_last_96"]).panels
+    assert isinstance(bars, Bars) and "true continuations 0.700" in alt_text(bars)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from rayfit.generate.decoding import Decoding
+from rayfit.report.labels import arm_text, decoding_text, label, phrase, telling, value_text
+from tests.unit.report.records import row
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("greedy", "greedy"),
+        ("greedy:num_new_tokens=224,block=W1", "greedy, blocked (W1)"),
+        ("nucleus:temperature=0.9,num_new_tokens=224", "nucleus, T 0.9"),
+        ("min_p:min_p=0.2", "min-p, min p 0.2"),
+        ("greedy:no_repeat_ngram=3", "greedy, no repeat ngram 3"),
+        (None, ""),
+    ],
+)
+def test_decodings_in_words(name: str | None, text: str) -> None:
+    assert decoding_text(name) == text
+    if name is not None:
+        assert Decoding.parse(name).name == name  # so these are names as records have them
+
+
+def test_the_length_of_a_decoding_is_said_where_asked_for() -> None:
+    assert decoding_text("greedy:num_new_tokens=224", with_length=True) == "greedy, 224 tokens"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2000, "2,000"),
+        (20.0, "20"),
+        (0.003, "0.003"),
+        (1e-6, "1e-06"),
+        ("news", "news"),
+        (True, "True"),
+        (0.15, "0.15"),
+    ],
+)
+def test_values_in_words(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+def test_what_follows_from_another_column_tells_nothing() -> None:
+    rows = [row("hyperfitted", samples=n, epochs=800 / n, seed=seed) for n in (8, 32) for seed in (0, 1)]
+    assert telling(rows) == ["samples"]
+    assert telling(rows, but=("samples",)) == []
+
+
+def test_columns_that_vary_on_their_own_are_all_told() -> None:
+    rows = [row("hyperfitted", samples=n, learning_rate=rate) for n in (8, 32) for rate in (1e-3, 3e-3)]
+    assert telling(rows) == ["samples", "learning_rate"]
+    assert phrase(rows[1], telling(rows)) == "8 sequences, rate 0.003"
+
+
+def test_no_arm_is_called_hyperfitted_that_is_not() -> None:
+    assert arm_text(row("hyperfitted", hyperfitted=True)) == "hyperfitted"
+    assert arm_text(row("hyperfitted", hyperfitted=False)) == "trained, not hyperfitted"
+    assert arm_text(row("hyperfitted", hyperfitted=None)) == "trained"
+    assert arm_text(row("hyperfitted", update=250)) == "along training"
+    assert label(row("original", decoding="nucleus"), ["decoding"]) == "original model, nucleus"
