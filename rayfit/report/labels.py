@@ -98,6 +98,16 @@ def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     return found
 
 
+def telling_arms(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
+    """`telling` of the trials or of the original models: what all trials share is not told because originals lack it."""
+    found = {
+        name
+        for arm in ("original", "hyperfitted")
+        for name in telling([row for row in rows if row["arm"] == arm], but=but)
+    }
+    return [name for name in DECLARED if name in found]
+
+
 def _follows(rows: Sequence[Row], name: str, other: str) -> bool:
     pairs = {(row.get(other), row.get(name)) for row in rows}
     return len({key for key, _ in pairs}) == len(pairs) > 1
