@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayfit.report.columns import DASH, column, number_text
 from rayfit.report.labels import value_text
-from rayfit.report.paper import HYPERFITTING, SET_UP, PaperNumber, paper_numbers
+from rayfit.report.paper import SET_UP, PaperNumber, paper_numbers
 
 MARKS = {"text": "", "second-hand": "†", "read off a figure": "‡"}
 
@@ -22,40 +23,36 @@ class PaperCell:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Published numbers of one kind of experiment.
+    """Published numbers that belong together.
 
-    `columns`: (title, unit). `models`: (model and work, its lines); a line is what it is of and its cells in the order of
+    `columns`: (title, unit). `models`: (model, its lines); a line is what it is of and its cells in the order of
     `columns`.
     """
 
+    title: str
     columns: tuple[tuple[str, str], ...]
     models: tuple[tuple[str, tuple[tuple[str, tuple[PaperCell, ...]], ...]], ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """All that was published of one kind of experiment, with its sources, the marks in use, and the paper's set-up."""
+
+    tables: tuple[PaperTable, ...]
     sources: tuple[str, ...]
     marks: tuple[str, ...]
     set_up: tuple[tuple[str, str], ...]
 
 
-def paper_table(experiment: str) -> PaperTable | None:
-    """The table of one kind of sweep, or None where nothing was published that belongs to it."""
+def published(experiment: str) -> Published | None:
+    """What was published of one kind of sweep, or None where nothing was."""
     numbers = paper_numbers(experiment)
     if not numbers:
         return None
-    quantities = list(dict.fromkeys(number.quantity for number in numbers))
-    models: dict[str, dict[str, dict[str, PaperNumber]]] = {}
-    for number in numbers:
-        of_model = models.setdefault(_model(number), {})
-        of_model.setdefault(_line_title(number), {})[number.quantity] = number
-    return PaperTable(
-        columns=tuple((column(name).title, _unit(numbers, name)) for name in quantities),
-        models=tuple(
-            (
-                model,
-                tuple(
-                    (title, tuple(_cell(line.get(name)) for name in quantities))
-                    for title, line in lines.items()
-                ),
-            )
-            for model, lines in models.items()
+    titles = dict.fromkeys(number.table for number in numbers)
+    return Published(
+        tables=tuple(
+            _table(title, [number for number in numbers if number.table == title]) for title in titles
         ),
         sources=tuple(_sources(numbers)),
         marks=tuple(dict.fromkeys(number.certainty for number in numbers if number.is_known)),
@@ -65,8 +62,27 @@ def paper_table(experiment: str) -> PaperTable | None:
     )
 
 
-def _model(number: PaperNumber) -> str:
-    return number.model if number.work == HYPERFITTING else f"{number.model}, {number.work}"
+def _table(title: str, numbers: Sequence[PaperNumber]) -> PaperTable:
+    units = {number.quantity: number.unit for number in reversed(numbers)}
+    quantities = list(dict.fromkeys(number.quantity for number in numbers))
+    models: dict[str, dict[str, dict[str, PaperNumber]]] = {}
+    for number in numbers:
+        of_model = models.setdefault(number.model, {})
+        of_model.setdefault(_line_title(number), {})[number.quantity] = number
+    return PaperTable(
+        title,
+        tuple((column(name).title, units[name]) for name in quantities),
+        tuple(
+            (
+                model,
+                tuple(
+                    (words, tuple(_cell(line.get(name)) for name in quantities))
+                    for words, line in lines.items()
+                ),
+            )
+            for model, lines in models.items()
+        ),
+    )
 
 
 def _line_title(number: PaperNumber) -> str:
@@ -74,10 +90,6 @@ def _line_title(number: PaperNumber) -> str:
         number.arm, ""
     )
     return ", ".join(filter(None, [words, number.decoding, number.setting]))
-
-
-def _unit(numbers: tuple[PaperNumber, ...], quantity: str) -> str:
-    return next(number.unit for number in numbers if number.quantity == quantity)
 
 
 def _cell(number: PaperNumber | None) -> PaperCell:
@@ -95,7 +107,8 @@ def bounds_text(number: PaperNumber) -> str:
     def text(value: float) -> str:
         if number.quantity == "learning_rate":
             return value_text(value)
-        return number_text(number.quantity, int(value) if value == int(value) and value >= 1 else value)
+        # Losses were read off a figure, to about 0.01.
+        return f"{value:.2f}" if number.quantity.endswith("_loss") else number_text(number.quantity, value)
 
     if number.value is not None:
         return text(number.value)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from rayfit.report.columns import CORE, DASH, Column, column, number_text
 from rayfit.report.figures.heat import spread_text
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, lengths_differ, value_text
+from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, lengths_differ, phrase, value_text
 from rayfit.report.rows import Row
 
 # Numbers of a trial that are no score and vary with what is declared.
 _OF_TRIALS = (*(name for name in DECLARED if name not in ("domain", "decoding")), "trainable_parameters")
 _LAST = ("domain", "decoding")
+# Where these vary, the lines stand under headings instead of repeating them.
+_HEADINGS = ("model", "domain")
 # Without an interval: a sum of seconds has none, and training rows are no sample of anything.
 _PLAIN = ("minutes", "train_loss", "train_accuracy")
 
@@ -44,13 +46,18 @@ class BoardLine:
 
 @dataclass(frozen=True)
 class Board:
-    """The table, and what all its trials share."""
+    """The table, and what all its trials share. `sections`: (heading, lines), in the order of models, then domains."""
 
     declared: tuple[Column, ...]
     scores: tuple[Column, ...]
-    lines: tuple[BoardLine, ...]
+    sections: tuple[tuple[str, tuple[BoardLine, ...]], ...]
     held: tuple[tuple[str, str], ...]
     several_seeds: bool
+
+    @property
+    def lines(self) -> tuple[BoardLine, ...]:
+        """The lines of all sections."""
+        return tuple(line for _, lines in self.sections for line in lines)
 
     @property
     def width(self) -> int:
@@ -72,19 +79,36 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
     groups = grouped(rows)
     longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
     with_length = lengths_differ(rows)
-    lines = tuple(_line(group, tell, scores, bar, longest, with_length) for group in groups)
+    columns = [name for name in tell if name not in _HEADINGS]
+    sections = tuple(
+        (heading, tuple(_line(group, columns, scores, bar, longest, with_length) for group in members))
+        for heading, members in _sections(groups, [name for name in _HEADINGS if name in tell])
+    )
     held = tuple(
         (column(name).title, _declared_text(trials[0], name, True))
         for name in (*_OF_TRIALS, *_LAST)
         if trials and name not in tell and trials[0].get(name) is not None
     )
     return Board(
-        tuple(map(column, tell)),
+        tuple(map(column, columns)),
         tuple(map(column, scores)),
-        lines,
+        sections,
         held,
         any(len(group.rows) > 1 for group in groups),
     )
+
+
+def _sections(groups: Sequence[Group], headings: Sequence[str]) -> list[tuple[str, list[Group]]]:
+    """Groups under what they have in common, in the order in which each value comes first; pooled domains last."""
+    order = {
+        name: list(dict.fromkeys(group.row.get(name) for group in groups)) for name in ("model", "domain")
+    }
+    order["domain"].sort(key=lambda domain: domain == "pooled")
+    found: dict[tuple[int, ...], list[Group]] = {}
+    for group in groups:
+        key = tuple(order[name].index(group.row.get(name)) for name in headings)
+        found.setdefault(key, []).append(group)
+    return [(phrase(found[key][0].row, headings), found[key]) for key in sorted(found)]
 
 
 def _ordered_scores(wanted: Sequence[str]) -> list[str]:

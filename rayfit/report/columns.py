@@ -61,7 +61,7 @@ _DECLARED = {
     "samples": ("training sequences", "number of distinct training sequences"),
     "updates": ("updates", "optimiser updates"),
     "epochs": ("epochs", "times each training sequence was seen"),
-    "update": ("weights after", "updates after which these weights were kept; empty for the final ones"),
+    "update": ("after updates", "updates after which these weights were kept; empty for the final ones"),
     "batch_size": ("batch", "sequences per update"),
     "learning_rate": ("learning rate", "constant learning rate"),
     "seed": ("seed", "sample seed: which sequences, in which order"),
@@ -126,6 +126,8 @@ def number_text(name: str, value: Any) -> str:
         return decoding_text(value)
     if isinstance(value, str | bool) or name in _DECLARED:
         return f"{value:.1f}" if name == "minutes" else value_text(value)
+    if isinstance(value, int):
+        return f"{value:,}"
     if is_share(name) or name.startswith(("preferred", "train_loss")):
         return f"{value:.3f}"
     if abs(value) >= 100:

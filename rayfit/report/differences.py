@@ -53,7 +53,7 @@ def _line(one: Mapping[str, Any], names: Sequence[str], reach: float) -> dict[st
         "about": [words[name] for name in names],
         "value": "" if value is None else _signed(score, value),
         "interval": interval,
-        "clear": clear,
+        "is_clear": clear,
         "count": one.get("count") or "",
         "bar": bar,
     }

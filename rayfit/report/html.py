@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.records.storage import Storage, write_text
-from rayfit.report.beside import paper_table
+from rayfit.report.beside import published
 from rayfit.report.board import board, headlines
 from rayfit.report.differences import difference_table
 from rayfit.report.figures import figure_columns, figures
@@ -80,7 +80,7 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
         "board": table,
         "board_width": 150 + 88 * (table.width - 1),
         "counts": _counts(table.several_seeds, storage, record),
-        "paper": paper_table(kind),
+        "paper": published(kind),
         "experiment": kind,
         "figures": [_shown(figure) for figure in drawn],
         "differences": difference_table(record.get("differences") or []),

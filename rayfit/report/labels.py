@@ -100,6 +100,16 @@ def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     return found
 
 
+def telling_arms(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
+    """`telling` of the trials or of the original models: what all trials share is not told because originals lack it."""
+    found = {
+        name
+        for arm in ("original", "hyperfitted")
+        for name in telling([row for row in rows if row["arm"] == arm], but=but)
+    }
+    return [name for name in DECLARED if name in found]
+
+
 def _follows(rows: Sequence[Row], name: str, others: Sequence[str]) -> bool:
     keys = [tuple(row.get(other) for other in others) for row in rows]
     return len(set(keys)) == len({(key, row.get(name)) for key, row in zip(keys, rows, strict=True)}) > 1

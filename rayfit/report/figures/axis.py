@@ -52,10 +52,14 @@ def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     legend = tuple({look.label: look for look in reversed(drawn)}.values())[::-1]
     several = any(len(group.rows) > 1 for group in grouped(trials))
     hollow = any(any(line.hollow) for panel in panels for line in panel.lines)
-    title = f"{' and '.join(column(y).title for y in ys)} against {column(x).title}"
+    title = f"{' and '.join(column(y).title for y in ys)} against {_x_title(x)}"
     if not any(panel.lines for panel in panels):
         return Figure("axis", title, missing="no finished trial has both numbers")
     return Figure("axis", title, _caption(several, hollow), panels, legend)
+
+
+def _x_title(name: str) -> str:
+    return "updates" if name == "update" else axis_title(name)
 
 
 def axis_title(name: str) -> str:
@@ -76,7 +80,7 @@ def _caption(several_seeds: bool, hollow: bool) -> str:
 
 
 def _with_final_update(row: Row) -> Row:
-    return {**row, "update": row["updates"]} if row.get("update") is None else row
+    return {**row, "update": row.get("updates")} if row.get("update") is None else row
 
 
 def _panel(
@@ -110,7 +114,7 @@ def _panel(
     lines += [_line(members, x, y, scale, look, 0.0) for look, members in others.items()]
     return Panel(
         title=title,
-        x_title=axis_title(x),
+        x_title=_x_title(x),
         y_title=axis_title(y),
         lines=tuple(lines),
         levels=tuple(levels),

@@ -8,7 +8,7 @@ from rayfit.report.columns import column, is_share, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Bar, Bars, Figure, Look
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import arm_text, lengths_differ, phrase, telling
+from rayfit.report.labels import arm_text, lengths_differ, phrase, telling_arms
 from rayfit.report.rows import Row
 
 # Lighter than lines are, so that the intervals are seen on them.
@@ -21,15 +21,18 @@ LOOKS = {
 
 
 def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
-    """`ys` of every group of rows, a panel each."""
+    """`ys` of every group of rows, a panel each, and one per domain where there are several."""
     title = f"{' and '.join(column(y).title for y in ys)}, by row of the table"
-    columns = telling([row for row in rows if row["arm"] != "truth"])
+    columns = telling_arms(rows)
+    domains = list(dict.fromkeys(row["domain"] for row in rows)) if "domain" in columns else [None]
+    columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
     groups = grouped(rows)
     panels = tuple(
-        Bars("", axis_title(y), drawn, (0, 1) if is_share(y) else None)
+        Bars(domain or "", axis_title(y), drawn, (0, 1) if is_share(y) else None)
         for y in ys
-        if (drawn := tuple(_bars(groups, y, columns, with_length)))
+        for domain in domains
+        if (drawn := tuple(_bars(groups, domain, y, columns, with_length)))
     )
     if not panels:
         return Figure("bars", title, missing="no finished row has these numbers")
@@ -45,11 +48,13 @@ def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     )
 
 
-def _bars(groups: list[Group], y: str, columns: list[str], with_length: bool) -> list[Bar]:
+def _bars(
+    groups: list[Group], domain: str | None, y: str, columns: list[str], with_length: bool
+) -> list[Bar]:
     bars = []
     for group in groups:
         cell = group.cell(y)
-        if cell is None:
+        if cell is None or domain not in (None, group.row["domain"]):
             continue
         row = group.row
         kind = "not" if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False else row["arm"]

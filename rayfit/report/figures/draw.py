@@ -217,7 +217,8 @@ def _draw_bars(axes: Any, panel: Bars) -> None:
             error = [[max(0.0, bar.value - bar.bounds[0])], [max(0.0, bar.bounds[1] - bar.value)]]
         axes.barh(place, bar.value, height=0.42, color=bar.look.colour, xerr=error, error_kw=_ERROR)
         # The label stands above its bar, so that bars are as wide as the picture however long the labels are.
-        axes.text(low, place - 0.32, bar.label, va="bottom", ha="left", fontsize=8.5, color="#333f48")
+        fitted = min(8.5, 8.5 * 56 / max(1, len(bar.label)))
+        axes.text(low, place - 0.32, bar.label, va="bottom", ha="left", fontsize=fitted, color="#333f48")
         end = max(bar.value, bar.bounds[1] if bar.bounds else bar.value)
         axes.text(
             end + (high - low) * 0.012, place, bar.text, va="center", ha="left", fontsize=8.5, color="#333f48"
@@ -227,6 +228,7 @@ def _draw_bars(axes: Any, panel: Bars) -> None:
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(panel.x_title)
+    axes.set_title(panel.title, fontsize=9)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
 

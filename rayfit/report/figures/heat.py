@@ -9,7 +9,7 @@ from rayfit.report.columns import DASH, column, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Figure, Heat
 from rayfit.report.groups import Cell, grouped
-from rayfit.report.labels import arm_text, lengths_differ, phrase, telling
+from rayfit.report.labels import arm_text, lengths_differ, phrase, telling_arms
 from rayfit.report.rows import Row
 
 _AGREEMENT = "Top-1 agreement between checkpoints"
@@ -64,7 +64,7 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
     groups = [group for group in grouped(rows) if group.cell(y) is not None]
     domains = list(dict.fromkeys(group.row["domain"] for group in groups))
     domains.sort(key=lambda name: name == "pooled")
-    columns = telling([group.row for group in groups if group.row["arm"] != "truth"], but=("domain",))
+    columns = telling_arms([group.row for group in groups], but=("domain",))
     with_length = lengths_differ(rows)
     lines: dict[str, dict[str, Cell]] = {}
     for group in groups:

@@ -12,13 +12,13 @@ from rayfit.errors import RayfitError
 
 Certainty = Literal["text", "second-hand", "read off a figure"]
 SET_UP = "set-up"
-HYPERFITTING = "arXiv 2412.04318"
 
 
 @dataclass(frozen=True)
 class PaperNumber:
     """One published number, made by others on other models and data, with how sure it is.
 
+    `table`: the heading under which it is shown.
     `quantity`: name of the score or column of ours that it compares with, or a name of its own. `value` in `unit`; where
     only bounds are known, `low`, `high` or both; all None where the number is not known. `source`: table, figure or
     section of `work`. `certainty`: "text" is read in the running text or code, "second-hand" quoted by others from a
@@ -27,6 +27,7 @@ class PaperNumber:
 
     experiments: tuple[str, ...]
     work: str
+    table: str
     quantity: str
     unit: str
     source: str

@@ -63,6 +63,25 @@ def test_what_was_not_measured_has_a_reason_and_no_number() -> None:
     assert made.lines[0].cells[-1].reason == "has no rows of its own"
 
 
+def test_several_models_and_domains_are_headings_with_pooled_last() -> None:
+    rows = [
+        row(arm, model=model, domain=domain, trial_id=None, ttr_last_96=0.5)
+        for domain in ("pooled", "news")
+        for model in ("tiny", "large")
+        for arm in ("original", "hyperfitted")
+    ]
+    made = board(rows, [])
+    assert [title for title, _ in made.sections] == [
+        "tiny, on news",
+        "tiny, on pooled",
+        "large, on news",
+        "large, on pooled",
+    ]
+    assert all([line.arm for line in lines] == ["original", "hyperfitted"] for _, lines in made.sections)
+    assert made.declared == () and len(made.lines) == 8
+    assert [title for title, _ in board(rows[:2], []).sections] == [""]
+
+
 def test_headlines_are_of_plain_greedy_text_and_of_hyperfitted_trials() -> None:
     rows = [
         row("truth", ttr_last_96=0.7),

@@ -93,6 +93,10 @@ def test_nothing_is_fetched_from_anywhere(full: _Page) -> None:
     assert "url(" not in "".join(full.styles)
 
 
+def test_only_differences_whose_interval_leaves_out_zero_stand_out(full: _Page) -> None:
+    assert full.attributes.count(("tr", "class", "clear")) == 1
+
+
 def test_every_picture_says_what_it_shows(full: _Page) -> None:
     alts = [value for tag, name, value in full.attributes if tag == "img" and name == "alt"]
     pictures = [value for tag, name, value in full.attributes if tag == "img" and value == "panel"]

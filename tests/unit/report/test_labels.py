@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rayfit.generate.decoding import Decoding
-from rayfit.report.labels import arm_text, decoding_text, label, phrase, telling, value_text
+from rayfit.report.labels import arm_text, decoding_text, label, phrase, telling, telling_arms, value_text
 from tests.unit.report.records import row
 
 
@@ -54,6 +54,17 @@ def test_columns_that_vary_on_their_own_are_all_told() -> None:
     rows = [row("hyperfitted", samples=n, learning_rate=rate) for n in (8, 32) for rate in (1e-3, 3e-3)]
     assert telling(rows) == ["samples", "learning_rate"]
     assert phrase(rows[1], telling(rows)) == "8 sequences, rate 0.003"
+
+
+def test_what_all_trials_share_is_not_told_because_the_original_lacks_it() -> None:
+    rows = [
+        row("original", decoding="nucleus"),
+        row("original"),
+        row("hyperfitted", samples=8, adapter="lora"),
+        row("hyperfitted", samples=8, adapter="none"),
+    ]
+    assert telling_arms(rows) == ["adapter", "decoding"]
+    assert telling_arms(rows, but=("decoding",)) == ["adapter"]
 
 
 def test_no_arm_is_called_hyperfitted_that_is_not() -> None:

@@ -53,7 +53,7 @@ def test_differences_are_drawn_around_zero_on_one_scale_per_score() -> None:
     )
     assert table is not None and table["columns"] == ["score"]
     first, second, third = table["lines"]
-    assert first["clear"] and not second["clear"] and not third["clear"]
+    assert [line["is_clear"] for line in (first, second, third)] == [True, False, False]
     assert first["bar"] == {"left": 78.2, "width": 18.8, "point": 87.6}  # 50 + 47 x 0.3 / 0.5 and so on
     assert second["bar"]["left"] == 31.2 and second["value"].endswith("0.100")
     assert third["bar"] is None and third["value"] == ""
