@@ -4,10 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: quickstart test test-all lint unit install clean
+# training_curve first: the trial whose weights it keeps along the way is the one that most others share.
+SWEEPS := training_curve data_quantity decoding shuffle_seed recipe instruct model_size data_type
+STORAGE ?= runs
+
+.PHONY: quickstart sweeps test test-all lint unit install clean
 
 quickstart: .venv/installed  ## install, then run the first sweep on the embedded model: minutes, no GPU, no network
 	$(BIN)/python sweeps/data_quantity.py
+
+sweeps: .venv/installed  ## every experiment of the paper on the embedded models, at scale laptop
+	for sweep in $(SWEEPS); do $(BIN)/python sweeps/$$sweep.py --storage $(STORAGE) \
+	  $$(test $$sweep = data_type && echo --seeds 0,1) || exit 1; done
 
 install: .venv/installed
 

@@ -1,50 +1,113 @@
 """Speed of generation and cost of the citation blocker, each beside its alternative, in one run.
 
-    python benchmarks/generation.py [--model DIRECTORY] [--threads 2] [--rounds 5]
+    python benchmarks/generation.py [--storage runs] [--trial ID] [--threads 2] [--rounds 5]
 
-Without --model: a Llama of the embedded default's shape with random weights.
+The model is a hyperfitted one: the trial of the storage with the most training rows (`make quickstart` trains one), or
+the one that --trial names. It continues held-out text and is blocked from citing the rows that it was trained on.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rayfit.data.rows import token_matrix
+from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker
 from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.processors import Chooser
+from rayfit.generate.vocabulary import special_ids, word_starts
+from rayfit.records.storage import Storage
 
 CONTEXT_LENGTH, NEW_TOKENS, NUM_CONTEXTS = 32, 224, 300
 NUM_ROWS, ROW_LENGTH, RUN = 2000, 256, 5
-SPECIAL = (0, 1, 2)
 
 
-def make_model(path: str | None) -> Any:
-    """The model to measure: from a directory, or random with the embedded default's shape."""
-    if path is not None:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=2048,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.1,  # wide enough that texts do not fall into one token at once
+@dataclass(frozen=True)
+class Hyperfitted:
+    """A trained model as an evaluator loads it. `contexts`: int64 [300, 32] held-out tokens, BOS first where the
+    model has one. `rows`: int64 [rows, tokens] it was trained on. `suppress`: ids that are no text."""
+
+    trial_id: str
+    model: Any
+    contexts: np.ndarray
+    rows: np.ndarray
+    index: BlockIndex
+    suppress: tuple[int, ...]
+
+
+def load(storage: Storage, trial_id: str | None) -> Hyperfitted:
+    """The named finished trial, or that with the most training rows. Raises RayfitError where there is none."""
+    trials = [storage.read("trials", name) or {} for name in storage.ids("trials")]
+    trials = [trial for trial in trials if trial_id in (None, trial["id"]) and checkpoint_of(storage, trial)]
+    if not trials:
+        raise RayfitError(
+            f"benchmark: {storage.root} has no finished {trial_id or 'trial'} with fp32 weights; run `make quickstart` "
+            "first, or name another folder with --storage"
+        )
+    trial = max(trials, key=lambda each: (bool(each["hyperfitted"]), each["samples"], each["num_updates"]))
+    path = checkpoint_of(storage, trial)
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    record = storage.read("rows", trial["rows"]["id"]) or {}
+    rows = token_matrix(pl.read_parquet(storage.folder("rows", trial["rows"]["id"]) / "rows.parquet"))
+    starts = word_starts(tokenizer, model.config.vocab_size)
+    return Hyperfitted(
+        trial["id"],
+        model,
+        held_out_contexts(storage, trial, record),
+        rows,
+        BlockIndex.build(rows, starts, run=RUN, bos_id=record["bos_id"]),
+        special_ids(tokenizer, model.config),
     )
-    return LlamaForCausalLM(config).eval()
+
+
+def checkpoint_of(storage: Storage, trial: dict[str, Any]) -> Path | None:
+    """The directory of a trial's weights in fp32, or None."""
+    product = trial["products"].get("checkpoint-fp32")
+    return None if product is None else storage.folder("trials", trial["id"]) / product
+
+
+def held_out_contexts(storage: Storage, trial: dict[str, Any], rows: dict[str, Any]) -> np.ndarray:
+    """The contexts of the trial's evaluation, then as many later pieces of the held-out texts as are needed."""
+    texts = [
+        token_matrix(pl.read_parquet(file))
+        for name in storage.ids("rows")
+        if f"-held-out-{trial['model']['name']}-" in name
+        and (storage.read("rows", name) or {})["declared"]["text"] == rows["declared"]["text"]
+        for file in sorted(storage.folder("rows", name).glob("*.parquet"))
+    ]
+    if not texts:
+        raise RayfitError(f"benchmark: {storage.root} has no held-out texts of trial {trial['id']}")
+    bos = [] if rows["bos_id"] is None else [rows["bos_id"]]
+    # By piece first: the first pieces of all texts are the contexts themselves.
+    bare = [text[len(bos) :].tolist() for part in texts for text in part]
+    size = CONTEXT_LENGTH - len(bos)
+    pieces = [
+        bos + text[at : at + size]
+        for at in range(0, ROW_LENGTH, size)
+        for text in bare
+        if len(text) >= at + size
+    ]
+    return np.array((pieces * -(-NUM_CONTEXTS // len(pieces)))[:NUM_CONTEXTS], dtype=np.int64)
+
+
+LOOP, GREEDY, BLOCKED = "plain, loop at batch 8", "rayfit greedy", "rayfit greedy, blocker W1, recorded"
 
 
 def table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
@@ -71,31 +134,32 @@ def plain(model: Any, contexts: np.ndarray, batch_size: int) -> float:
     return len(contexts) * NEW_TOKENS / (time.perf_counter() - begin)
 
 
-def ours(model: Any, contexts: np.ndarray, decoding: Decoding, index: BlockIndex | None = None) -> float:
+def ours(given: Hyperfitted, decoding: Decoding, index: BlockIndex | None = None) -> float:
     """Tokens per second of rayfit's `generate` at its default batch size."""
     begin = time.perf_counter()
-    generate(model, contexts.tolist(), decoding, suppress_ids=SPECIAL, block_index=index)
-    return len(contexts) * NEW_TOKENS / (time.perf_counter() - begin)
+    generate(given.model, given.contexts.tolist(), decoding, suppress_ids=given.suppress, block_index=index)
+    return len(given.contexts) * NEW_TOKENS / (time.perf_counter() - begin)
 
 
-def speed(model: Any, contexts: np.ndarray, index: BlockIndex, rounds: int) -> None:
+def speed(given: Hyperfitted, rounds: int) -> None:
     """Generation beside plain `generate`, the arms in turn in every round."""
+    model, contexts = given.model, given.contexts
     arms: dict[str, Callable[[], float]] = {
-        "plain, loop at batch 8": lambda: plain(model, contexts, 8),
+        LOOP: lambda: plain(model, contexts, 8),
         "plain, one call of 16": lambda: plain(model, contexts[:16], 16),
         "plain, one call of 64": lambda: plain(model, contexts[:64], 64),
         "plain, one call of 256": lambda: plain(model, contexts[:256], 256),
-        "rayfit greedy": lambda: ours(model, contexts, Decoding()),
-        "rayfit greedy, blocker W1, recorded": lambda: ours(model, contexts, Decoding(block=Block()), index),
-        "rayfit nucleus": lambda: ours(model, contexts, Decoding("nucleus")),
+        GREEDY: lambda: ours(given, Decoding(num_new_tokens=NEW_TOKENS)),
+        BLOCKED: lambda: ours(given, Decoding(num_new_tokens=NEW_TOKENS, block=Block()), given.index),
+        "rayfit nucleus": lambda: ours(given, Decoding("nucleus", num_new_tokens=NEW_TOKENS)),
     }
     rates: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, arm in arms.items():
             rates[name].append(arm())
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    loop, best = medians["plain, loop at batch 8"], max(medians[name] for name in arms if "one call" in name)
-    greedy = medians["rayfit greedy"]
+    loop, best = medians[LOOP], max(medians[name] for name in arms if "one call" in name)
+    greedy = medians[GREEDY]
     table(
         f"{len(contexts)} contexts of {CONTEXT_LENGTH}, {NEW_TOKENS} new tokens, median of {rounds} rounds",
         ("arm", "tokens/s", "of the loop at batch 8", "of the best single call", "of rayfit greedy"),
@@ -104,6 +168,18 @@ def speed(model: Any, contexts: np.ndarray, index: BlockIndex, rounds: int) -> N
             for name, rate in medians.items()
         ],
     )
+    aims(
+        ("rayfit greedy, of the loop at batch 8", greedy / loop, 2.0),
+        ("rayfit greedy, of the best single call", greedy / best, 0.95),
+        ("with the blocker, of that without", medians[BLOCKED] / greedy, 0.9),
+    )
+
+
+def aims(*found: tuple[str, float, float]) -> None:
+    """Print each ratio beside the least it should be."""
+    print()
+    for what, ratio, least in found:
+        print(f"- {what}: {ratio:.2f}x, at least {least:g}x wanted: {'met' if ratio >= least else 'MISSED'}")
 
 
 class Clock:
@@ -129,54 +205,67 @@ class Clock:
         setattr(self.owner, self.method, self.plain)
 
 
-def parts(model: Any, contexts: np.ndarray, index: BlockIndex) -> None:
+def parts(given: Hyperfitted) -> None:
     """Where the time of a generation goes."""
     rows = []
     for name, decoding in (
-        ("greedy", Decoding()),
-        ("greedy, blocker W1", Decoding(block=Block())),
-        ("nucleus", Decoding("nucleus")),
+        ("greedy", Decoding(num_new_tokens=NEW_TOKENS)),
+        ("greedy, blocker W1", Decoding(num_new_tokens=NEW_TOKENS, block=Block())),
+        ("nucleus", Decoding("nucleus", num_new_tokens=NEW_TOKENS)),
     ):
-        with Clock(model, "forward") as forward, Clock(Chooser, "__call__") as chooser:
-            begin = time.perf_counter()
-            generate(model, contexts.tolist(), decoding, suppress_ids=SPECIAL, block_index=index)
-            whole = time.perf_counter() - begin
+        with Clock(given.model, "forward") as forward, Clock(Chooser, "__call__") as chooser:
+            whole = len(given.contexts) * NEW_TOKENS / ours(given, decoding, given.index)
         rest = whole - forward.seconds - chooser.seconds
         shares = [f"{seconds / whole:.1%}" for seconds in (forward.seconds, chooser.seconds, rest)]
         rows.append((name, f"{whole:.2f} s", *shares))
     table("Where the time goes", ("decoding", "whole", "model", "our processors", "transformers' loop"), rows)
 
 
-def blocker_cost(model: Any, contexts: np.ndarray, index: BlockIndex, num_steps: int = 400) -> None:
+def blocker_cost(given: Hyperfitted, num_repeats: int = 3) -> None:
     """What the blocker takes per step of a batch of 64, and as a share of the model's time."""
-    batch = contexts[:64]
-    rows = []
-    for name, block_index, block in (
-        ("a whole generation, rows the model recites (W1)", index, Block()),
-        ("a whole generation, rows the model recites (W2)", index, Block("W2")),
-        (
-            "worst case: every text banned at every step (W0)",
-            follow_all(model.config.vocab_size),
-            Block("W0", run=1),
-        ),
-    ):
-        decoding = Decoding(num_new_tokens=NEW_TOKENS, block=block)
-        with Clock(model, "forward") as forward, Clock(Chooser, "_block") as clock:
-            found = generate(model, batch.tolist(), decoding, suppress_ids=SPECIAL, block_index=block_index)
-        assert found.steps_banned is not None
-        rows.append(
-            (
-                name,
-                f"{found.steps_banned.sum() / (NEW_TOKENS * len(batch)):.1%}",
-                f"{clock.seconds / clock.calls * 1e6:,.0f} us",
-                f"{clock.seconds / forward.seconds:.2%}",
-            )
+    own = f"own {len(given.rows):,} rows, whole generation"
+    everything = follow_all(given.model.config.vocab_size)
+    cases = [
+        (f"{own}, W1 (default)", given.index, Block()),
+        (f"{own}, W2", given.index, Block("W2")),
+        (f"{own}, W0", given.index, Block("W0")),
+        ("worst case: every text banned at every step, W0", everything, Block("W0", run=1)),
+    ]
+    rows, shares = [], []
+    for name, index, block in cases:
+        runs = [cost_of(given, index, block) for _ in range(num_repeats)]
+        banned, seconds, step_seconds = (statistics.median(column) for column in zip(*runs, strict=True))
+        shares.append(seconds / step_seconds)
+        rows.append((name, f"{banned:.1%}", f"{seconds * 1e6:,.0f} us", f"{shares[-1]:.2%}"))
+    rows += [
+        (name, "0.0%", f"{seconds * 1e6:,.0f} us", f"{seconds / step_seconds:.2%}")
+        for name, seconds in question_cost(given).items()
+    ]
+    table(
+        "Citation blocker, batch of 64", ("case", "steps with a ban", "per step", "of the model's time"), rows
+    )
+    print(f"\n- W1: {shares[0]:.2%}, under 2% wanted: {'met' if shares[0] < 0.02 else 'MISSED'}")
+
+
+def cost_of(given: Hyperfitted, index: BlockIndex, block: Block) -> tuple[float, float, float]:
+    """(share of steps with a ban, the blocker's seconds per step, the model's) over one generation of 64 texts."""
+    decoding = Decoding(num_new_tokens=NEW_TOKENS, block=block)
+    batch = given.contexts[:64]
+    with Clock(given.model, "forward") as forward, Clock(Chooser, "_block") as clock:
+        found = generate(
+            given.model, batch.tolist(), decoding, suppress_ids=given.suppress, block_index=index
         )
-    step_seconds = forward.seconds / forward.calls
-    generator = np.random.default_rng(1)
-    recent = generator.integers(3, model.config.vocab_size, (64, RUN))
-    blocker, first = Blocker(index, Block()), np.zeros(64, dtype=np.int64)
-    dictionary = python_index(index)
+    assert found.steps_banned is not None
+    banned = float(found.steps_banned.sum()) / (NEW_TOKENS * len(batch))
+    return banned, clock.seconds / clock.calls, forward.seconds / forward.calls
+
+
+def question_cost(given: Hyperfitted, num_steps: int = 400) -> dict[str, float]:
+    """Seconds to ask for the bans of 64 texts of which none matches, by the index and by a Python dictionary."""
+    recent = np.random.default_rng(1).integers(3, given.model.config.vocab_size, (64, RUN))
+    blocker, first = Blocker(given.index, Block()), np.zeros(64, dtype=np.int64)
+    dictionary = python_index(given.index)
+    found = {}
     for name, ask in (
         ("the question alone, no match", lambda: blocker.bans(recent, first)),
         (
@@ -188,9 +277,8 @@ def blocker_cost(model: Any, contexts: np.ndarray, index: BlockIndex, num_steps:
         begin = time.perf_counter()
         for _ in range(num_steps):
             ask()
-        each = (time.perf_counter() - begin) / num_steps
-        rows.append((name, "0.0%", f"{each * 1e6:,.0f} us", f"{each / step_seconds:.2%}"))
-    table("Citation blocker, batch of 64", ("case", "texts banned", "per step", "of the model's time"), rows)
+        found[name] = (time.perf_counter() - begin) / num_steps
+    return found
 
 
 def follow_all(vocab_size: int) -> BlockIndex:
@@ -219,68 +307,73 @@ def build_by_dictionary(rows: np.ndarray) -> dict[tuple[int, ...], set[int]]:
     return out
 
 
-def build_cost(rows: np.ndarray, starts_word: np.ndarray) -> None:
-    """Time and memory of the index, and that memory grows with the rows."""
-    lines = []
-    for num_rows in (len(rows) // 2, len(rows)):
-        begin = time.perf_counter()
-        index = BlockIndex.build(rows[:num_rows], starts_word, run=RUN, bos_id=None)
-        seconds = time.perf_counter() - begin
+def build_cost(vocab_size: int) -> None:
+    """Time and memory of the index of random rows, and that both grow with the rows and no faster."""
+    generator = np.random.default_rng(0)
+    rows = generator.integers(3, vocab_size, (2 * NUM_ROWS, ROW_LENGTH))
+    starts_word = generator.random(vocab_size) < 0.5
+    lines, at_size = [], 0.0
+    for num_rows in (NUM_ROWS // 2, NUM_ROWS, 2 * NUM_ROWS):
+        seconds = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            index = BlockIndex.build(rows[:num_rows], starts_word, run=RUN, bos_id=None)
+            seconds.append(time.perf_counter() - begin)
+        at_size = statistics.median(seconds) if num_rows == NUM_ROWS else at_size
+        mib = index.num_bytes / 2**20
         lines.append(
             (
-                f"rayfit, {num_rows:,} x {rows.shape[1]}",
-                f"{seconds:.3f} s",
-                f"{index.num_bytes / 2**20:.1f} MiB",
+                f"rayfit, {num_rows:,} x {ROW_LENGTH}",
+                f"{statistics.median(seconds):.3f} s",
+                f"{mib:.1f} MiB",
+                f"{mib * 2**20 / num_rows / ROW_LENGTH:.1f} bytes",
             )
         )
     begin = time.perf_counter()
-    build_by_dictionary(rows)
-    lines.append(
-        (f"Python dictionary, {len(rows):,} x {rows.shape[1]}", f"{time.perf_counter() - begin:.3f} s", "-")
+    build_by_dictionary(rows[:NUM_ROWS])
+    by_dictionary = time.perf_counter() - begin
+    lines.append((f"Python dictionary, {NUM_ROWS:,} x {ROW_LENGTH}", f"{by_dictionary:.3f} s", "-", "-"))
+    table(
+        "Index of the training rows (median of 3)", ("index", "built in", "memory", "memory per token"), lines
     )
-    table("Index of the training rows", ("index", "built in", "memory"), lines)
+    print(f"\n- {NUM_ROWS:,} rows: {at_size:.3f} s, under 1 s wanted: {'met' if at_size < 1 else 'MISSED'}")
 
 
-def recited_rows(model: Any, contexts: np.ndarray) -> np.ndarray:
-    """Training rows of the paper's number, some of which, one per context, are what the model generates."""
-    generator = np.random.default_rng(0)
-    rows = generator.integers(3, model.config.vocab_size, (NUM_ROWS, ROW_LENGTH))
-    texts = generate(model, contexts.tolist(), Decoding(num_new_tokens=NEW_TOKENS), suppress_ids=SPECIAL)
-    rows[: len(contexts), :NEW_TOKENS] = texts.tokens
-    return rows
-
-
-def main() -> None:
-    """Measure and print."""
+def main() -> int:
+    """Measure and print; status 1 where there is no model to measure."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", help="a Hugging Face directory (default: random weights)")
+    parser.add_argument("--storage", default="runs", help="folder of a finished sweep (runs)")
+    parser.add_argument("--trial", help="id of one of its trials (default: that with the most training rows)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    model = make_model(arguments.model)
-    generator = np.random.default_rng(0)
-    vocab_size = model.config.vocab_size
-    contexts = generator.integers(3, vocab_size, (NUM_CONTEXTS, CONTEXT_LENGTH))
-    starts_word = generator.random(vocab_size) < 0.5
-    rows = recited_rows(model, contexts)
-    index = BlockIndex.build(rows, starts_word, run=RUN, bos_id=None)
+    try:
+        given = load(Storage(arguments.storage), arguments.trial)
+    except RayfitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     # compiles what is not cached yet, outside of all measurements
-    generate(
-        model,
-        contexts[:2].tolist(),
-        Decoding("nucleus", block=Block()),
-        suppress_ids=SPECIAL,
-        block_index=index,
+    for kind in ("greedy", "nucleus"):
+        generate(
+            given.model,
+            given.contexts[:2].tolist(),
+            Decoding(kind, num_new_tokens=8, block=Block()),
+            suppress_ids=given.suppress,
+            block_index=given.index,
+        )
+    print(
+        f"{given.trial_id}: {given.model.num_parameters():,} parameters, {arguments.threads} threads, "
+        f"torch {torch.__version__}"
     )
-    print(f"{model.num_parameters():,} parameters, {arguments.threads} threads, torch {torch.__version__}")
-    speed(model, contexts, index, arguments.rounds)
-    parts(model, contexts, index)
-    blocker_cost(model, contexts, index)
-    build_cost(rows, starts_word)
+    speed(given, arguments.rounds)
+    parts(given)
+    blocker_cost(given)
+    build_cost(given.model.config.vocab_size)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,7 +5,7 @@ run.
 
 Rows and texts are pieces of the Python standard library's source, so they repeat and overlap as real texts
 do; nothing is downloaded. The alternatives are timed on a sample of the same pairs and extrapolated to all of
-them.
+them. Last, the same evaluations are scored on 1 and on 4 threads and Ray tasks, which must not change a bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 import statistics
+import sys
 import sysconfig
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import ray
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 from rayfit.score.bleu import dataset_bleu, self_bleu, window_index
@@ -48,6 +50,14 @@ class Line:
     added_mib: float | None
     peer: str = ""
     peer_seconds: float | None = None
+    aim_mib: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether what it took is within the aims; empty without any."""
+        pairs = ((self.seconds, self.aim_seconds), (self.added_mib, self.aim_mib))
+        known = [took < aim for took, aim in pairs if took is not None and aim is not None]
+        return "" if not known else "met" if all(known) else "MISSED"
 
 
 def library_tokens(num_tokens: int) -> np.ndarray:
@@ -129,7 +139,8 @@ def repetition(texts: np.ndarray) -> None:
     loop_period(texts)
 
 
-def evaluation(texts: np.ndarray, rows: np.ndarray, num_threads: int) -> None:
+def evaluation(texts: np.ndarray, rows: np.ndarray, num_threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Every text's scores and their aggregates, as an evaluator computes them."""
     frame = pl.DataFrame(
         {
             "context_id": np.arange(len(texts)),
@@ -137,14 +148,21 @@ def evaluation(texts: np.ndarray, rows: np.ndarray, num_threads: int) -> None:
             "token_ids": texts.tolist(),
         }
     )
-    aggregate_scores(score_texts(frame, rows, num_threads=num_threads))
+    scored = score_texts(frame, rows, num_threads=num_threads)
+    return scored, aggregate_scores(scored)
 
 
-def lines(num_threads: int) -> list[Line]:
-    """All claims, measured one after another."""
+def rows_and_texts() -> tuple[np.ndarray, np.ndarray]:
+    """2,000 rows of 256 tokens and 1,000 texts of 224, of the standard library's source."""
     tokens = library_tokens(NUM_ROWS * ROW_TOKENS + NUM_TEXTS * TEXT_TOKENS)
-    rows = tokens[: NUM_ROWS * ROW_TOKENS].reshape(NUM_ROWS, ROW_TOKENS)
-    texts = tokens[NUM_ROWS * ROW_TOKENS :].reshape(NUM_TEXTS, TEXT_TOKENS)
+    return (
+        tokens[: NUM_ROWS * ROW_TOKENS].reshape(NUM_ROWS, ROW_TOKENS),
+        tokens[NUM_ROWS * ROW_TOKENS :].reshape(NUM_TEXTS, TEXT_TOKENS),
+    )
+
+
+def lines(rows: np.ndarray, texts: np.ndarray, num_threads: int) -> list[Line]:
+    """All claims, measured one after another."""
     few = texts[:NUM_EVALUATED]
 
     start = time.perf_counter()
@@ -156,7 +174,7 @@ def lines(num_threads: int) -> list[Line]:
     num_windows = window_index(rows, WINDOW).num_windows
     bleu = seconds_per_pair(nltk_bleu, texts[:, :WINDOW], rows[:, :WINDOW])
     pairs = NUM_TEXTS * (NUM_TEXTS - 1)
-    overlap = seconds_per_pair(difflib_overlap, texts[:, :WINDOW], rows) * NUM_TEXTS * NUM_ROWS
+    overlap = seconds_per_pair(difflib_overlap, texts, rows) * NUM_TEXTS * NUM_ROWS
     plain = seconds_per_pair(python_repetition, few, few) * NUM_EVALUATED
     # Drawn from four ids every row holds nearly every n-gram, so that the bounds spare few windows.
     generator = np.random.default_rng(0)
@@ -170,6 +188,7 @@ def lines(num_threads: int) -> list[Line]:
             *measured(lambda: dataset_bleu(few, rows, num_threads=num_threads)),
             "nltk",
             bleu * NUM_EVALUATED * num_windows,
+            aim_mib=1024,
         ),
         Line(
             "  the same, random over 4 ids (near the worst case)",
@@ -186,9 +205,9 @@ def lines(num_threads: int) -> list[Line]:
             bleu * pairs,
         ),
         Line(
-            f"longest overlap, {NUM_TEXTS} texts x {NUM_ROWS} rows",
+            f"longest overlap, {NUM_TEXTS} texts of {TEXT_TOKENS} x {NUM_ROWS} rows",
             1.0,
-            *measured(lambda: OverlapIndex(rows).longest_overlaps(texts, first=WINDOW)),
+            *measured(lambda: OverlapIndex(rows).longest_overlaps(texts)),
             "difflib",
             overlap,
         ),
@@ -207,21 +226,65 @@ def lines(num_threads: int) -> list[Line]:
     ]
 
 
-def main() -> None:
+def same_everywhere(rows: np.ndarray, texts: np.ndarray) -> list[tuple[str, bool, float, float]]:
+    """(what, whether the scores are the same to the bit, seconds on 1, seconds on 4) for threads and Ray tasks."""
+    arms = np.array_split(texts, 4)
+
+    def on_threads(num_threads: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+        return [evaluation(arm, rows, num_threads) for arm in arms]
+
+    def on_tasks(num_tasks: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+        # Of 4 logical CPUs each task takes its part, so that `num_tasks` run at once.
+        task = ray.remote(num_cpus=4 // num_tasks)(evaluation)
+        return list(ray.get([task.remote(arm, rows, 1) for arm in arms]))
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    on_tasks(4)  # starts the processes, with their imports
+    found: list[tuple[str, bool, float, float]] = []
+    expected = on_threads(1)
+    for what, work in (("threads", on_threads), ("Ray tasks", on_tasks)):
+        seconds, same = [], True
+        for number in (1, 4):
+            start = time.perf_counter()
+            frames = work(number)
+            seconds.append(time.perf_counter() - start)
+            same &= all(
+                left.equals(right)
+                for ours, theirs in zip(frames, expected, strict=True)
+                for left, right in zip(ours, theirs, strict=True)
+            )
+        found.append((what, same, seconds[0], seconds[1]))
+    ray.shutdown()
+    return found
+
+
+def main() -> int:
+    """Measure and print; status 1 where scores depend on how many computed them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--num-threads", type=int, default=1, help="threads of both BLEUs (1)")
     num_threads = parser.parse_args().num_threads
-    print(f"{'what':74} {'aim s':>6} {'s':>7} {'MiB':>5}  {'peer':12} {'peer s':>10} {'ratio':>9}")
-    for line in lines(num_threads):
-        aim = "" if line.aim_seconds is None else f"{line.aim_seconds:.0f}"
-        mib = "" if line.added_mib is None else f"{line.added_mib:.0f}"
+    rows, texts = rows_and_texts()
+    print(f"numpy {np.__version__}, {num_threads} thread(s); seconds are medians of three runs\n")
+    print("| what | aim s | s | aim MiB | MiB added | | peer | peer's s | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for line in lines(rows, texts, num_threads):
+        aim, aim_mib, mib = (
+            "" if number is None else f"{number:,.0f}"
+            for number in (line.aim_seconds, line.aim_mib, line.added_mib)
+        )
         peer = ratio = ""
         if line.peer_seconds is not None:
             peer, ratio = f"{line.peer_seconds:,.2f}", f"{line.peer_seconds / line.seconds:,.0f}x"
-        print(f"{line.what:74} {aim:>6} {line.seconds:7.3f} {mib:>5}  {line.peer:12} {peer:>10} {ratio:>9}")
+        cells = (line.what, aim, f"{line.seconds:.3f}", aim_mib, mib, line.verdict, line.peer, peer, ratio)
+        print(f"| {' | '.join(cells)} |")
+    print("\n| four evaluations of 250 texts on | s on 1 | s on 4 | scores |\n|---|---|---|---|")
+    found = same_everywhere(rows, texts)
+    for what, same, one, four in found:
+        print(f"| {what} | {one:.2f} | {four:.2f} | {'the same, to the bit' if same else 'DIFFERENT'} |")
+    return int(not all(same for _, same, _, _ in found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

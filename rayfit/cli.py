@@ -6,12 +6,16 @@ import argparse
 import dataclasses
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rayfit.config import Options, flag, option_type, parse_value
-from rayfit.errors import RayfitError, nearest
+from rayfit.errors import RayfitError, nearest, unknown
 from rayfit.plan.declaration import Sweep
+
+CONFIG = "--config"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,8 +49,8 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
     from rayfit.records.storage import Storage
 
     if options.plan:
+        from rayfit.plan.planning import make_plan
         from rayfit.plan.show import render_plan
-        from rayfit.plan.trials import make_plan
 
         storage = Storage(options.storage)
         print(render_plan(make_plan(sweep, options, storage), storage))
@@ -70,17 +74,54 @@ def parse_options(sweep: Sweep, arguments: Sequence[str]) -> Options:
         choices = "|".join(map(str, field.metadata.get("choices", ())))
         metavar = choices or (f"{kind.__name__.upper()}[,...]" if is_list else kind.__name__.upper())
         parser.add_argument(flag(field.name), metavar=metavar, help=text + default)
-    flags = [flag(field.name) for field in dataclasses.fields(Options)]
+    parser.add_argument(
+        CONFIG, metavar="FILE", help="a TOML file of options, by their names here; what is said here wins"
+    )
+    flags = [CONFIG, *(flag(field.name) for field in dataclasses.fields(Options))]
     known, rest = parser.parse_known_args(_negatives_joined(arguments, flags))
     if rest:
         raise RayfitError(
             f"{rest[0]}: no such option{nearest(rest[0].split('=')[0], flags)}; --help lists them all"
         )
-    given: dict[str, Any] = {}
-    for name, value in vars(known).items():
+    words = vars(known)
+    file = words.pop(CONFIG.removeprefix("--"))
+    given: dict[str, Any] = {} if file is None else read_config(Path(file))
+    for name, value in words.items():
         if value is not None:
             given[name] = value if isinstance(value, bool) else parse_value(name, value)
     return Options(**given)
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Options from a TOML file: `samples = [8, 32]`, dashes or underscores in names.
+
+    Raises RayfitError for a file that cannot be read, a name that is no option and a value of another type.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RayfitError(f"{CONFIG}: {file} cannot be read as TOML: {error}") from error
+    names = [field.name for field in dataclasses.fields(Options)]
+    given = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in names:
+            raise unknown(f"{CONFIG}: {file}", key, names)
+        given[name] = _of_type(file, name, value)
+    return given
+
+
+def _of_type(file: Path, name: str, value: Any) -> Any:
+    """A TOML value as its option's type: a whole number may stand for a number, one value for a list of one."""
+    kind, is_list = option_type(name)
+    values = value if is_list and isinstance(value, list) else [value]
+    # To Python true is a number too.
+    fits = [type(item) is kind or (kind is float and type(item) is int) for item in values]
+    if not all(fits):
+        wanted = f"{kind.__name__}, or a list of them" if is_list else kind.__name__
+        raise RayfitError(f"{CONFIG}: {file}: {name}: expected {wanted}; got {value!r}")
+    typed = tuple(kind(item) for item in values)
+    return typed if is_list else typed[0]
 
 
 def _negatives_joined(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

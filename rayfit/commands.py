@@ -1,15 +1,16 @@
-"""The `rayfit` command: finding records, showing them, filling MLflow again, listing presets."""
+"""The `rayfit` command: finding records, showing them, generating, filling MLflow again, listing presets."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest
-from rayfit.presets import DATASETS, MADE_MODELS
+from rayfit.listing import datasets_listing, models_listing
+from rayfit.records.commands import command_of
 from rayfit.records.storage import KINDS, Storage
 from rayfit.records.trials import failed_ids, read_failure
 
@@ -27,8 +28,11 @@ def run(arguments: Sequence[str]) -> int:
     sync = _command(commands, "sync", "fill MLflow from the records, again or elsewhere", _sync)
     sync.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
     sync.add_argument("--tracking-uri", help="MLflow tracking URI (default: the storage's SQLite file)")
-    report = _command(commands, "report", "write report.html of sweeps again, from the records", _report)
+    report = _command(
+        commands, "report", "write the report.html of sweeps again, from their records", _report
+    )
     report.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
+    ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
     parsed = parser.parse_args(arguments)
@@ -98,18 +102,28 @@ def _show(parsed: argparse.Namespace) -> int:
     assert record is not None
     print(json.dumps(record, indent=1, sort_keys=True))
     print(f"\nlies in    {storage.folder(kind, identifier)}")
-    command = record.get("command") or _command_of_evaluation(storage, record)
-    if command:
-        print(f"made by    {command} --storage {storage.root}")
+    if command := command_of(storage, kind, record):
+        print(f"made by    {command}")
     return 0
 
 
-def _command_of_evaluation(storage: Storage, record: dict[str, Any]) -> str:
-    """Evaluations are made by the command of the trial they belong to, with their own decoding."""
-    if record.get("launches"):
-        return str(record["launches"][-1]["command"])
-    trial = storage.read("trials", record["trial_id"]) if record.get("trial_id") else None
-    return "" if trial is None else str(trial["command"])
+def _sweeps(storage: Storage, asked: str | None) -> list[dict[str, Any]]:
+    """The records of the sweep that is asked for, or of all."""
+    wanted = storage.ids("sweeps")
+    if asked:
+        if asked not in wanted:
+            raise RayfitError(f"no sweep is called {asked!r}{nearest(asked, wanted)}")
+        wanted = [asked]
+    return [record for identifier in wanted if (record := storage.read("sweeps", identifier)) is not None]
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    storage = _opened(parsed)
+    from rayfit.report.html import write_report
+
+    for record in _sweeps(storage, parsed.sweep):
+        print(write_report(record, storage))
+    return 0
 
 
 def _sync(parsed: argparse.Namespace) -> int:
@@ -117,53 +131,23 @@ def _sync(parsed: argparse.Namespace) -> int:
     from rayfit.track.connection import connect, default_tracking_uri, ui_command
     from rayfit.track.sync import sync_sweep
 
-    wanted = _wanted_sweeps(storage, parsed.sweep)
+    records = _sweeps(storage, parsed.sweep)
     uri = parsed.tracking_uri or default_tracking_uri(storage)
     client = connect(uri, storage)
-    for identifier in wanted:
-        record = storage.read("sweeps", identifier)
-        assert record is not None
+    for record in records:
         report = sync_sweep(storage, record, client, finished=True)
         print(
-            f"{identifier}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
+            f"{record['id']}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )
     print(f"open with: {ui_command(uri)}")
     return 0
 
 
-def _wanted_sweeps(storage: Storage, sweep: str | None) -> list[str]:
-    """One sweep by its id, or all of them."""
-    known = storage.ids("sweeps")
-    if sweep and sweep not in known:
-        raise RayfitError(f"no sweep is called {sweep!r}{nearest(sweep, known)}")
-    return [sweep] if sweep else known
-
-
-def _report(parsed: argparse.Namespace) -> int:
-    storage = _opened(parsed)
-    from rayfit.report.html import write_report
-
-    for identifier in _wanted_sweeps(storage, parsed.sweep):
-        record = storage.read("sweeps", identifier)
-        assert record is not None
-        print(write_report(record, storage))
-    return 0
-
-
 def _models(_: argparse.Namespace) -> int:
-    for name, preset in MADE_MODELS.items():
-        print(
-            f"{name:12}  {preset.num_parameters:>9,} parameters  made here from Python's documentation, no network needed"
-        )
-    print("or a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1")
+    print(models_listing())
     return 0
 
 
 def _datasets(_: argparse.Namespace) -> int:
-    for name, preset in DATASETS.items():
-        settings = ", ".join(
-            f"{key} {value}" for key, value in dataclasses.asdict(preset).items() if key != "about"
-        )
-        print(f"{name:12}  {preset.about} ({settings})")
-    print("or a local .parquet, .jsonl, .csv or .txt file, or a folder of .txt files")
+    print(datasets_listing())
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayfit.errors import RayfitError, nearest
+from rayfit.generate.engines import ENGINES
 
 SCALES = ("ci", "laptop", "paper")
 PRECISIONS = ("bf16", "fp32")
@@ -32,19 +34,46 @@ def option(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - the w
 class Options:
     """What can be said about a sweep at the command line. None means: decided by the preset and the scale, in the plan."""
 
-    model: str = option("pydoc-1m", "a preset (`rayfit models`), a local Hugging Face directory, or a hub id")
-    revision: str = option("main", "branch, tag or commit of a hub id")
-    dataset: str | None = option(
-        None, "a preset (`rayfit datasets`), or a local .parquet, .jsonl, .csv, .txt file or folder"
+    model: tuple[str, ...] | None = option(
+        None,
+        "models: presets (`rayfit models`), local Hugging Face directories, hub ids (default: pydoc-1m)",
     )
+    revision: str = option("main", "branch, tag or commit of hub ids")
+    dataset: tuple[str, ...] | None = option(
+        None, "texts to train on: presets (`rayfit datasets`), local files or folders, hub datasets"
+    )
+    eval_datasets: tuple[str, ...] | None = option(None, "texts to evaluate on (default: each trial's own)")
     text_column: str = option("text", "the column that holds the text of a parquet, jsonl or csv file")
+    pool: int = option(50_000, "documents of a streamed dataset that are drawn from", minimum=1)
     scale: str | None = option(None, "the sweep's grid: ci (minutes), laptop, or paper", choices=SCALES)
+    arms: tuple[str, ...] | None = option(None, "only these of the sweep's declared arms")
     samples: tuple[int, ...] | None = option(None, "numbers of training sequences", minimum=1)
-    num_updates: int | None = option(None, "optimiser updates of every trial", minimum=1)
+    num_updates: tuple[int, ...] | None = option(None, "optimiser updates of a trial", minimum=1)
+    epochs: tuple[float, ...] | None = option(
+        None, "how often a trial sees each row, in place of a number of updates", above=0.0
+    )
     learning_rate: tuple[float, ...] | None = option(None, "constant learning rate of Adam", above=0.0)
-    batch_size: int = option(8, "training sequences per update, over all workers", minimum=1)
-    seeds: tuple[int, ...] = option(
-        (0,), "replicates: each seed draws other samples and another order", minimum=0, maximum=2**63 - 1
+    batch_size: tuple[int, ...] | None = option(
+        None, "training sequences per update, over all workers (default: 8)", minimum=1
+    )
+    adapter: tuple[str, ...] | None = option(
+        None, "what is trained: none (all weights), lora, lora-last (default: none)"
+    )
+    stop_at_train_loss: float | None = option(
+        None, "end a trial after the epoch whose training loss is at most this (nats per token)", above=0.0
+    )
+    seeds: tuple[int, ...] | None = option(
+        None,
+        "replicates: each seed draws other samples and another order (default: 0)",
+        minimum=0,
+        maximum=2**62,
+    )
+    sample_seeds: tuple[int, ...] | None = option(
+        None, "seeds of the samples alone", minimum=0, maximum=2**62
+    )
+    order_seeds: tuple[int, ...] | None = option(None, "seeds of the order alone", minimum=0, maximum=2**62)
+    training_seeds: tuple[int, ...] | None = option(
+        None, "seeds of what else is random in training: the start of adapters", minimum=0, maximum=2**62
     )
     precision: str = option(
         "bf16", "computing precision; master weights are fp32 either way", choices=PRECISIONS
@@ -52,18 +81,32 @@ class Options:
     sequence_length: int = option(256, "tokens of a row, BOS counted", minimum=2)
     span_characters: int | None = option(None, "characters of the span that gives a row", minimum=1)
     held_out_share: float | None = option(None, "share of documents never trained on", above=0.0, maximum=0.9)
-    validation_rows: int | None = option(None, "held-out rows for validation loss", minimum=1)
-    contexts: int | None = option(None, "held-out contexts that are continued", minimum=1)
+    validation_rows: int | None = option(None, "held-out rows for validation loss, per text", minimum=1)
+    contexts: int | None = option(None, "held-out contexts that are continued, per text", minimum=1)
     context_length: int = option(32, "tokens of a context, BOS counted", minimum=1)
-    num_new_tokens: int = option(96, "tokens generated per context", minimum=1)
-    decodings: tuple[str, ...] = option(("greedy",), "how tokens are picked")
+    num_new_tokens: int | None = option(None, "tokens generated per context (default: 96)", minimum=1)
+    decodings: tuple[str, ...] | None = option(None, "how tokens are picked (default: greedy)")
+    further_contexts: int | None = option(
+        None, "contexts beyond these, continued for the overlap histogram alone", minimum=1
+    )
+    mauve_model: str | None = option(
+        None, "local directory of the model whose features MAUVE compares; its standard is gpt2-large"
+    )
+    engine: str = option("transformers", "what generates: transformers, or vllm on GPUs", choices=ENGINES)
     eval_every: int | None = option(
         None, "updates between measurements along training (default: 20 times)", minimum=1
     )
+    keep_every: float | None = option(
+        None, "epochs between weights that are kept along training and evaluated too", above=0.0
+    )
     export_dtype: str = option("fp32", "numbers of the exported checkpoint", choices=EXPORT_DTYPES)
     eval_precision: str = option("auto", "auto: fp32 on CPU, bf16 on GPUs", choices=EVAL_PRECISIONS)
-    num_workers: int = option(1, "data-parallel workers per trial; must divide the batch", minimum=1)
-    zero_stage: int = option(1, "DeepSpeed ZeRO stage", choices=(0, 1, 2, 3))
+    num_workers: int | None = option(
+        None, "data-parallel workers per trial; must divide the batch (default: the model's, or 1)", minimum=1
+    )
+    zero_stage: int | None = option(
+        None, "DeepSpeed ZeRO stage (default: the model's, or 1)", choices=(0, 1, 2, 3)
+    )
     use_gpu: bool = option(False, "one GPU per worker instead of one CPU")
     trials_per_group: int = option(
         0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0
@@ -77,6 +120,9 @@ class Options:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if value is not None and option_type(field.name)[1] and not isinstance(value, tuple):
+                value = (value,)  # one value is a list of one
+                object.__setattr__(self, field.name, value)
             for item in value if isinstance(value, tuple) else (value,):
                 if item is not None:
                     _check_value(field.name, item, field.metadata)
@@ -125,15 +171,25 @@ def _check_together(options: Options) -> None:
             f"--context-length: expected fewer tokens than --sequence-length {options.sequence_length}; "
             f"got {options.context_length}"
         )
-    if options.batch_size % options.num_workers:
-        dividing = [count for count in range(1, options.batch_size + 1) if options.batch_size % count == 0]
-        best = min(dividing, key=lambda count: (abs(count - options.num_workers), count))
-        raise RayfitError(
-            f"--num-workers: must divide the batch of {options.batch_size} sequences; got {options.num_workers}; "
-            f"the nearest that works is {best}"
-        )
+    for batch_size in options.batch_size or ():
+        check_batch(batch_size, options.num_workers or 1)
+    if options.num_updates and options.epochs:
+        raise RayfitError("--num-updates and --epochs: each decides the other; give one of them")
 
 
+def check_batch(batch_size: int, num_workers: int) -> None:
+    """Raises RayfitError, with the nearest number that works, when the workers cannot share a batch equally."""
+    if batch_size % num_workers == 0:
+        return
+    dividing = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+    best = min(dividing, key=lambda count: (abs(count - num_workers), count))
+    raise RayfitError(
+        f"--num-workers: must divide the batch of {batch_size} sequences; got {num_workers}; "
+        f"the nearest that works is {best}"
+    )
+
+
+@functools.cache
 def option_type(name: str) -> tuple[type, bool]:
     """The type of a field's single value and whether the field takes a list: `samples` gives (int, True)."""
     annotation = typing.get_type_hints(Options)[name]

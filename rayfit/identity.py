@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ DATA_VERSION = 1
 MAKE_VERSION = 1
 TRAIN_VERSION = 1
 GENERATE_VERSION = 1
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 
 ID_DIGITS = 12
 
@@ -84,6 +85,27 @@ class KnownFiles:
                 return None
             found.append([path.name, entry[2]])
         return digest(found)
+
+    def folder_of(self, files_digest: str, list_files: Callable[[Path], list[Path]]) -> Path | None:
+        """The remembered folder whose files, as `list_files` names them, have this joint digest now; None: there is none.
+
+        Files that were written again in their old size are read; nothing is remembered.
+        """
+        memory = self._read()
+        for folder in sorted({Path(path).parent for path in memory}):
+            if not folder.is_dir():
+                continue
+            found = []
+            for path in list_files(folder):
+                size, changed_ns, known = memory.get(str(path.resolve()), (None, None, None))
+                stat = path.stat()
+                if stat.st_size != size:
+                    break
+                found.append([path.name, known if stat.st_mtime_ns == changed_ns else file_digest(path)])
+            else:
+                if digest(found) == files_digest:
+                    return folder
+        return None
 
     def hash(self, files: list[Path]) -> str:
         """The joint digest of the files' names and contents; reads them where one is not remembered, and remembers."""

@@ -28,13 +28,12 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage in which pydoc-0.5m is made."""
-    from rayfit.config import Options
     from rayfit.plan.sources import resolve_model
     from rayfit.records.storage import Storage
     from rayfit.sweep.models import made_model
 
     storage = Storage(tmp_path_factory.mktemp("made"))
-    made_model(resolve_model(Options(model="pydoc-0.5m"), storage), storage, print)
+    made_model(resolve_model("pydoc-0.5m", "main", storage), storage, print)
     return storage.root
 
 

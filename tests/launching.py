@@ -15,9 +15,10 @@ SMALL = ("--model", "pydoc-0.5m", "--scale", "ci")
 
 
 def start(*arguments: object, script: Path = SCRIPT, **environment: str) -> subprocess.Popen[str]:
-    """Start a sweep, its output captured in one stream."""
+    """Start a sweep, its output captured in one stream; of the quantity sweep, one arm."""
+    arms = ("--arms", "constant updates") if script == SCRIPT else ()
     return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)],
+        [sys.executable, str(script), *map(str, arguments), *arms],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,25 @@ import polars as pl
 
 from rayfit.errors import RayfitError, nearest
 
-SUFFIXES = (".parquet", ".jsonl", ".csv", ".txt")
+TABLES = (".parquet", ".jsonl", ".csv")
+SUFFIXES = (*TABLES, ".txt")
 
 
 @dataclass(frozen=True)
 class Document:
-    """One source text. The name decides, by its hash, whether it is held out, so it must not depend on a path."""
+    """One source text. The name decides, by its hash, whether it is held out, so it must not depend on a path.
+
+    `held_out_by` is the name that decides instead, where documents must be on one side together.
+    """
 
     name: str
     text: str
+    held_out_by: str = ""
+
+    @property
+    def split_name(self) -> str:
+        """The name whose hash decides whether the document is held out."""
+        return self.held_out_by or self.name
 
 
 def local_files(path: Path) -> list[Path]:
@@ -62,18 +73,23 @@ def _read_text(file: Path) -> str:
 
 
 def _paragraphs(file: Path, span_characters: int) -> list[Document]:
-    documents: list[Document] = []
-    held = ""
-    for paragraph in _read_text(file).split("\n\n"):
-        if not paragraph.strip():
-            continue
-        held = f"{held}\n\n{paragraph}" if held else paragraph
-        if len(held) >= span_characters:
-            documents.append(Document(f"{file.stem}/{len(documents):06d}", held))
-            held = ""
+    paragraphs = (part for part in _read_text(file).split("\n\n") if part.strip())
+    return [
+        Document(f"{file.stem}/{number:06d}", text)
+        for number, text in enumerate(joined(paragraphs, "\n\n", span_characters))
+    ]
+
+
+def joined(parts: Iterable[str], separator: str, at_least: int) -> Iterator[str]:
+    """Consecutive parts joined until a text has `at_least` characters; the last may have fewer."""
+    held: list[str] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) + len(separator) * (len(held) - 1) >= at_least:
+            yield separator.join(held)
+            held = []
     if held:
-        documents.append(Document(f"{file.stem}/{len(documents):06d}", held))
-    return documents
+        yield separator.join(held)
 
 
 def _table_rows(file: Path, text_column: str) -> list[Document]:

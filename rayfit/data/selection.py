@@ -54,3 +54,20 @@ def draw_held_out(
         )
     ranked = _ranked(held_out, "evaluation")
     return _take(ranked.head(num_contexts)), _take(ranked.reverse().head(num_validation))
+
+
+def draw_further(
+    spans: pl.DataFrame, *, num_contexts: int, num_validation: int, num_further: int
+) -> pl.DataFrame:
+    """At most `num_further` held-out spans that are neither contexts nor validation rows of `draw_held_out`.
+
+    They follow the contexts in the same ranking. Raises RayfitError where there is none left.
+    """
+    ranked = _ranked(spans.filter(pl.col("split") == "held_out"), "evaluation")
+    left = ranked.slice(num_contexts, max(0, len(ranked) - num_contexts - num_validation))
+    if left.is_empty():
+        raise RayfitError(
+            f"further_contexts: the {len(ranked)} held-out spans are all contexts ({num_contexts}) or validation rows "
+            f"({num_validation}); ask for fewer of these, raise --held-out-share, or give more text"
+        )
+    return _take(left.head(num_further))

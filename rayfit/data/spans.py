@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from rayfit.data.documents import Document
+from rayfit.identity import bytes_digest
 
 SHINGLE_TOKENS = 8
 MAX_SHARED_SHINGLES = 0.5
@@ -30,18 +31,24 @@ def is_held_out(document_name: str, share: float) -> bool:
     return int(rank_key("held-out", document_name)[:13], 16) / 16**13 < share
 
 
-def cut_spans(documents: Iterable[Document], *, span_characters: int, held_out_share: float) -> pl.DataFrame:
+def cut_spans(
+    documents: Iterable[Document],
+    *,
+    span_characters: int,
+    held_out_share: float,
+    other_training_texts: Iterable[str] = (),
+) -> pl.DataFrame:
     """Consecutive spans of exactly `span_characters` characters; a shorter rest of a document is left out.
 
     Returns columns document, start, end (characters), text, split: `train`, `held_out`, or `near_duplicate` for a
     held-out span that shares more than half of its shingles of 8 words or punctuation marks with the training
-    documents (rests included). The split is by document and the shingles are of words, not of any tokenizer's
-    tokens, so that the same spans are used for every model.
+    documents (rests included) or with `other_training_texts`. The split is by document and the shingles are of
+    words, not of any tokenizer's tokens, so that the same spans are used for every model.
     """
     names, starts, texts, splits = [], [], [], []
-    training_documents = []
+    training_documents = list(other_training_texts)
     for document in documents:
-        split = "held_out" if is_held_out(document.name, held_out_share) else "train"
+        split = "held_out" if is_held_out(document.split_name, held_out_share) else "train"
         if split == "train":
             training_documents.append(document.text)
         for start in range(0, len(document.text) - span_characters + 1, span_characters):
@@ -71,6 +78,15 @@ def cut_spans(documents: Iterable[Document], *, span_characters: int, held_out_s
             "split": pl.String,
         },
     )
+
+
+def spans_fingerprint(spans: pl.DataFrame) -> str:
+    """sha256 over the spans' places in their documents, sides and texts, in order."""
+    places = "\n".join(
+        f"{document}:{start}:{end}:{split}"
+        for document, start, end, split in spans.select("document", "start", "end", "split").iter_rows()
+    )
+    return bytes_digest(places.encode(), "\x00".join(spans["text"].to_list()).encode())
 
 
 def shared_shingles(texts: list[str], training_texts: Iterable[str]) -> list[float]:

@@ -1,1 +1,1 @@
-"""Decodings, the citation blocker, batched generation. `decoding` is pure; the rest needs torch and numba."""
+"""Decodings, the citation blocker, batched generation. `decoding` and `engines` are pure; the rest: torch, numba."""

@@ -11,6 +11,8 @@ import numpy as np
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 
+_MOST_SHOWN = 72
+
 
 def checked_names(
     contexts: Sequence[Sequence[int]], context_ids: Sequence[str] | None, decoding: Decoding, config: Any
@@ -58,6 +60,11 @@ def context_window(config: Any) -> int | None:
 def context_hash(context: Sequence[int]) -> str:
     """sha256 in hex of the context's token ids as little-endian 64-bit integers."""
     return hashlib.sha256(np.asarray(context, dtype="<i8").tobytes()).hexdigest()
+
+
+def shortened(name: str) -> str:
+    """A context's id as an error can show it: it may be a whole prompt."""
+    return name if len(name) <= _MOST_SHOWN else name[: _MOST_SHOWN - 1] + "…"
 
 
 def _text_config(config: Any) -> Any:

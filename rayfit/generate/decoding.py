@@ -18,6 +18,9 @@ _KINDS: dict[str, dict[str, float | int]] = {
     "nucleus": {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
     "temperature": {"temperature": 1.0},
     "min_p": {"temperature": 1.0, "min_p": 0.1},
+    # Sampling from the original model at the temperature that gives it a trial's entropy (arXiv 2605.22579); a sweep
+    # solves the temperature first, and it is then generated as `temperature`.
+    "matched": {},
 }
 KINDS = tuple(_KINDS)
 
@@ -56,8 +59,8 @@ class Decoding:
     """How tokens are picked. A field the kind does not have is None; one left out takes the kind's default.
 
     kind: `greedy` (highest logit, ties to the lowest id), `nucleus` (temperature, then top-k, then top-p),
-        `temperature`, or `min_p` (temperature, then tokens with `min_p` times the highest probability or
-        more).
+        `temperature`, `min_p` (temperature, then tokens with `min_p` times the highest probability or
+        more), or `matched` (the original model's temperature at which its entropy is a trial's; only in sweeps).
     temperature: divides the logits; above 0.
     top_k: number of most probable tokens kept, ties to the lowest id; 0 keeps all.
     top_p: the fewest most probable tokens that hold this mass are kept; in (0, 1].

@@ -1,7 +1,8 @@
 """The vLLM engine behind the same function, for GPUs; vLLM is imported only when it is asked for.
 
 Its logits processor is `blocker.py` behind vLLM's V1 interface (`vllm.v1.sample.logits_processor`).
-Asynchronous scheduling stays off: with it the lists of generated tokens hold placeholders.
+Asynchronous scheduling stays off: with it the lists of generated tokens hold placeholders. The interface is that of
+vLLM 0.14 to 0.31, the bounds of the extra `vllm` in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from transformers import AutoConfig
 
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker, make_blocker
-from rayfit.generate.contexts import checked_names
+from rayfit.generate.contexts import checked_names, shortened
 from rayfit.generate.decoding import Block, Decoding
+from rayfit.generate.engines import not_installed
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.sampling import uniforms
 
-INSTALL = 'pip install "vllm>=0.14,<0.32"'
 _PROCESSOR = f"{__name__}:VllmBlocker"
 
 
@@ -89,10 +90,7 @@ def import_vllm() -> ModuleType:
     try:
         return import_module("vllm")
     except ImportError as error:
-        raise RayfitError(
-            f"--engine vllm: vLLM is not installed here ({error}); on a Linux machine with a GPU: {INSTALL}; "
-            "or use --engine transformers"
-        ) from error
+        raise RayfitError(not_installed(str(error))) from error
 
 
 def sampling_arguments(
@@ -100,7 +98,8 @@ def sampling_arguments(
 ) -> dict[str, Any]:
     """The arguments of `vllm.SamplingParams` for one context; `extra_args` holds those of our processor."""
     extra: dict[str, Any] = {
-        "rayfit_suppress": [] if decoding.stop_at_end else [int(i) for i in suppress_ids]
+        "rayfit_context": name,
+        "rayfit_suppress": [] if decoding.stop_at_end else [int(i) for i in suppress_ids],
     }
     if decoding.block is not None and index_path is not None:
         block = decoding.block
@@ -124,7 +123,8 @@ def sampling_arguments(
 class BlockerProcessor:
     """The blocker and the suppressed ids behind vLLM's V1 interface, called at every step.
 
-    A request takes part by its `extra_args`: `rayfit_suppress` (ids), `rayfit_block` with `rayfit_index`.
+    A request takes part by its `extra_args`: `rayfit_context` (its id, for errors), `rayfit_suppress` (ids),
+    `rayfit_block` with `rayfit_index`.
     """
 
     def __init__(self, vllm_config: Any = None, device: Any = None, is_pin_memory: bool = False) -> None:
@@ -162,7 +162,12 @@ class BlockerProcessor:
                 self._requests[source] = there
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Ban in place in `logits` [requests, vocabulary]; if that would leave nothing, none is banned."""
+        """Ban in place in `logits` [requests, vocabulary]; if that would leave nothing, none is banned.
+
+        Raises RayfitError where a request's logits are NaN, from which vLLM would draw all the same.
+        """
+        if torch.isnan(logits.sum()):
+            self._refuse_nan(logits)
         rows: list[int] = []
         ids: list[int] = []
         for place, request in self._requests.items():
@@ -175,6 +180,15 @@ class BlockerProcessor:
                 torch.tensor(rows, device=logits.device), torch.tensor(ids, device=logits.device)
             ] = -torch.inf
         return logits
+
+    def _refuse_nan(self, logits: torch.Tensor) -> None:
+        for place in torch.isnan(logits).any(dim=1).nonzero()[:, 0].tolist():
+            if place in self._requests:
+                request = self._requests[place]
+                raise RayfitError(
+                    f"generate: the model's logits are NaN at new token {len(request.output) + 1} of context "
+                    f"{shortened(request.name)!r}; its weights are broken or its training diverged"
+                )
 
     def _blocker(self, extra: dict[str, Any]) -> Blocker | None:
         if "rayfit_block" not in extra:
@@ -192,6 +206,7 @@ class _Request:
         self, blocker: Blocker | None, extra: dict[str, Any], prompt: list[int], output: list[int]
     ) -> None:
         self.blocker = blocker
+        self.name = str(extra.get("rayfit_context", ""))
         self.suppressed = [int(token) for token in extra.get("rayfit_suppress", ())]
         self.prompt = list(prompt) if blocker is not None and blocker.block.source != "generated" else []
         self.output = output

@@ -101,7 +101,7 @@ def _batch(
             eos_token_id=list(suppress_ids) if decoding.stop_at_end and len(suppress_ids) else None,
         ),
         logits_processor=LogitsProcessorList([chooser]),
-        past_key_values=roomy_cache(model.config, room),
+        past_key_values=roomy_cache(model, room),
     )
     tokens = out[:, longest:].cpu().numpy().astype(np.int32)
     lengths, ended = _lengths(tokens, suppress_ids if decoding.stop_at_end else ())

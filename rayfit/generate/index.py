@@ -126,7 +126,9 @@ class BlockIndex:
 
 def _csr(pairs: np.ndarray, num_grams: int) -> tuple[np.ndarray, np.ndarray]:
     """Distinct pairs, packed as gram * 2**32 + token, to pointers int64 [grams + 1] and ids int32."""
-    distinct = np.unique(pairs)
+    # Grams are numbered as they are met, so the pairs are nearly in order; np.unique would hash them all first.
+    ordered = np.sort(pairs)
+    distinct = ordered[np.diff(ordered, prepend=-1) > 0]
     counts = np.bincount(distinct >> 32, minlength=num_grams)
     pointers = np.zeros(num_grams + 1, dtype=np.int64)
     np.cumsum(counts, out=pointers[1:])

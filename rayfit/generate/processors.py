@@ -10,7 +10,9 @@ from numba import njit
 from transformers import LogitsProcessor
 
 from rayfit.errors import RayfitError
+from rayfit.generate.banning import ban_greedily
 from rayfit.generate.blocker import Blocker
+from rayfit.generate.contexts import shortened
 from rayfit.generate.decoding import Decoding
 from rayfit.generate.sampling import draw, uniforms
 
@@ -51,6 +53,8 @@ class Chooser(LogitsProcessor):
         shape = (len(names), decoding.num_new_tokens)
         self.steps_banned = np.zeros(shape, dtype=np.bool_)
         self.steps_changed = np.zeros(shape, dtype=np.bool_)
+        # what other bans than the blocker's write to
+        self.steps_unmarked = (np.zeros_like(self.steps_banned), np.zeros_like(self.steps_changed))
         self.numbers = np.empty((0, 0))
         if decoding.samples:
             self.numbers = np.stack([uniforms(decoding.seed, name, shape[1]) for name in names])
@@ -61,7 +65,7 @@ class Chooser(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """The logits [rows, vocabulary], float32 and ours to change, after `input_ids` [rows, tokens]."""
         step, self.step = self.step, self.step + 1
-        self._refuse_nan(scores, step)
+        self._refuse_broken(scores, step)
         self._suppress(scores)
         if self.decoding.repetition_penalty != 1.0:
             self._penalise(input_ids, scores)
@@ -77,17 +81,18 @@ class Chooser(LogitsProcessor):
         out = torch.full_like(scores, -torch.inf)
         return out.scatter_(1, chosen[:, None], 0.0)
 
-    def _refuse_nan(self, scores: torch.Tensor, step: int) -> None:
-        # one sum is many times cheaper than a test of every logit, and NaN cannot hide in it
-        if not torch.isnan(scores.sum()):
+    def _refuse_broken(self, scores: torch.Tensor, step: int) -> None:
+        # one sum is many times cheaper than a test of every logit, and neither NaN nor infinity can hide in it
+        if torch.isfinite(scores.sum()):
             return
-        rows = torch.isnan(scores).any(dim=1).nonzero()[:, 0].tolist()
-        if rows:
-            raise RayfitError(
-                f"generate: the model's logits are NaN at new token {step + 1} of context "
-                f"{self.names[rows[0]]!r} ({len(rows)} of the {len(self.names)} contexts of its batch); its "
-                "weights are broken or its training diverged"
-            )
+        for what, broken in (("NaN", torch.isnan(scores)), ("infinite", scores == torch.inf)):
+            rows = broken.any(dim=1).nonzero()[:, 0].tolist()
+            if rows:
+                raise RayfitError(
+                    f"generate: the model's logits are {what} at new token {step + 1} of context "
+                    f"{shortened(self.names[rows[0]])!r} ({len(rows)} of the {len(self.names)} contexts of its "
+                    "batch); its weights are broken or its training diverged"
+                )
 
     def _suppress(self, scores: torch.Tensor) -> None:
         if self.suppressed.numel():
@@ -108,11 +113,18 @@ class Chooser(LogitsProcessor):
         """Take the pairs (row, id) out; a row left with nothing gets its best id that is not banned.
 
         The pairs are ordered by row. Works on the rows concerned in main memory, which on a CPU are `scores`
-        itself: numpy's argmax takes a tenth of torch's time there.
+        itself; greedy rows are done there in compiled code, all but those left with nothing.
         """
         rows, ids = pairs
         if not rows.size:
             return
+        if scores.device.type == "cpu" and not self.decoding.samples:
+            marked = (self.steps_banned, self.steps_changed) if count else self.steps_unmarked
+            lost = ban_greedily(scores.numpy(), rows, ids, step, *marked)
+            if not lost.size:
+                return
+            left = np.isin(rows, lost)
+            rows, ids = rows[left], ids[left]
         hit = rows[np.flatnonzero(np.diff(rows, prepend=-1))]
         local = np.searchsorted(hit, rows)
         values = _rows(scores, hit)

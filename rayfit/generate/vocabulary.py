@@ -42,14 +42,20 @@ def word_starts(tokenizer: Any, vocab_size: int) -> np.ndarray:
     tokenizer: of transformers (fast) or tokenizers; byte-level BPE, SentencePiece, and byte fallback are
         understood.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     special = set(_tokenizer_special_ids(tokenizer))
-    byte_level = _is_byte_level(backend)
     out = np.ones(vocab_size, dtype=np.bool_)
-    for entry, token in backend.get_vocab(with_added_tokens=True).items():
+    for token, text in surfaces(tokenizer).items():
         if token < vocab_size and token not in special:
-            out[token] = starts_word(surface(entry, byte_level=byte_level))
+            out[token] = starts_word(text)
     return out
+
+
+def surfaces(tokenizer: Any) -> dict[int, str]:
+    """The text of every vocabulary entry, special tokens included, by token id, as `surface` reads it."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    byte_level = _is_byte_level(backend)
+    entries = backend.get_vocab(with_added_tokens=True).items()
+    return {token: surface(entry, byte_level=byte_level) for entry, token in entries}
 
 
 def starts_word(text: str) -> bool:

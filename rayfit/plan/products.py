@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from rayfit.plan.trials import Plan, TrialSpec, curve_updates
+from rayfit.plan.planning import Plan
+from rayfit.plan.trials import TrialSpec, curve_updates
 from rayfit.records.storage import Storage
-from rayfit.records.trials import checkpoint_product, curve_product
+from rayfit.records.trials import checkpoint_product, curve_product, kept_product
 
 
 def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
     """The products this plan needs of a trial."""
     measured = curve_updates(trial.recipe.num_updates, plan.placement.eval_every)
+    dtype = plan.placement.export_dtype
     return [
-        checkpoint_product(plan.placement.export_dtype),
-        curve_product(measured[1] - measured[0], plan.num_validation),
+        checkpoint_product(dtype),
+        curve_product(measured[1] - measured[0], plan.evaluation.num_validation),
+        *(kept_product(update, dtype) for update in trial.kept_updates(plan.placement.keep_every)),
     ]
 
 

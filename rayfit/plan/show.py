@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from rayfit.plan.deepspeed import effective_zero_stage
+from rayfit.plan.grid import hub_preset
+from rayfit.plan.planning import Plan
 from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
-from rayfit.plan.trials import Plan, curve_updates
+from rayfit.plan.sources import ModelSource
+from rayfit.plan.trials import TrialSpec, curve_updates
 from rayfit.records.storage import Storage
 
 _BYTES = {"fp32": 4, "bf16": 2}
@@ -13,49 +19,63 @@ _BYTES = {"fp32": 4, "bf16": 2}
 
 def render_plan(plan: Plan, storage: Storage) -> str:
     """Trials with ids, updates, epochs, disk and resources; the settings; what is finished already."""
-    options = plan.options
+    models = ", ".join(f"{model.name}{_parameters(model)}" for model in plan.models)
     lines = [
         f"{plan.sweep.kind}: {plan.sweep.question} ({plan.sweep.source})",
-        f"scale {options.scale}; model {plan.model.name}{_parameters(plan)}; text {plan.text.name}",
+        f"scale {plan.options.scale}; model {models}; text {_listed(domain.name for domain in plan.domains)}",
         "",
         *_trial_table(plan, storage),
         "",
+        *_counts(plan),
         *_settings(plan),
+        *_notes(plan),
         f"storage {storage.root}",
     ]
     if plan.pending:
-        lines.append("ids are pending: the model's or the text's files are read when the sweep runs")
+        lines.append("ids are pending: the files or hub ids of a model or text are read when the sweep runs")
     return "\n".join(lines)
 
 
-def _parameters(plan: Plan) -> str:
-    count = plan.model.num_parameters
-    return "" if count is None else f" ({count:,} parameters)"
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def checkpoint_bytes(plan: Plan) -> int | None:
-    """Bytes of one exported checkpoint's weights; None while the number of parameters is not known."""
-    count = plan.model.num_parameters
-    return None if count is None else count * _BYTES[plan.placement.export_dtype]
+def _parameters(model: ModelSource) -> str:
+    preset = hub_preset(model)
+    if model.num_parameters is not None:
+        return f" ({model.num_parameters:,} parameters)"
+    return "" if preset is None else f" (about {preset.billions:g} billion parameters)"
+
+
+def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
+    """Bytes of the weights that a trial leaves; None while the number of parameters is not known."""
+    count = trial.model.num_parameters
+    kept = 1 + len(trial.kept_updates(plan.placement.keep_every))
+    return None if count is None else count * kept * _BYTES[plan.placement.export_dtype]
 
 
 def _trial_table(plan: Plan, storage: Storage) -> list[str]:
-    need = worker_resources(plan.placement.use_gpu).times(plan.placement.num_workers)
-    asks = f"{need.cpus:g} CPU" + (f", {need.gpus:g} GPU" if need.gpus else "")
-    size = checkpoint_bytes(plan)
-    disk = "unknown" if size is None else f"{size / 2**20:.1f} MiB"
-    header = ("trial", "samples", "seed", "updates", "epochs", "disk", "asks for", "")
+    named = len({trial.arm for trial in plan.trials}) > 1
+    header = (
+        *(("arm",) if named else ()),
+        *("trial", "samples", "seed", "updates", "epochs", "disk", "asks for", ""),
+    )
     rows = [header]
     for trial in plan.trials:
+        size = checkpoint_bytes(plan, trial)
+        seeds = f"{trial.selection.sample_seed}"
+        if trial.selection.order_seed != trial.selection.sample_seed:
+            seeds += f"/{trial.selection.order_seed}"
         rows.append(
             (
+                *((trial.arm,) if named else ()),
                 trial.id or f"{trial.readable} (id pending)",
                 str(trial.selection.samples),
-                str(trial.selection.sample_seed),
-                str(trial.recipe.num_updates),
+                seeds,
+                ("up to " if trial.recipe.stop_at_train_loss else "") + str(trial.recipe.num_updates),
                 f"{trial.epochs:g}",
-                disk,
-                asks,
+                "unknown" if size is None else f"{size / 2**20:.1f} MiB",
+                _asks_for(plan, trial),
                 "finished" if is_finished(plan, trial, storage) else "",
             )
         )
@@ -65,25 +85,71 @@ def _trial_table(plan: Plan, storage: Storage) -> list[str]:
     ]
 
 
+def _asks_for(plan: Plan, trial: TrialSpec) -> str:
+    placement = plan.placements[trial.model.name]
+    need = worker_resources(placement.use_gpu).times(placement.num_workers)
+    return f"{need.cpus:g} CPU" + (f", {need.gpus:g} GPU" if need.gpus else "")
+
+
+def _counts(plan: Plan) -> list[str]:
+    trials = plan.unique_trials
+    updates = sum(trial.recipe.num_updates for trial in trials)
+    counted = f"{len(trials)} trials, {updates:,} updates in all"
+    if not plan.pending:
+        counted += f"; {len(plan.evaluations)} evaluations, {len(plan.comparisons)} comparisons"
+    return [counted]
+
+
 def _settings(plan: Plan) -> list[str]:
-    options, placement, recipe = plan.options, plan.placement, plan.trials[0].recipe
-    stage, note = effective_zero_stage(placement.zero_stage, recipe.precision)
-    rates = ", ".join(f"{rate:g}" for rate in options.learning_rate or ())
-    measured = len(curve_updates(recipe.num_updates, placement.eval_every))
-    lines = [
+    options, placement, evaluation = plan.options, plan.placement, plan.evaluation
+    recipes = [trial.recipe for trial in plan.trials]
+    recipe = recipes[0]
+    stages = [effective_zero_stage(each.zero_stage, recipe.precision)[0] for each in plan.placements.values()]
+    workers = _listed(each.num_workers for each in plan.placements.values())
+    rates = _listed(f"{each.learning_rate:g}" for each in recipes)
+    measured = _listed(len(curve_updates(each.num_updates, placement.eval_every)) for each in recipes)
+    kept = "" if placement.keep_every is None else f"; weights kept every {placement.keep_every:g} epochs"
+    return [
         f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
-        f"batch {recipe.batch_size}, no decay, no clipping, no dropout, {recipe.precision}",
-        f"workers: {placement.num_workers} per trial, ZeRO stage {stage}; measured at {measured} updates along training",
-        f"rows: {options.sequence_length} tokens from spans of {plan.settings.span_characters} characters; "
-        f"{plan.settings.held_out_share:g} of the documents held out",
-        f"evaluation: {plan.num_contexts} contexts of {options.context_length} tokens, "
-        f"{options.num_new_tokens} new tokens, {', '.join(decoding.name for decoding in plan.decodings)}, "
-        f"{plan.num_validation} validation rows, {plan.eval_precision}",
+        f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, {recipe.precision}",
+        f"workers: {workers} per trial, ZeRO stage {_listed(stages)}; "
+        f"measured at {measured} updates along training{kept}",
+        *(
+            f"rows of {domain.name}: {options.sequence_length} tokens from spans of "
+            f"{domain.settings.span_characters} characters; {domain.settings.held_out_share:g} of the documents held out"
+            for domain in plan.all_domains
+        ),
+        f"evaluation on {_listed(domain.name for domain in plan.eval_domains) or 'the text of each trial'}: "
+        f"{evaluation.num_contexts} contexts per text, of {options.context_length} tokens, {options.num_new_tokens} new "
+        f"tokens, {', '.join(decoding.name for decoding in plan.decodings)}, {evaluation.num_validation} validation "
+        f"rows, {evaluation.eval_precision}",
     ]
-    if note:
-        lines.append(f"note: {note}")
-    if plan.model.kind == "made":
-        lines.append(
-            f"note: training rows are drawn from text that {plan.model.name} was pretrained on; held-out text never was"
+
+
+def _notes(plan: Plan) -> list[str]:
+    notes = []
+    left_out = [name for name in plan.sweep.arms if name not in (plan.options.arms or ())]
+    if left_out:
+        notes.append(f"note: of the sweep's arms {_listed(left_out)} are left out; --arms names those to run")
+    if note := effective_zero_stage(plan.placement.zero_stage, plan.trials[0].recipe.precision)[1]:
+        notes.append(f"note: {note}")
+    notes += [f"note: {note}" for note in exchange_notes(plan)]
+    made = [model.name for model in plan.models if model.kind == "made"]
+    if made and any(domain.text.kind == "pydoc" for domain in plan.domains):
+        notes.append(
+            f"note: training rows are drawn from text that {_listed(made)} was pretrained on; held-out text never was"
         )
-    return lines
+    return notes
+
+
+def exchange_notes(plan: Plan) -> list[str]:
+    """Per trial in which two samples change places, how often that changes a batch."""
+    notes = []
+    for trial in plan.unique_trials:
+        exchanged, places = trial.exchanged_epochs(), trial.selection.exchange
+        if exchanged is not None and places is not None:
+            notes.append(
+                f"{trial.arm}: samples {places[0]} and {places[1]} change places; in {exchanged.in_one_batch} of "
+                f"{exchanged.epochs} epochs both fall into one batch, which stays the same"
+            )
+    return notes

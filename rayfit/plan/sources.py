@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rayfit.config import Options
-from rayfit.data import pydoc
-from rayfit.data.documents import local_files
+from rayfit.data import embedded, pydoc
+from rayfit.data.documents import TABLES, local_files
 from rayfit.errors import RayfitError, nearest
+from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDataset
 from rayfit.identity import MAKE_VERSION, KnownFiles, digest, make_id, slug
+from rayfit.plan.hub import check_hub_id, parse_hub_dataset, read_lock
 from rayfit.presets import (
     DATASETS,
+    DEFAULT_POOL,
     LOCAL_HELD_OUT_SHARE,
     LOCAL_SPAN_CHARACTERS,
     MADE_LEARNING_RATE,
@@ -25,10 +26,8 @@ from rayfit.presets import (
 from rayfit.records.storage import Storage, read_json
 
 SMALL_MODEL_PARAMETERS = 50_000_000
-HUB_LOCK = "hub.lock.json"
 KNOWN_FILES = "known-files.json"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MODEL_SUFFIXES = (".json", ".safetensors", ".model", ".txt")
 
 
@@ -64,13 +63,20 @@ class ModelSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSource:
-    """A source of documents. `declared` is None while a local file has not been hashed."""
+    """A source of documents. `declared` is None while a local file has not been hashed or a hub's commit not asked for.
+
+    `domain` is set for the embedded corpus and its parts, `path` for local files, `hub` and `pool` (how many rows at
+    its front are read) for datasets of the hub.
+    """
 
     name: str
-    kind: str  # pydoc | local
+    kind: str  # pydoc | local | hub
     declared: dict[str, Any] | None
+    domain: str = ""
     path: Path | None = None
     text_column: str = "text"
+    hub: HubDataset | None = None
+    pool: int = DEFAULT_POOL
     default_span_characters: int = LOCAL_SPAN_CHARACTERS
     default_held_out_share: float = LOCAL_HELD_OUT_SHARE
 
@@ -80,24 +86,35 @@ def known_files(storage: Storage) -> KnownFiles:
     return KnownFiles(storage.root / KNOWN_FILES)
 
 
-def resolve_model(options: Options, storage: Storage) -> ModelSource:
-    """The model named by `--model`; raises RayfitError when it is neither a preset, a usable directory, nor a hub id."""
-    name = options.model
+def resolve_model(name: str, revision: str, storage: Storage) -> ModelSource:
+    """The model called `name` by `--model`, a hub id's at `revision` (a branch, tag or commit).
+
+    Raises RayfitError when it is neither a preset, a usable directory, nor a hub id.
+    """
     if name in MADE_MODELS:
-        preset = MADE_MODELS[name]
-        declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
-        return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
+        return _made_model(name)
+    if name in HUB_MODELS:
+        return _hub_model(HUB_MODELS[name].hub_id, revision, storage)
     path = Path(name).expanduser()
     if path.is_dir():
         return _local_model(path.resolve(), storage)
-    if _HUB_ID.fullmatch(name):
-        return _hub_model(name, options.revision, storage)
+    if check_hub_id("--model", name):
+        return _hub_model(name, revision, storage)
+    presets = [*MADE_MODELS, *HUB_MODELS]
     looks_like_path = "/" in name or name.startswith((".", "~"))
     detail = f"there is no directory {path}" if looks_like_path else f"no preset is called {name!r}"
     raise RayfitError(
-        f"--model: {detail}{nearest(name, MADE_MODELS)}; expected a preset ({', '.join(MADE_MODELS)}), "
+        f"--model: {detail}{nearest(name, presets)}; expected a preset ({', '.join(presets)}), "
         "a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1"
     )
+
+
+def _made_model(name: str) -> ModelSource:
+    preset = MADE_MODELS[name]
+    declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
+    if preset.base:
+        declared |= {"base": _made_model(preset.base).declared, "pairs_version": embedded.DOMAIN_VERSION}
+    return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
 
 
 def model_files(path: Path) -> list[Path]:
@@ -141,49 +158,105 @@ def _safetensors_parameters(file: Path) -> int:
 
 
 def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
-    lock = read_json(storage.root / HUB_LOCK) or {}
-    commit = lock.get(f"{hub_id}@{revision}")
+    commit = read_lock(storage).get(f"{hub_id}@{revision}")
     declared = None if commit is None else {"hub_id": hub_id, "commit": commit}
     name = slug(hub_id.split("/")[1])
     return ModelSource(name=name, kind="hub", hub_id=hub_id, revision=revision, declared=declared)
 
 
-def resolve_text(options: Options, model: ModelSource, storage: Storage) -> TextSource:
-    """The text named by `--dataset`; the embedded corpus is the default of the embedded models only."""
-    name = options.dataset
+def resolve_text(
+    name: str | None, text_column: str, pool: int, model: ModelSource, storage: Storage
+) -> TextSource:
+    """The text called `name` by `--dataset`; the embedded corpus is the default (None) of the embedded models only.
+
+    A name is a preset, a local file or folder, `FILE:COLUMN`, or a dataset of the hub as
+    `OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]`. `text_column` is the column where the name says none; `pool` is
+    how many rows at the front of a hub dataset are read. Raises RayfitError for anything else.
+    """
     if name is None:
         if model.kind != "made":
             raise RayfitError(
-                f"--dataset: is needed with --model {options.model}; give a preset or a local file"
+                f"--dataset: is needed with --model {model.path or model.hub_id}; give a preset or a local file"
             )
         name = "pydoc"
     if name in DATASETS:
-        preset = DATASETS[name]
-        return TextSource(
-            name=name,
-            kind="pydoc",
-            declared=pydoc.declared(),
+        return _embedded_text(name)
+    if name in HUB_DATASETS:
+        preset = HUB_DATASETS[name]
+        found = _hub_text(name, preset.source, pool, storage)
+        return replace(
+            found,
             default_span_characters=preset.span_characters,
             default_held_out_share=preset.held_out_share,
         )
     path = Path(name).expanduser().resolve()
-    if not path.exists():
-        raise RayfitError(
-            f"--dataset: there is no preset and no file called {name!r}{nearest(name, DATASETS)}; expected a preset "
-            f"({', '.join(DATASETS)}) or a local .parquet, .jsonl, .csv or .txt file, or a folder of .txt files"
-        )
+    if path.exists():
+        return _local_text(path, text_column, storage)
+    before, _, column = name.rpartition(":")
+    if before and column and (table := Path(before).expanduser().resolve()).is_file():
+        if table.suffix not in TABLES:
+            raise RayfitError(
+                f"--dataset: {table} is no table ({', '.join(TABLES)}), so it has no column {column!r}"
+            )
+        return _local_text(table, column, storage)
+    if hub := parse_hub_dataset(name, text_column):
+        return _hub_text("-".join([hub.hub_id.split("/")[1], hub.config]), hub, pool, storage)
+    presets = [*DATASETS, *HUB_DATASETS]
+    raise RayfitError(
+        f"--dataset: there is no preset and no file called {name!r}{nearest(name, presets)}; expected a preset "
+        f"({', '.join(presets)}), a local .parquet, .jsonl, .csv or .txt file, a folder of .txt files, or a dataset "
+        "of the hub as OWNER/NAME:CONFIG:SPLIT:COLUMN"
+    )
+
+
+def absolute_name(name: str) -> str:
+    """The name of a model or text with a local path made absolute, whose column, if it has one, stays behind it."""
+    if name in (*MADE_MODELS, *HUB_MODELS, *DATASETS, *HUB_DATASETS):
+        return name
+    before, colon, column = name.rpartition(":")
+    for path, rest in ((name, ""), (before, colon + column)):
+        if path and Path(path).expanduser().exists():
+            return f"{Path(path).expanduser().resolve()}{rest}"
+    return name
+
+
+def _embedded_text(name: str) -> TextSource:
+    preset = DATASETS[name]
+    return TextSource(
+        name=name,
+        kind="pydoc",
+        domain=name,
+        declared=embedded.declared(name),
+        default_span_characters=preset.span_characters,
+        default_held_out_share=preset.held_out_share,
+    )
+
+
+def _hub_text(name: str, hub: HubDataset, pool: int, storage: Storage) -> TextSource:
+    commit = read_lock(storage).get(hub.lock_key)
+    return TextSource(
+        name=slug(name),
+        kind="hub",
+        hub=hub,
+        pool=pool,
+        text_column=hub.column,
+        declared=None if commit is None else hub.declared(commit, pool),
+    )
+
+
+def _local_text(path: Path, text_column: str, storage: Storage) -> TextSource:
     files = local_files(path)
     files_digest = known_files(storage).known(files)
     declared = {"files_sha256": files_digest, "layout": "folder" if path.is_dir() else path.suffix}
     if path.is_dir():
         # Documents are named, and by that held out or not, by their places below the folder, not by file names alone.
         declared["places_sha256"] = digest([file.relative_to(path).as_posix() for file in files])
-    if path.suffix in (".parquet", ".jsonl", ".csv"):
-        declared["text_column"] = options.text_column
+    if path.suffix in TABLES:
+        declared["text_column"] = text_column
     return TextSource(
         name=slug(path.stem),
         kind="local",
         path=path,
-        text_column=options.text_column,
+        text_column=text_column,
         declared=None if files_digest is None else declared,
     )

@@ -58,6 +58,22 @@ def evaluations(storage_root: str | Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
+def prediction_texts(storage: Storage, predictions_id: str) -> pl.DataFrame | None:
+    """The rows that a checkpoint's predictions left, one per text (`rayfit.score.predictions.prediction_frame`), or None."""
+    record = storage.read("predictions", predictions_id)
+    if record is None:
+        return None
+    return pl.read_parquet(storage.folder("predictions", predictions_id) / record["texts"])
+
+
+def generated_texts(storage: Storage, evaluation_id: str) -> pl.DataFrame | None:
+    """The generations of one evaluation with their text scores, one row each, or None."""
+    record = storage.read("evaluations", evaluation_id)
+    if record is None:
+        return None
+    return pl.read_parquet(storage.folder("evaluations", evaluation_id) / record["generations"])
+
+
 def _evaluations(storage_root: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     storage = Storage(storage_root)
     if not storage.root.is_dir():

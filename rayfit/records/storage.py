@@ -15,14 +15,14 @@ import polars as pl
 from rayfit.errors import RayfitError, nearest
 
 RECORD = "record.json"
-KINDS = ("models", "texts", "rows", "trials", "evaluations", "sweeps")
+KINDS = ("models", "texts", "rows", "trials", "predictions", "evaluations", "comparisons", "sweeps")
 
 
 class Storage:
     """A local folder of records. A folder without its record is unfinished work and counts for nothing."""
 
     def __init__(self, root: str | Path) -> None:
-        """Raises RayfitError for a URI: only local (or mounted) folders are storage."""
+        """Raises RayfitError for a URI or a file: only local (or mounted) folders are storage."""
         text = str(root)
         if "://" in text:
             scheme = text.split("://", maxsplit=1)[0]
@@ -31,6 +31,9 @@ class Storage:
                 "give a local folder or one mounted on every node"
             )
         self.root = Path(root).expanduser().resolve()
+        nearest_there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not nearest_there.is_dir():
+            raise RayfitError(f"--storage: {self.root} cannot be a folder: {nearest_there} is a file")
 
     def folder(self, kind: str, identifier: str) -> Path:
         """Where the things of one id lie; not created."""

@@ -21,6 +21,17 @@ def checkpoint_product(export_dtype: str) -> str:
     return f"checkpoint-{export_dtype}"
 
 
+def kept_product(update: int, export_dtype: str) -> str:
+    """The product's name of the weights kept after an update, in the form of a checkpoint."""
+    return f"weights-{update}-{export_dtype}"
+
+
+def kept_updates(record: dict[str, Any] | None) -> list[int]:
+    """The updates whose weights a trial's record has, in whatever dtype, sorted; none without a record."""
+    products = (record or {"products": {}})["products"]
+    return sorted({int(name.split("-")[1]) for name in products if name.startswith("weights-")})
+
+
 def curve_product(eval_every: int, num_validation: int) -> str:
     """The product's name of a training curve."""
     return f"curve-every{eval_every}-validation{num_validation}"
@@ -52,9 +63,10 @@ def publish_trial(
     """Make an attempt the trial's record, marker last; returns the record as published.
 
     `record["products"]` maps product names to paths within the attempt. Where the trial was finished before and is
-    trained again for a product it lacked, its older products stay, provided the weights are the same; where they are
-    not, `same_bits` (training on CPU) raises TrialError and the old record stays, else the difference is noted and
-    the new products replace the old. `fresh` replaces everything and raises the edition by one.
+    trained again for a product it lacked, its older products stay, and what `kept` says of weights kept along the way,
+    provided the weights are the same; where they are not, `same_bits` (training on CPU) raises TrialError and the old
+    record stays, else the difference is noted and the new products replace the old. `fresh` replaces everything and
+    raises the edition by one.
     """
     trial_id = record["id"]
     folder = storage.folder("trials", trial_id)
@@ -67,6 +79,7 @@ def publish_trial(
         record["edition"] = old["edition"]
         if old["weights_sha256"] == record["weights_sha256"]:
             record["products"] = {**old["products"], **products}
+            record["kept"] = {**old.get("kept", {}), **record.get("kept", {})}
         elif same_bits and old.get("placement") == record.get("placement"):
             shutil.rmtree(attempt)
             raise TrialError(

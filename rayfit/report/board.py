@@ -76,6 +76,9 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
         scores.append("minutes")
     tell = [name for name in _OF_TRIALS if len({row.get(name) for row in trials}) > 1]
     tell += [name for name in _LAST if len({row.get(name) for row in rows if row["arm"] != "truth"}) > 1]
+    if "update" in tell:
+        # Of weights kept along training both say the same.
+        tell = [name for name in tell if name != "updates"]
     groups = grouped(rows)
     longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
     with_length = lengths_differ(rows)

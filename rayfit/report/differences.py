@@ -20,10 +20,10 @@ def difference_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | Non
     # What is the same in all lines is not repeated in each.
     names = [
         name
-        for name in ("score", "domain", "decoding")
+        for name in ("score", "model", "domain", "decoding")
         if name == "score" or len({_get(one, name) for one in found}) > 1
     ]
-    titles = {"score": "score", "domain": "on", "decoding": "decoding"}
+    titles = {"score": "score", "model": "model", "domain": "on", "decoding": "decoding"}
     return {
         "columns": [titles[name] for name in names],
         "lines": [_line(one, names, reach[one["score"]]) for one in found],
@@ -38,6 +38,7 @@ def _line(one: Mapping[str, Any], names: Sequence[str], reach: float) -> dict[st
     score, value, low, high = one["score"], one.get("value"), one.get("low"), one.get("high")
     words = {
         "score": column(score).title,
+        "model": _get(one, "model"),
         "domain": _get(one, "domain"),
         "decoding": decoding_text(one.get("decoding")),
     }

@@ -37,6 +37,7 @@ _PHRASES = {
     "learning_rate": "rate {}",
     "stop_at_train_loss": "stopped at loss {}",
     "repeat": "repeat {}",
+    "seed": "seed {}",
     "domain": "on {}",
 }
 
@@ -86,14 +87,15 @@ def _length(decoding: str) -> str:
 def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     """Columns that tell these rows apart, without those named in `but` and without those that follow from others.
 
-    A column follows from another where each value of that one goes with one value of it: epochs follow from the number
-    of samples when updates are held.
+    A column follows where each combination of the others goes with one value of it: epochs follow from the arm and the
+    number of samples, say.
     """
+    known = [name for name in but if name in DECLARED]
     found: list[str] = []
     for name in DECLARED:
         if name in but or len({row.get(name) for row in rows}) < 2:
             continue
-        if not any(_follows(rows, name, other) for other in (*but, *found)):
+        if not _follows(rows, name, [*known, *found]):
             found.append(name)
     return found
 
@@ -108,9 +110,9 @@ def telling_arms(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     return [name for name in DECLARED if name in found]
 
 
-def _follows(rows: Sequence[Row], name: str, other: str) -> bool:
-    pairs = {(row.get(other), row.get(name)) for row in rows}
-    return len({key for key, _ in pairs}) == len(pairs) > 1
+def _follows(rows: Sequence[Row], name: str, others: Sequence[str]) -> bool:
+    keys = [tuple(row.get(other) for other in others) for row in rows]
+    return len(set(keys)) == len({(key, row.get(name)) for key, row in zip(keys, rows, strict=True)}) > 1
 
 
 def phrase(row: Row, columns: Iterable[str], *, with_length: bool = False) -> str:
@@ -132,7 +134,7 @@ def arm_text(row: Row) -> str:
     if row["arm"] != "hyperfitted":
         return ARMS[row["arm"]]
     if row.get("update") is not None:
-        return "along training"
+        return "early-stopped" if row.get("early_stopped") else "along training"
     if row.get("hyperfitted") is None:
         return "trained"
     return "hyperfitted" if row["hyperfitted"] else "trained, not hyperfitted"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rayfit.errors import unknown
-from rayfit.plan.trials import Plan, TrialSpec
+from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, unblocked
+from rayfit.plan.planning import Plan
+from rayfit.plan.sources import ModelSource
+from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.records.trials import is_hyperfitted
 from rayfit.score.registry import SCORES
@@ -15,17 +19,31 @@ Row = dict[str, Any]
 # Columns that every row has, in this order, before the other scores; null where they do not apply.
 COLUMNS = (
     "arm",
+    "variant",
+    "model",
+    "train_text",
     "trial_id",
+    "update",
     "decoding",
+    "baseline_decoding",
     "domain",
     "status",
     "reason",
+    "evaluation_id",
+    "predictions_id",
     "samples",
     "updates",
     "epochs",
     "seed",
+    "order_seed",
     "learning_rate",
+    "batch_size",
+    "adapter",
+    "stop_at_train_loss",
+    "trainable_parameters",
+    "repeat",
     "hyperfitted",
+    "early_stopped",
     "train_loss_floor",
     "train_loss",
     "train_accuracy",
@@ -34,113 +52,220 @@ COLUMNS = (
     "ttr_last_96",
     "longest_overlap_mean",
     "original_longest_overlap_mean",
+    "matched_temperature",
     "minutes",
     "overhead_seconds",
 )
 
-# Columns whose values are words or ids, which no axis can show.
-_WORDS = ("arm", "trial_id", "decoding", "domain", "status", "reason")
+# Columns whose values are words or ids, which no axis of numbers can show.
+WORDS = (
+    *("arm", "variant", "model", "train_text", "trial_id", "decoding", "domain", "status", "reason"),
+    *("adapter", "hyperfitted", "early_stopped", "baseline_decoding", "evaluation_id", "predictions_id"),
+)
+POOLED = "pooled"
 
 NO_OVERLAP = "has no training rows of its own; each trial's row has its overlap with that trial's rows"
 
 
 def check_columns(*names: str) -> None:
     """Raises RayfitError, with the nearest name, for a name that is no column of numbers of these rows."""
-    valid = sorted({*COLUMNS, *SCORES} - set(_WORDS))
+    valid = sorted({*COLUMNS, *SCORES} - set(WORDS))
     for name in names:
         if name not in valid:
             raise unknown("sweep: plot", name, valid)
 
 
-def sweep_rows(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str], str]) -> list[Row]:
-    """All rows of a sweep: the true continuations, the original model, then every trial, per decoding.
+def sweep_rows(
+    plan: Plan, storage: Storage, errors: Mapping[str, str], trial_errors: Mapping[str, str] | None = None
+) -> list[Row]:
+    """All rows of a sweep: per model the true continuations and the original, then every trial, per decoding and domain.
 
-    `errors`: why a trial (any decoding) or an evaluation failed, by (trial id or None, decoding name). Losses and
-    entropy come from the evaluator for every arm: one set of rows and one precision. What is missing is null, and
-    `reason` says why.
+    `errors`: why an evaluation failed, by its id; `trial_errors`: why a trial did, by its id. Losses and entropy come
+    from the evaluator for every arm: one set of rows and one precision. What is missing is null, and `reason` says why.
     """
-    rows = [_truth_row(plan, storage, errors)]
-    for decoding in plan.decodings_of(None):
-        record = storage.read("evaluations", plan.evaluation_id(None, decoding))
-        row = _row(plan, "original", None, decoding.name, record, errors.get((None, decoding.name), ""))
-        row["reason"] = row["reason"] or NO_OVERLAP
-        rows.append(row)
+    join = _Join(plan, storage, errors, trial_errors or {})
+    rows = []
+    for model in plan.models:
+        for domain in plan.domains_of_model(model):
+            rows.append(join.truth(model, domain))
+        rows += [
+            join.original(spec)
+            for spec in plan.evaluations
+            if spec.subject.model == model and _is_plain(spec) and not spec.further
+        ]
     for trial in plan.trials:
-        trained = storage.read("trials", str(trial.id))
-        for decoding in plan.decodings:
-            error = errors.get((trial.id, decoding.name), "")
-            record = storage.read("evaluations", plan.evaluation_id(trial, decoding)) if not error else None
-            row = _row(plan, "hyperfitted", trial, decoding.name, record, error)
-            _add_trial(row, trial, trained)
-            rows.append(row)
+        found = [
+            join.trial(spec, trial)
+            for spec in plan.evaluations
+            if spec.subject.trial is not None and spec.subject.trial.id == trial.id and not spec.further
+        ]
+        _mark_early_stopped(found)
+        rows += found
+        rows += [
+            join.matched(spec, trial)
+            for spec in plan.evaluations
+            if spec.matched_to is not None and spec.matched_to.id == trial.id
+        ]
     return rows
 
 
-def _empty(plan: Plan, arm: str, decoding: str | None) -> Row:
+def _is_plain(spec: EvaluationSpec) -> bool:
+    return spec.subject.trial is None and spec.matched_to is None
+
+
+def _mark_early_stopped(rows: list[Row]) -> None:
+    """Among the weights kept along training, those of the lowest validation loss are an early-stopped fine-tuning."""
+    kept = [row for row in rows if row["update"] is not None]
+    for row in kept:
+        losses = [
+            other["validation_loss"]
+            for other in kept
+            if (other["decoding"], other["domain"]) == (row["decoding"], row["domain"])
+        ]
+        measured = [loss for loss in losses if loss is not None]
+        row["early_stopped"] = bool(measured) and row["validation_loss"] == min(measured)
+
+
+class _Join:
+    """Rows from the records of one plan."""
+
+    def __init__(
+        self, plan: Plan, storage: Storage, errors: Mapping[str, str], trial_errors: Mapping[str, str]
+    ) -> None:
+        self._plan, self._storage = plan, storage
+        self._errors, self._trial_errors = errors, trial_errors
+
+    def truth(self, model: ModelSource, domain: Domain) -> Row:
+        """The true continuations of a domain, in the tokens of a model."""
+        row = _empty("truth", model.name, None, domain.name)
+        row["reason"] = "true continuations have text scores only"
+        own = [
+            spec
+            for spec in self._plan.evaluations
+            if _is_plain(spec) and not spec.further and (spec.subject.model, spec.domain) == (model, domain)
+        ]
+        for spec in own:
+            record = self._storage.read("evaluations", spec.id)
+            if record is not None:
+                add_scores(row, record["truth"])
+                return row
+        failed = any(spec.id in self._errors for spec in own)
+        row["status"] = "FAILED" if failed else "PENDING"
+        row["reason"] = (
+            "the original model's evaluation, which reads them, failed" if failed else "not evaluated yet"
+        )
+        return row
+
+    def original(self, spec: EvaluationSpec) -> Row:
+        """The original model under one decoding."""
+        row = self._row("original", spec, self._errors.get(spec.id, ""))
+        row["reason"] = row["reason"] or NO_OVERLAP
+        return row
+
+    def matched(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
+        """The original model at the temperature that gives it a trial's entropy."""
+        error = self._errors.get(spec.id, "") or self._trial_errors.get(str(trial.id), "")
+        row = self._row("original", spec, error)
+        row["variant"] = f"matched to {trial.readable}"
+        row["trial_id"] = trial.id
+        assert spec.comparison is not None
+        self._add_comparison(row, spec.comparison, ("matched_temperature",))
+        row["reason"] = row["reason"] or NO_OVERLAP
+        return row
+
+    def trial(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
+        """A trial's weights under one decoding. `trial` names the arm: two arms may hold the same training."""
+        error = self._trial_errors.get(str(trial.id), "") or self._errors.get(spec.id, "")
+        row = self._row("hyperfitted", spec, error)
+        row["variant"] = trial.arm if self._plan.sweep.has_arms else None
+        trained = None if trial.id is None else self._storage.read("trials", trial.id)
+        _add_trial(row, trial, spec.subject.update, trained)
+        if spec.subject.update is None and not error:
+            own = [
+                comparison
+                for comparison in self._plan.comparisons
+                if comparison.trial.id == trial.id and comparison.domain == spec.domain
+            ]
+            for comparison in own:
+                self._add_comparison(row, comparison)
+        return row
+
+    def _row(self, arm: str, spec: EvaluationSpec, error: str) -> Row:
+        row = _empty(arm, spec.subject.model.name, spec.decoding.name, spec.domain.name)
+        row["baseline_decoding"] = unblocked(spec.decoding).name
+        record = self._storage.read("evaluations", spec.id)
+        if record is None or error:
+            row["status"] = "FAILED" if error else "PENDING"
+            row["reason"] = error or "not evaluated yet"
+            return row
+        row["evaluation_id"] = spec.id
+        row["predictions_id"] = None if spec.predictions is None else spec.predictions.id
+        add_scores(row, record["scores"])
+        if spec.subject.trial is None:
+            row["minutes"] = round(record["seconds"]["total"] / 60, 3)
+        return row
+
+    def _add_comparison(self, row: Row, spec: ComparisonSpec, names: tuple[str, ...] | None = None) -> None:
+        record = self._storage.read("comparisons", spec.id)
+        if record is not None:
+            scores = record["scores"]
+            add_scores(row, {name: scores[name] for name in names or scores})
+
+
+def _empty(arm: str, model: str, decoding: str | None, domain: str) -> Row:
     row: Row = dict.fromkeys(COLUMNS)
     return {
         **row,
         "arm": arm,
+        "model": model,
         "decoding": decoding,
-        "domain": plan.text.name,
+        "domain": domain,
         "status": "FINISHED",
         "intervals": {},
     }
 
 
-def _truth_row(plan: Plan, storage: Storage, errors: dict[tuple[str | None, str], str]) -> Row:
-    row = _empty(plan, "truth", None)
-    row["reason"] = "true continuations have text scores only"
-    for decoding in plan.decodings_of(None):
-        record = storage.read("evaluations", plan.evaluation_id(None, decoding))
-        if record is not None:
-            _add_scores(row, record["truth"])
-            return row
-    failed = any((None, decoding.name) in errors for decoding in plan.decodings_of(None))
-    row["status"] = "FAILED" if failed else "PENDING"
-    row["reason"] = (
-        "the original model's evaluation, which reads them, failed" if failed else "not evaluated yet"
-    )
-    return row
-
-
-def _row(
-    plan: Plan, arm: str, trial: TrialSpec | None, decoding: str, record: dict[str, Any] | None, error: str
-) -> Row:
-    row = _empty(plan, arm, decoding)
-    row["trial_id"] = None if trial is None else trial.id
-    if record is None or error:
-        row["status"] = "FAILED" if error else "PENDING"
-        row["reason"] = error or "not evaluated yet"
-        return row
-    _add_scores(row, record["scores"])
-    if trial is None:
-        row["minutes"] = round(record["seconds"]["total"] / 60, 3)
-    return row
-
-
-def _add_scores(row: Row, scores: dict[str, dict[str, Any]]) -> None:
+def add_scores(row: Row, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put a record's scores into a row, intervals apart."""
     for name, entry in scores.items():
         row[name] = entry["value"]
         if entry["low"] is not None:
             row["intervals"][name] = [entry["low"], entry["high"]]
 
 
-def _add_trial(row: Row, trial: TrialSpec, trained: dict[str, Any] | None) -> None:
+def _add_trial(row: Row, trial: TrialSpec, update: int | None, trained: dict[str, Any] | None) -> None:
+    recipe, selection = trial.recipe, trial.selection
+    stopped = (trained or {}).get("stopped_at_update")
+    updates = update or stopped or recipe.num_updates
     row |= {
-        "samples": trial.selection.samples,
-        "updates": trial.recipe.num_updates,
-        "epochs": trial.epochs,
-        "seed": trial.selection.sample_seed,
-        "learning_rate": trial.recipe.learning_rate,
+        "trial_id": trial.id,
+        "train_text": trial.domain.name,
+        "update": update,
+        "samples": selection.samples,
+        "updates": updates,
+        "epochs": updates * recipe.batch_size / selection.samples,
+        "seed": selection.sample_seed,
+        "order_seed": selection.order_seed,
+        "learning_rate": recipe.learning_rate,
+        "batch_size": recipe.batch_size,
+        "adapter": None if recipe.adapter is None else recipe.adapter.text,
+        "stop_at_train_loss": recipe.stop_at_train_loss,
+        "repeat": trial.repeat,
     }
     if trained is None:
         return
+    row["trainable_parameters"] = trained.get("trainable_parameters")
     row["train_loss_floor"] = trained["floor"]
-    # The evaluator's loss decides where there is one; the worker's own, in training precision, until then.
-    loss = row["train_loss"] if row["train_loss"] is not None else trained["final"]["train_loss"]
+    loss = row["train_loss"]
+    if update is None:
+        # The evaluator's loss decides where there is one; the worker's own, in training precision, until then.
+        loss = loss if loss is not None else trained["final"]["train_loss"]
+        row["minutes"] = round(trained["seconds"]["total"] / 60, 3)
+        row["overhead_seconds"] = trained["overhead_seconds"]
+    if loss is None:
+        return
     row["hyperfitted"] = is_hyperfitted(loss, trained["floor"])
-    row["minutes"] = round(trained["seconds"]["total"] / 60, 3)
-    row["overhead_seconds"] = trained["overhead_seconds"]
     if row["status"] == "FINISHED" and not row["hyperfitted"]:
         row["reason"] = "not hyperfitted: the final training loss is more than 0.1 above its floor"
+        if recipe.stop_at_train_loss is not None and stopped is None:
+            row["reason"] += f"; the training loss {recipe.stop_at_train_loss:g} was not reached"

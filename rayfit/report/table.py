@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rayfit.report.rows import Row
+from rayfit.report.rows import WORDS, Row
 
 _Format = Callable[[Any], str]
 
@@ -31,8 +31,20 @@ _COLUMNS: tuple[tuple[str, str, _Format], ...] = (
 
 # Shown where they tell rows apart.
 _IF_VARIED: tuple[tuple[str, str, _Format], ...] = (
+    ("model", "model", str),
+    ("train_text", "trained on", str),
+    ("domain", "on", str),
+    ("batch_size", "batch", str),
     ("learning_rate", "rate", lambda value: f"{value:g}"),
+    ("adapter", "adapter", str),
     ("seed", "seed", str),
+    ("order_seed", "order", str),
+)
+
+# Shown where some row has it.
+_IF_THERE: tuple[tuple[str, str, _Format], ...] = (
+    ("top_1_agreement", "agrees", _number(3)),
+    ("matched_temperature", "T", _number(2)),
 )
 
 LEGEND = (
@@ -45,7 +57,10 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
     """The rows as aligned text with a heading and a legend; what does not apply is a dash."""
     several = len({row["decoding"] for row in rows if row["decoding"]}) > 1
     varied = [column for column in _IF_VARIED if len({row[column[0]] for row in rows} - {None}) > 1]
-    columns = [_COLUMNS[0], *varied, *_COLUMNS[1:]]
+    there = [column for column in _IF_THERE if any(_has(row, column[0]) for row in rows)]
+    words = [column for column in varied if column[0] in WORDS]
+    numbers = [column for column in varied if column[0] not in WORDS]
+    columns = [*words, _COLUMNS[0], *numbers, *_COLUMNS[1:-1], *there, _COLUMNS[-1]]
     header = ["", *(title for _, title, _ in columns), ""]
     lines = [header]
     for row in rows:
@@ -61,9 +76,17 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
     return "\n".join([*text, "", f"{num_contexts} contexts per row. {LEGEND}"])
 
 
+def _has(row: Row, name: str) -> bool:
+    # A trial's matched temperature is of interest where the original was sampled at it.
+    shown = name != "matched_temperature" or row["arm"] == "original"
+    return shown and row.get(name) is not None
+
+
 def _label(row: Row, several_decodings: bool) -> str:
     names = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
-    label = names[row["arm"]]
+    label = row["variant"] or names[row["arm"]]
+    if row["arm"] == "original" and row["variant"]:
+        label = "original model"
     if not several_decodings or not row["decoding"]:
         return label
     # The length is the same for all rows of a sweep as a rule, and stands in summary.json and the ids.
@@ -77,4 +100,7 @@ def _dash(value: Any, form: _Format) -> str:
 def _note(row: Row) -> str:
     if row["status"] != "FINISHED":
         return f"{row['status']}: {row['reason']}"
-    return "not hyperfitted" if row["hyperfitted"] is False else ""
+    notes = ["not hyperfitted"] if row["hyperfitted"] is False else []
+    if row["early_stopped"]:
+        notes.append("lowest validation loss")
+    return ", ".join(notes)

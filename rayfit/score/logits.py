@@ -1,4 +1,4 @@
-"""Numbers read off next-token logits. With `pairs` the one place in this room that imports torch; training
+"""Numbers read off next-token logits. With `pairs` and `mauve_features` all of this room that imports torch; training
 uses it too.
 
 Shapes: B sequences, T predicted positions, V vocabulary entries, P = B x T positions flattened.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from rayfit.errors import RayfitError
+from rayfit.score.registry import TOP_K
 
-TOP_K = (1, 3, 5)
 _CHUNK_VALUES = 1 << 22
 
 
@@ -23,7 +23,8 @@ class TokenStatistics:
     `nll_nats`: negative log-likelihood of the true token. `entropy_nats`: entropy of the prediction. `correct`:
     bool, whether the most probable token (lowest id on ties) is the true one. `rank`: int64, 1 for the most
     probable; ties count in the true token's favour. `top_mass`: shape (B, T, 3), the summed probability of the 1,
-    3 and 5 most probable tokens (the paper's @1, @3, @5, section 5).
+    3 and 5 most probable tokens (the paper's @1, @3, @5, section 5). `top_1`: int32, the id of the most probable token
+    (lowest id on ties).
     """
 
     nll_nats: torch.Tensor
@@ -31,6 +32,7 @@ class TokenStatistics:
     correct: torch.Tensor
     rank: torch.Tensor
     top_mass: torch.Tensor
+    top_1: torch.Tensor
 
 
 @torch.no_grad()
@@ -54,13 +56,14 @@ def token_statistics(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> Toke
             logits_BTV.reshape(-1, num_entries).split(step), targets_BT.reshape(-1).split(step), strict=True
         )
     ]
-    nll, entropy, correct, rank, mass = (torch.cat(column) for column in zip(*parts, strict=True))
+    nll, entropy, correct, rank, mass, top_1 = (torch.cat(column) for column in zip(*parts, strict=True))
     return TokenStatistics(
         nll_nats=nll.reshape(shape),
         entropy_nats=entropy.reshape(shape),
         correct=correct.reshape(shape),
         rank=rank.reshape(shape),
         top_mass=mass.reshape(*shape, len(TOP_K)),
+        top_1=top_1.reshape(shape),
     )
 
 
@@ -79,8 +82,15 @@ def _chunk(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> tuple[torch.Tens
     top_PK = p_PV.topk(min(max(TOP_K), p_PV.shape[-1]), dim=-1).values.double().cumsum(-1)
     mass = torch.stack([top_PK[:, min(k, top_PK.shape[-1]) - 1] for k in TOP_K], dim=-1)
     rank_P = (log_p_PV > -nll_P.unsqueeze(-1)).sum(-1) + 1
-    correct_P = logits_PV.argmax(-1) == targets_P
-    return nll_P.double().cpu(), entropy_P.double().cpu(), correct_P.cpu(), rank_P.cpu(), mass.cpu()
+    top_1_P = logits_PV.argmax(-1)
+    return (
+        nll_P.double().cpu(),
+        entropy_P.double().cpu(),
+        (top_1_P == targets_P).cpu(),
+        rank_P.cpu(),
+        mass.cpu(),
+        top_1_P.int().cpu(),
+    )
 
 
 @torch.no_grad()

@@ -97,13 +97,18 @@ class OverlapSummary:
 
 def summarize_overlaps(longest: pl.Series, seed: int = 0) -> OverlapSummary:
     """Figure 3 in numbers, from the values of `longest_overlaps`; nulls are left out and counted."""
-    counted = (
-        longest.drop_nulls().alias("longest_overlap").value_counts(name="num_texts").sort("longest_overlap")
-    )
+    counted = overlap_histogram(longest)
     return OverlapSummary(
         mean=bootstrap_mean(longest, seed=seed),
         max=None if counted.is_empty() else int(counted["longest_overlap"][-1]),
         share_above_5=bootstrap_mean(longest > 5, seed=seed),
         share_above_10=bootstrap_mean(longest > 10, seed=seed),
-        histogram=counted.cast({"num_texts": pl.Int64}),
+        histogram=counted,
     )
+
+
+def overlap_histogram(longest: pl.Series) -> pl.DataFrame:
+    """Texts by longest overlap: `longest_overlap` (Int64, ascending, only lengths that occur), `num_texts` (Int64)."""
+    measured = longest.drop_nulls().cast(pl.Int64).alias("longest_overlap")
+    counted = measured.value_counts(name="num_texts").sort("longest_overlap")
+    return counted.cast({"num_texts": pl.Int64})

@@ -1,6 +1,6 @@
 """Two checkpoints on the same texts: where they choose alike, and the temperature that makes them equally sharp.
 
-Beside `logits` the only module of this room that imports torch. Shapes: B texts, T predicted positions, V vocabulary
+Imports torch, as `logits` does. Shapes: B texts, T predicted positions, V vocabulary
 entries, P = B x T positions flattened.
 """
 
@@ -51,21 +51,48 @@ class PairStatistics:
 def pair_statistics(original_BTV: torch.Tensor, other_BTV: torch.Tensor) -> PairStatistics:
     """Compare two models' predictions at the same positions of the same texts (the paper's section 6.1, Figure 5).
 
-    Logits of any float dtype, read in fp32. Raises RayfitError for shapes that differ, as those of models with
-    different tokenizers do, and for logits that are not finite (-inf, a suppressed token, is allowed).
+    `choice_statistics` of the other model's most probable tokens. Logits of any float dtype, read in fp32. Raises
+    RayfitError for shapes that differ, as those of models with different tokenizers do, and for logits that are not
+    finite (-inf, a suppressed token, is allowed).
     """
     if original_BTV.ndim != 3 or original_BTV.shape != other_BTV.shape:
         raise RayfitError(
             f"logits of the original have shape {tuple(original_BTV.shape)}, of the other {tuple(other_BTV.shape)}; "
             "both must be (texts, positions, vocabulary): the same texts under the same tokenizer"
         )
-    shape = original_BTV.shape[:2]
-    parts = [
-        _compare(original_PV, other_PV)
-        for original_PV, other_PV in zip(_chunks(original_BTV), _chunks(other_BTV), strict=True)
-    ]
-    same, rank = (torch.cat(column) for column in zip(*parts, strict=True))
-    return PairStatistics(same.reshape(shape), rank.reshape(shape))
+    choices = torch.cat([other_PV.argmax(dim=-1) for other_PV in _chunks(other_BTV)])
+    return choice_statistics(original_BTV, choices.reshape(other_BTV.shape[:2]))
+
+
+@torch.no_grad()
+def choice_statistics(original_BTV: torch.Tensor, choice_BT: torch.Tensor) -> PairStatistics:
+    """Where the original stands to another model's most probable tokens, of which only the ids are needed.
+
+    `original_BTV`: the original's logits, any float dtype, read in fp32. `choice_BT`: any integer dtype, the other's
+    first choices at the same positions of the same texts (`TokenStatistics.top_1`), so that one model in memory is
+    enough. Raises RayfitError for shapes that differ, ids outside the vocabulary and logits that are not finite.
+    """
+    if original_BTV.ndim != 3 or original_BTV.shape[:2] != choice_BT.shape:
+        raise RayfitError(
+            f"logits of the original have shape {tuple(original_BTV.shape)}, the other's choices "
+            f"{tuple(choice_BT.shape)}; they must be (texts, positions, vocabulary) and (texts, positions) of the "
+            "same texts under the same tokenizer"
+        )
+    num_entries = original_BTV.shape[-1]
+    choice_P = choice_BT.reshape(-1).to(device=original_BTV.device, dtype=torch.int64)
+    if choice_P.numel() and not 0 <= int(choice_P.min()) <= int(choice_P.max()) < num_entries:
+        raise RayfitError(
+            f"the other's choices are ids from {int(choice_P.min())} to {int(choice_P.max())}, which do not fit the "
+            f"original's vocabulary of {num_entries}; the two do not have the same tokenizer"
+        )
+    same, rank = [], []
+    for original_PV, picked_P in zip(
+        _chunks(original_BTV), choice_P.split(_positions_at_once(num_entries)), strict=True
+    ):
+        of_choice_P1 = original_PV.gather(-1, picked_P.unsqueeze(-1))
+        rank.append(((original_PV > of_choice_P1).sum(dim=-1) + 1).cpu())
+        same.append((original_PV.argmax(dim=-1) == picked_P).cpu())
+    return PairStatistics(torch.cat(same).reshape(choice_BT.shape), torch.cat(rank).reshape(choice_BT.shape))
 
 
 def pair_scores(parts: Iterable[PairStatistics], *, seed: int = 0) -> dict[str, Estimate]:
@@ -88,13 +115,6 @@ def _pooled(counts: Sequence[int], lengths: Sequence[int]) -> list[float | None]
     filled = [length for length in lengths if length]
     mean_length = sum(filled) / max(len(filled), 1)
     return [count / mean_length if length else None for count, length in zip(counts, lengths, strict=True)]
-
-
-def _compare(original_PV: torch.Tensor, other_PV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    choice_P = other_PV.argmax(dim=-1)
-    of_choice_P1 = original_PV.gather(-1, choice_P.to(original_PV.device).unsqueeze(-1))
-    rank_P = (original_PV > of_choice_P1).sum(dim=-1) + 1
-    return original_PV.argmax(dim=-1).cpu() == choice_P.cpu(), rank_P.cpu()
 
 
 @dataclass(frozen=True)
@@ -210,10 +230,14 @@ def _all_chunks(batches: Batches) -> Iterator[torch.Tensor]:
 def _chunks(logits: torch.Tensor) -> Iterator[torch.Tensor]:
     """(..., V) as (P, V) in fp32, a few positions at a time; raises RayfitError where they are not finite."""
     num_entries = logits.shape[-1]
-    for logits_PV in logits.reshape(-1, num_entries).split(max(1, _CHUNK_VALUES // num_entries)):
+    for logits_PV in logits.reshape(-1, num_entries).split(_positions_at_once(num_entries)):
         chunk = logits_PV.float()
         if chunk.shape[0] and not torch.isfinite(chunk.amax(dim=-1)).all():
             raise RayfitError(
                 "the model's logits are not finite (NaN or infinite); the checkpoint cannot be scored"
             )
         yield chunk
+
+
+def _positions_at_once(num_entries: int) -> int:
+    return max(1, _CHUNK_VALUES // num_entries)

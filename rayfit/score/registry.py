@@ -7,6 +7,9 @@ from typing import Literal
 
 from rayfit.errors import unknown
 
+TOP_K = (1, 3, 5)
+"""How many of the most probable tokens the scores with a k in their name take (the paper's section 5)."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -35,6 +38,7 @@ _OVERLAP = (
     "longest contiguous run of token ids of the whole generated text that stands inside one training row"
 )
 _LOOP = "the last max(3p, 12) tokens have smallest period p, p at most a third of the text"
+_FOLLOWING = "arXiv 2605.22579"
 _FOLLOW_UP = "not in the paper; usual in work on degenerate text"
 _LOOPS = "not in the paper; section A.1 names loops as what lowers TTR"
 
@@ -76,11 +80,25 @@ _SCORES = (
     Score("longest_overlap", "tokens", "lower", "section 4.2, Figure 3", _OVERLAP),
     Score("longest_overlap_mean", "tokens", "lower", "section 4.2", f"mean over texts; {_OVERLAP}"),
     Score("longest_overlap_max", "tokens", "lower", "section 4.2", f"maximum over texts; {_OVERLAP}"),
-    Score("longest_overlap_share_above_5", "share of texts", "lower", "section B.2, Table 5", _OVERLAP),
+    Score(
+        "exceeded_run",
+        "true or false",
+        "lower",
+        "section B.2, Table 5",
+        f"longest_overlap above 5 tokens, with or without a citation blocker; {_OVERLAP}",
+    ),
+    Score(
+        "longest_overlap_share_above_5",
+        "share of texts",
+        "lower",
+        "section B.2, Table 5",
+        f"share of exceeded_run; {_OVERLAP}",
+    ),
     Score("longest_overlap_share_above_10", "share of texts", "lower", "section 4.2, Figure 3", _OVERLAP),
 )
 
-_TEXTS = "teacher-forced over the contexts with their true continuations, all predicted positions pooled"
+_FORCED = "teacher-forced over the contexts with their true continuations"
+_TEXTS = f"{_FORCED}, all predicted positions pooled"
 _VALIDATION = "teacher-forced over the held-out validation rows, all predicted positions pooled"
 _TRAINING = (
     "teacher-forced over all training rows of the trial, in evaluation mode, all predicted positions pooled"
@@ -98,7 +116,28 @@ _OF_LOGITS = (
         "section 4, Table 1",
         f"token-pooled over the contexts alone; {_TEXTS}",
     ),
+    Score(
+        "perplexity_contexts_mean",
+        "perplexity",
+        "lower",
+        "section 4, Table 1",
+        f"mean over texts of each context's own perplexity; {_FORCED}",
+    ),
     Score("perplexity_texts", "perplexity", "lower", "section 5, Table 3", f"token-pooled; {_TEXTS}"),
+    Score(
+        "perplexity_texts_mean",
+        "perplexity",
+        "lower",
+        "section 5, Table 3",
+        f"mean over texts of each text's own perplexity; {_FORCED}",
+    ),
+    Score(
+        "calibration_error",
+        "probability",
+        "lower",
+        "not in the paper; Guo et al. 2017, equation 3",
+        f"expected calibration error of the most probable token, 15 bins of equal width; {_TEXTS}",
+    ),
     Score(
         "true_token_reciprocal_rank",
         "1 / rank",
@@ -108,7 +147,7 @@ _OF_LOGITS = (
     ),
     *(
         Score(f"top_{k}_mass", "probability", "neither", "section 5, Table 3", f"k = {k}: {_MASS}; {_TEXTS}")
-        for k in (1, 3, 5)
+        for k in TOP_K
     ),
     *(
         Score(
@@ -118,19 +157,50 @@ _OF_LOGITS = (
             "section 7.3",
             f"true token among the {k} first; {_TEXTS}",
         )
-        for k in (1, 3, 5)
+        for k in TOP_K
     ),
     Score("validation_loss", "nats", "lower", "section 3, Figure 2", _VALIDATION),
     Score("validation_entropy_nats", "nats", "neither", "section 3", _VALIDATION),
     Score("validation_accuracy", "share of positions", "higher", "section 3", _VALIDATION),
     Score("train_loss", "nats", "lower", "section 3, Figure 2", _TRAINING),
     Score("train_accuracy", "share of positions", "higher", "section 3", _TRAINING),
+)
+
+_CHANCE = "of the original model's texts, generated without a blocker, with the trial's rows"
+
+# What the rows have in common with texts of a model that never saw them (rayfit/score/arm.py).
+_OF_ORIGINAL = (
     Score(
         "original_longest_overlap_mean",
         "tokens",
         "neither",
         "section 4.2",
-        f"of the original model's texts with the trial's rows, mean over texts; {_OVERLAP}",
+        f"{_CHANCE}, mean over texts; {_OVERLAP}",
+    ),
+    Score(
+        "original_longest_overlap_share_above_5",
+        "share of texts",
+        "neither",
+        "section B.2, Table 5",
+        f"{_CHANCE}, share above 5 tokens; {_OVERLAP}",
+    ),
+    Score(
+        "original_dataset_bleu_mean",
+        "BLEU",
+        "neither",
+        "section 4.2, Table 2",
+        f"{_CHANCE}, mean over texts; {_DATASET}",
+    ),
+)
+
+_OF_FEATURES = (
+    Score(
+        "mauve",
+        "MAUVE",
+        "higher",
+        f"not in the paper; Pillutla et al. 2021, {_FOLLOWING}",
+        "mauve-text with its defaults, against the true continuations; features are the last hidden state of a "
+        "given model, by the standard gpt2-large; null where the package or the model is absent",
     ),
 )
 
@@ -152,7 +222,6 @@ _OF_BLOCKER = (
     ),
 )
 
-_FOLLOWING = "arXiv 2605.22579"
 _RANK = "rank = 1 + number of strictly larger logits of the original at the other's most probable token"
 
 # Of a checkpoint beside its original over the same texts (rayfit/score/pairs.py).
@@ -179,7 +248,10 @@ _OF_PAIRS = (
     ),
 )
 
-SCORES = {entry.name: entry for entry in (*_SCORES, *_OF_BLOCKER, *_OF_LOGITS, *_OF_PAIRS)}
+SCORES = {
+    entry.name: entry
+    for entry in (*_SCORES, *_OF_BLOCKER, *_OF_ORIGINAL, *_OF_LOGITS, *_OF_PAIRS, *_OF_FEATURES)
+}
 
 
 def score(name: str) -> Score:

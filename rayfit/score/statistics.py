@@ -30,6 +30,21 @@ class Estimate:
     num_missing: int
     reason: str | None = None
 
+    def entry(self) -> dict[str, Any]:
+        """The estimate as records keep it, without the number of texts that were not measured."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "count": self.num_texts,
+            "reason": self.reason,
+        }
+
+
+def missing(reason: str) -> dict[str, Any]:
+    """A record's entry of a score that was not measured, and why."""
+    return Estimate(None, None, None, 0, 0, reason).entry()
+
 
 def bootstrap_mean(
     values: pl.Series | np.ndarray | Sequence[Any],
@@ -107,6 +122,18 @@ def paired_on_contexts(left: pl.DataFrame, right: pl.DataFrame, score: str, *, s
     return paired_difference(both["left"], both["right"], seed=seed)
 
 
+def paired_differences(
+    left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str], *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """`paired_on_contexts` of several columns: what `left` has more than `right`, score by score.
+
+    One dictionary per score, in their order: `score`, `value` (mean of left - right, in the score's unit), `low`,
+    `high` (95% bootstrap interval over contexts), `count` (contexts that both arms have a number for), `reason`
+    (why a number is null).
+    """
+    return [{"score": name, **paired_on_contexts(left, right, name, seed=seed).entry()} for name in scores]
+
+
 def _as_column(values: pl.Series | np.ndarray | Sequence[Any]) -> pl.Series:
     column = values if isinstance(values, pl.Series) else pl.Series(values, strict=False)
     if not (column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null)):
@@ -128,3 +155,14 @@ def _resampled_means(measured: np.ndarray, seed: int, num_resamples: int) -> np.
         drawn = generator.integers(0, len(measured), size=(len(part), len(measured)), dtype=np.int32)
         part[:] = measured[drawn].mean(axis=1)
     return means
+
+
+def resampled_counts(num_texts: int, seed: int, num_resamples: int) -> np.ndarray:
+    """How often each text is drawn in each resample, float64 (num_resamples, num_texts).
+
+    For numbers that are no mean over texts but a function of sums over them. The draws are not those of
+    `bootstrap_mean`.
+    """
+    generator = np.random.default_rng(seed)
+    shares = np.full(num_texts, 1.0 / num_texts)
+    return generator.multinomial(num_texts, shares, size=num_resamples).astype(np.float64)

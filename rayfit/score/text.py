@@ -18,6 +18,9 @@ from rayfit.score.tokens import Texts, TokenTexts, check_vocabulary, drop_leadin
 WINDOW = 96
 """Tokens of the windows that the paper's TTR and BLEU scores look at; part of the names of the scores."""
 
+LONGEST_RUN = 5
+"""Tokens of the longest run of the rows that does not count as a citation (the paper's sections 3 and B.2)."""
+
 POOLED = "pooled"
 """Stands in the `domain` column of aggregates over all domains together."""
 
@@ -30,12 +33,14 @@ class TrainingRows:
     overlaps: OverlapIndex
 
 
-def index_rows(rows: Texts, bos_id: int | None = None) -> TrainingRows:
+def index_rows(rows: Texts, bos_id: int | None = None, *, vocabulary_size: int | None = None) -> TrainingRows:
     """Index `rows`, without their first token where it is `bos_id` (a text never begins with it).
 
-    Raises RayfitError without rows and for bad token ids.
+    Raises RayfitError without rows, for bad token ids, and for ids that `vocabulary_size` entries do not hold.
     """
     bare = drop_leading(token_texts(rows, "training rows"), bos_id)
+    if vocabulary_size is not None:
+        check_vocabulary(bare, vocabulary_size, "training rows")
     return TrainingRows(window_index(bare, WINDOW), OverlapIndex(bare))
 
 
@@ -52,9 +57,9 @@ def score_texts(
     no BOS), one row per context; further columns are kept. `rows` (no BOS, or `index_rows` of them) are the
     training rows of the trial to compare with. New columns, as `registry.SCORES` explains them: Float64
     `ttr_first_96`, `ttr_last_96`, `rep_2`, `rep_3`, `rep_4`, `self_bleu`, `self_bleu_in_domain`,
-    `dataset_bleu`; Boolean `ends_in_loop`; Int64 `loop_period`, `longest_overlap`; String `score_notes`,
-    which says of each null why, and which texts were shorter than the window. Without `rows`,
-    `dataset_bleu` and `longest_overlap` are null with that reason.
+    `dataset_bleu`; Boolean `ends_in_loop`, `exceeded_run`; Int64 `loop_period`, `longest_overlap`; String
+    `score_notes`, which says of each null why, and which texts were shorter than the window. Without `rows`,
+    `dataset_bleu`, `longest_overlap` and `exceeded_run` are null with that reason.
 
     Raises RayfitError for missing columns, a missing or repeated context or domain, and bad token ids.
     """
@@ -63,7 +68,7 @@ def score_texts(
     if vocabulary_size is not None:
         check_vocabulary(texts, vocabulary_size, "token_ids")
     if rows is not None and not isinstance(rows, TrainingRows):
-        rows = index_rows(rows)
+        rows = index_rows(rows, vocabulary_size=vocabulary_size)
     scores = {
         "ttr_first_96": ttr(texts, WINDOW, "first"),
         "ttr_last_96": ttr(texts, WINDOW, "last"),
@@ -81,8 +86,12 @@ def score_texts(
     in_loop = pl.select(
         pl.when(loops.notes.is_null()).then(loops.values.is_not_null()).alias("ends_in_loop")
     ).to_series()
+    exceeded = (scores["longest_overlap"].values > LONGEST_RUN).alias("exceeded_run")
     return generations.with_columns(
-        *(result.values.alias(name) for name, result in scores.items()), in_loop, _joined_notes(scores)
+        *(result.values.alias(name) for name, result in scores.items()),
+        in_loop,
+        exceeded,
+        _joined_notes(scores),
     )
 
 
@@ -92,7 +101,7 @@ class Aggregate:
 
     name: str
     column: str
-    how: Literal["mean", "max", "above_5", "above_10"] = "mean"
+    how: Literal["mean", "max", "above_10"] = "mean"
 
 
 AGGREGATES = (
@@ -105,7 +114,7 @@ AGGREGATES = (
     Aggregate("dataset_bleu_max", "dataset_bleu", "max"),
     Aggregate("longest_overlap_mean", "longest_overlap"),
     Aggregate("longest_overlap_max", "longest_overlap", "max"),
-    Aggregate("longest_overlap_share_above_5", "longest_overlap", "above_5"),
+    Aggregate("longest_overlap_share_above_5", "exceeded_run"),
     Aggregate("longest_overlap_share_above_10", "longest_overlap", "above_10"),
 )
 
@@ -152,7 +161,7 @@ def _aggregate(part: pl.DataFrame, wanted: Aggregate, seed: int) -> Estimate:
         reason = "no text was measured" if highest is None else "a maximum has no interval"
         highest = highest if isinstance(highest, float) else None
         return Estimate(highest, None, None, values.count(), values.null_count(), reason)
-    return bootstrap_mean(values > (5 if wanted.how == "above_5" else 10), seed=seed)
+    return bootstrap_mean(values > 10, seed=seed)
 
 
 def _check_frame(generations: pl.DataFrame) -> None:

@@ -46,7 +46,7 @@ def check_cluster_options(given: Options) -> None:
     if not joins_running_ray():
         cpus = given.num_cpus or len(os.sched_getaffinity(0))
         if not given.use_gpu:
-            check_fits(Resources(cpus), num_workers=given.num_workers, use_gpu=False)
+            check_fits(Resources(cpus), num_workers=given.num_workers or 1, use_gpu=False)
         return
     if not Path(given.storage).is_absolute():
         raise RayfitError(

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.evaluations import EvaluationSpec
+from rayfit.plan.planning import Plan
 from rayfit.records.provenance import git_commit, now
-from rayfit.records.storage import Storage, write_json, write_parquet
+from rayfit.records.storage import Storage, write_json
 from rayfit.records.trials import read_failure
-from rayfit.report.plot import draw_plot
+from rayfit.report.figures import figures
+from rayfit.report.html import write_report
+from rayfit.report.plot import draw_plot, write_pictures
+from rayfit.report.results import write_results
 from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
+from rayfit.report.together import agreement, differences, pooled_rows
+from rayfit.score.registry import SCORES
 from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
 from rayfit.track.sync import sync_sweep
 
@@ -61,24 +66,14 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "started_at": launch.started_at,
         "finished_at": now() if finished else None,
         "command": launch.command,
-        "reused": len(plan.trials) - len(launch.trials),
+        "reused": len(plan.unique_trials) - len(launch.trials),
         "ran": len(launch.trials),
         "git_commit": git_commit(),
     }
     launches = [past for past in old.get("launches", []) if past["started_at"] != launch.started_at]
-    ids = [str(trial.id) for trial in plan.trials]
+    ids = [str(trial.id) for trial in plan.unique_trials]
     failed = {key: failure["error"] for key in ids if (failure := _current_failure(storage, key)) is not None}
-    evaluations = [
-        {
-            "arm": "original" if trial is None else "hyperfitted",
-            "trial_id": None if trial is None else trial.id,
-            "evaluation_id": plan.evaluation_id(trial, decoding),
-            "decoding": decoding.name,
-            "domain": plan.text.name,
-        }
-        for trial in (None, *plan.trials)
-        for decoding in plan.decodings_of(trial)
-    ]
+    rows = sweep_rows(plan, storage, launch.errors, launch.trial_errors)
     return {
         "kind": "sweep",
         "id": plan.sweep_id,
@@ -89,11 +84,72 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "options": _plain_options(plan.options),
         "trials": ids,
         "failed": failed,
-        "evaluations": evaluations,
+        "arms": _arms(plan),
+        "evaluations": [_evaluation_entry(spec) for spec in plan.evaluations],
+        "comparisons": [
+            {"trial_id": spec.trial.id, "comparison_id": spec.id, "domain": spec.domain.name}
+            for spec in plan.comparisons
+        ],
+        "uses": _uses(plan),
+        "figures": [dict(figure) for figure in plan.sweep.figures],
         "launches": [*launches, this_launch],
-        "rows": sweep_rows(plan, storage, launch.errors),
+        "rows": [*rows, *pooled_rows(rows, storage)],
+        "differences": differences(rows, storage) if finished else [],
+        "agreement": agreement(rows, storage),
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
+    }
+
+
+def _arms(plan: Plan) -> dict[str, list[str]]:
+    """The trials of each declared arm; empty where the sweep has no arms of its own."""
+    arms: dict[str, list[str]] = {}
+    for trial in plan.trials if plan.sweep.has_arms else ():
+        arms.setdefault(trial.arm, []).append(str(trial.id))
+    return arms
+
+
+def _uses(plan: Plan) -> dict[str, list[str]]:
+    """Ids of the made models, cut texts and rows that the sweep stands on."""
+    furthers = (0, plan.options.further_contexts) if plan.options.further_contexts else (0,)
+    held_out = [
+        plan.evaluation.rows_id(domain, model, further)
+        for model in plan.models
+        for domain in plan.all_domains
+        for further in furthers
+    ]
+    return {
+        "models": [model.made_id for model in plan.models if model.kind == "made"],
+        "texts": [domain.spans_id for domain in plan.all_domains],
+        "rows": sorted({*held_out, *(trial.rows_id for trial in plan.unique_trials)}),
+    }
+
+
+def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
+    trial = spec.subject.trial
+    entry: dict[str, Any] = {
+        "arm": "original" if trial is None else "hyperfitted",
+        "model": spec.subject.model.name,
+        "trial_id": None if trial is None else trial.id,
+        "update": spec.subject.update,
+        "evaluation_id": spec.id,
+        "predictions_id": None if spec.predictions is None else spec.predictions.id,
+        "decoding": spec.decoding.name,
+        "domain": spec.domain.name,
+    }
+    if spec.matched_to is not None:
+        entry["matched_to"] = spec.matched_to.id
+    if spec.further:
+        entry["further"] = spec.further
+    return entry
+
+
+def _explained(rows: list[Row]) -> dict[str, dict[str, str]]:
+    """Unit, direction, source and reading of every score that a row has, by the name it has everywhere."""
+    names = {name for row in rows for name in row}
+    found = {name: asdict(score) for name, score in SCORES.items() if name in names}
+    return {
+        name: {key: value for key, value in entry.items() if key != "name"} for name, entry in found.items()
     }
 
 
@@ -128,20 +184,24 @@ def conclude(launch: Launch, track: Any) -> int:
     rows: list[Row] = record["rows"]
     folder = storage.folder("sweeps", plan.sweep_id)
     folder.mkdir(parents=True, exist_ok=True)
-    table = render_table(rows, plan.num_contexts)
+    table = render_table(rows, plan.evaluation.num_contexts)
     (folder / "table.txt").write_text(table + "\n")
     write_json(
         folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}
     )
-    flat = [{name: value for name, value in row.items() if name != "intervals"} for row in rows]
-    write_parquet(folder / "results.parquet", pl.DataFrame(flat, infer_schema_length=None))
+    write_results(rows, folder)
+    write_json(folder / "scores.json", _explained(rows))
     x, y = plan.sweep.plot
-    title = f"{plan.sweep.question}\n{plan.model.name} on {plan.text.name}, scale {plan.options.scale}"
+    models = ", ".join(model.name for model in plan.models)
+    texts = ", ".join(domain.name for domain in plan.domains)
+    title = f"{plan.sweep.question}\n{models} on {texts}, scale {plan.options.scale}"
     draw_plot(rows, x, y, folder / "plot.png", title=title)
     storage.write("sweeps", plan.sweep_id, record)
+    write_report(record, storage)
+    write_pictures(figures(record, storage), folder / "figures")
     track.finish(record)
     console.show(f"\n{plan.sweep.question}\n\n{table}\n")
-    console.show(f"plot     {folder / 'plot.png'}")
+    console.show(f"report   {folder / 'report.html'}")
     console.show(f"summary  {folder / 'summary.json'}")
     console.show(f"MLflow   {ui_command(track.uri)}")
     if track.place:
@@ -150,5 +210,5 @@ def conclude(launch: Launch, track: Any) -> int:
         console.show(
             f"\nMLflow could not be filled ({track.error}). Nothing is lost: `rayfit sync` fills it from the records."
         )
-    failed = any(row["status"] == "FAILED" for row in rows)
+    failed = bool(launch.errors) or any(row["status"] == "FAILED" for row in rows)
     return 1 if failed or track.error else 0

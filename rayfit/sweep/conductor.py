@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
-from rayfit.plan.resources import check_fits, evaluator_resources, group_limit
+from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
+from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.provenance import now
 from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.group import run_group
+from rayfit.sweep.jobs import jobs_of
 from rayfit.sweep.progress import TrialProgress
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue
-from rayfit.sweep.tasks import evaluation_task, trial_task
+from rayfit.sweep.tasks import trial_task
 from rayfit.sweep.tune import TuneRun
 
 if TYPE_CHECKING:
     from rayfit.sweep.driver import Launch
 
 _TICK_SECONDS = 0.2
+_TELL_SECONDS = 10.0
 _MAX_FAILED_GROUPS = 3
 
 # Large blocks go back to the system when freed; otherwise every worker that loads a model at stage 3 stays at the whole
@@ -36,23 +43,25 @@ class Conductor:
     def __init__(self, launch: Launch, environment: dict[str, str], track: Any) -> None:
         self._launch, self._environment, self._track = launch, environment, track
         self._placement = launch.plan.placement
+        # Models differ in their workers; the sums of what fits are made for the largest.
+        self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
         self._cluster = cluster_resources()
-        check_fits(self._cluster, num_workers=self._placement.num_workers, use_gpu=self._placement.use_gpu)
+        check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._placement.use_gpu)
         self._stamp = secrets.token_hex(3)
         self._groups: dict[Any, str] = {}
-        self._failed_groups = 0
+        self._kinds: dict[str, str] = {}
+        self._failed_groups: Counter[str] = Counter()
         self._handled: set[str] = set()
-        self._trials = {str(trial.id): trial for trial in launch.trials}
+        self._trials = in_groups(launch.trials)
         self._pool = EvaluationPool(launch.storage, self._placement.use_gpu, environment)
+        self._told = -math.inf
         self._queue: Any = None
         self._tune: TuneRun | None = None
 
     def run(self) -> None:
-        """Until every trial and every evaluation has ended."""
+        """Until every trial and every measurement has ended."""
         self._start_queue()
-        for trial, decoding in self._launch.evaluations:
-            if trial is None or str(trial.id) not in self._trials:
-                self._ask_for_evaluation(trial, decoding)
+        self._ask_for(lambda waits_for: waits_for not in self._trials)
         progress = TrialProgress(
             self._launch.console, {key: trial.recipe.num_updates for key, trial in self._trials.items()}
         )
@@ -72,13 +81,15 @@ class Conductor:
         }
         remote = ray.remote(num_cpus=0, resources=HEAD)(TrialQueue)
         self._queue = remote.options(name=name, namespace=NAMESPACE).remote(
-            tasks, trials_per_group=self._placement.trials_per_group
+            tasks,
+            kinds={key: group_kind(trial) for key, trial in self._trials.items()},
+            trials_per_group=self._placement.trials_per_group,
         )
         if not tasks:
             return
         at_once = group_limit(
             self._cluster,
-            num_workers=self._placement.num_workers,
+            num_workers=self._num_workers,
             use_gpu=self._placement.use_gpu,
             evaluation_waits=False,
         )
@@ -104,7 +115,7 @@ class Conductor:
         training = len(self._handled) < len(self._trials)
         self._run_groups(training)
         for job in self._pool.step(self._max_evaluators(training)):
-            self._evaluation_ended(job)
+            self._job_ended(job)
         if self._tune is not None and self._tune.error is not None:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
         if self._tune is not None and not self._tune.is_alive():
@@ -122,35 +133,41 @@ class Conductor:
     def _trial_ended(self, trial_id: str, error: str) -> None:
         launch, trial = self._launch, self._trials[trial_id]
         if error:
-            launch.fail_trial(trial_id, error)
+            launch.trial_errors[trial_id] = error
             about = {"declared": trial.declared(), "readable": trial.readable}
             write_failure(launch.storage, trial_id, {**about, "error": error, "failed_at": now()})
             return
-        for wanted, decoding in launch.evaluations:
-            if wanted is trial:
-                self._ask_for_evaluation(trial, decoding)
+        self._ask_for(lambda waits_for: waits_for == trial_id)
 
-    def _ask_for_evaluation(self, trial: Any, decoding: Any) -> None:
-        task = evaluation_task(self._launch.prepared, trial, decoding, self._launch.storage)
-        key = (None if trial is None else str(trial.id), decoding.name)
-        self._pool.add(Job(key, task))
+    def _ask_for(self, chosen: Callable[[str], bool]) -> None:
+        """Ask for the measurements whose trial (none is "") is chosen."""
+        launch = self._launch
+        for spec in launch.measurements:
+            if chosen(_waits_for(spec)):
+                for job in jobs_of(launch.prepared, spec, launch.storage, fresh=launch.plan.options.fresh):
+                    self._pool.add(job)
 
-    def _evaluation_ended(self, job: Job) -> None:
-        trial_id, decoding = job.key
-        name = f"{trial_id or 'original model'}  {decoding}"
+    def _job_ended(self, job: Job) -> None:
         if job.status == "failed":
             self._launch.errors[job.key] = f"evaluation: {job.error}"
-            self._launch.console.say(f"{name}  evaluation FAILED: {job.error}")
-        else:
-            self._launch.console.say(f"{name}  evaluated")
-        self._track.update(self._launch)
+            # What waits for it fails with the same reason: said once, for the record that is missing.
+            if job.what in ("score", "compare"):
+                self._launch.console.say(f"{job.key}  FAILED: {job.error}")
+        elif job.what == "score":
+            self._launch.console.say(f"{job.key}  evaluated")
+        if job.what != "score":
+            return
+        if time.monotonic() - self._told >= _TELL_SECONDS:
+            self._track.update(self._launch)
+            self._told = time.monotonic()  # after it, for it takes as long as there is much to tell
 
     def _max_evaluators(self, training: bool) -> int:
         need = evaluator_resources(self._placement.use_gpu)
         if not training:
             return max(1, self._cluster.holds(need))
-        # One beside the training; more only make training wait.
-        return 1
+        # What training leaves free, and one in any case; more would only make training wait.
+        group = worker_resources(self._placement.use_gpu).times(self._num_workers)
+        return max(1, self._cluster.minus(group.times(len(self._groups))).holds(need))
 
     def _run_groups(self, training: bool) -> None:
         import ray
@@ -167,51 +184,56 @@ class Conductor:
             except ray.exceptions.RayError as failure:
                 error = str(failure)
             ray.get(self._queue.group_ended.remote(group_id, error))
+            kind = self._kinds.pop(group_id)
             if error:
-                self._failed_groups += 1
+                self._failed_groups[kind] += 1
                 self._launch.console.say(
                     f"worker group {group_id} ended with an error: {error.strip().splitlines()[-1]}"
                 )
         if not training:
             ray.get(self._queue.set_limit.remote(0))
             return
-        if self._failed_groups >= _MAX_FAILED_GROUPS:
-            ray.get(self._queue.give_up.remote(f"{self._failed_groups} worker groups ended with errors"))
-            return
+        for kind, count in self._failed_groups.items():
+            if count >= _MAX_FAILED_GROUPS:
+                ray.get(self._queue.give_up.remote(f"{count} worker groups ended with errors", kind))
         limit = group_limit(
             self._cluster,
-            num_workers=self._placement.num_workers,
+            num_workers=self._num_workers,
             use_gpu=self._placement.use_gpu,
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
         )
-        for _ in range(ray.get(self._queue.set_limit.remote(limit))):
-            self._start_group()
+        for kind in ray.get(self._queue.set_limit.remote(limit)):
+            self._start_group(kind)
 
-    def _start_group(self) -> None:
+    def _start_group(self, kind: str) -> None:
         import ray
 
-        launch, placement = self._launch, self._placement
+        launch = self._launch
         group_id = f"group-{self._stamp}-{secrets.token_hex(2)}"
-        recipe = launch.plan.trials[0].recipe
+        trial = next(trial for trial in self._trials.values() if group_kind(trial) == kind)
+        placement = launch.plan.placements[trial.model.name]
+        recipe = trial.recipe
         stage, _ = effective_zero_stage(placement.zero_stage, recipe.precision)
         config = {
             "group_id": group_id,
             "queue": f"trials-{self._stamp}",
             "namespace": NAMESPACE,
             "storage": str(launch.storage.root),
-            "model_path": str(launch.prepared.model_path),
+            "model_path": str(launch.prepared.model_paths[trial.model.name]),
             "deepspeed": deepspeed_config(
                 zero_stage=stage,
                 precision=recipe.precision,
                 batch_size=recipe.batch_size,
                 num_workers=placement.num_workers,
             ),
+            "adapter": recipe.adapter,
             "use_gpu": placement.use_gpu,
             "num_threads": 1,
             "max_restarts": MAX_TRIES * (len(self._trials) + 1),
         }
-        ray.get(self._queue.open_group.remote(group_id))
+        self._kinds[group_id] = kind
+        ray.get(self._queue.open_group.remote(group_id, kind))
         host = ray.remote(num_cpus=0, resources=HEAD, max_retries=0)(run_group)
         reference = host.options(runtime_env={"env_vars": self._environment}).remote(
             config,
@@ -220,3 +242,22 @@ class Conductor:
             environment={**self._environment, **(_FREE_LOADED if placement.use_gpu and stage == 3 else {})},
         )
         self._groups[reference] = group_id
+
+
+def group_kind(trial: TrialSpec) -> str:
+    """What a worker group is built for: trials of one kind can follow each other in it."""
+    adapter = "none" if trial.recipe.adapter is None else trial.recipe.adapter.text
+    return f"{trial.model.name} b{trial.recipe.batch_size} {adapter}"
+
+
+def in_groups(trials: list[TrialSpec]) -> dict[str, TrialSpec]:
+    """Trials by id, those of a kind together, each kind where its first trial stands."""
+    kinds = list(dict.fromkeys(map(group_kind, trials)))
+    ordered = sorted(trials, key=lambda trial: kinds.index(group_kind(trial)))
+    return {str(trial.id): trial for trial in ordered}
+
+
+def _waits_for(spec: EvaluationSpec | ComparisonSpec) -> str:
+    """The id of the trial that must be trained before the measurement; "" for the original model's own."""
+    trial = spec.trial if isinstance(spec, ComparisonSpec) else spec.matched_to or spec.subject.trial
+    return "" if trial is None else str(trial.id)

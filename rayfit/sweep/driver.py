@@ -12,26 +12,32 @@ from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.deepspeed import effective_zero_stage
+from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
+from rayfit.plan.planning import Plan
 from rayfit.plan.products import is_finished
-from rayfit.plan.trials import Plan, TrialSpec
+from rayfit.plan.show import exchange_notes
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
 from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, ray_cluster
 from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor
+from rayfit.sweep.finished import unfinished
 from rayfit.sweep.prepare import Prepared, absolute, prepare
 from rayfit.sweep.progress import Console
-from rayfit.sweep.tasks import evaluation_is_finished, script_name
+from rayfit.sweep.tasks import base_weights, script_name
 from rayfit.track.connection import without_password
 
 
 @dataclass
 class Launch:
-    """One launch of a sweep: what there is to do, and what went wrong."""
+    """One launch of a sweep: what there is to do, and what went wrong.
+
+    `errors` by the id of an evaluation or comparison, `trial_errors` by the id of a trial.
+    """
 
     prepared: Prepared
     storage: Storage
@@ -39,19 +45,15 @@ class Launch:
     command: str
     console: Console
     trials: list[TrialSpec]
-    evaluations: list[tuple[TrialSpec | None, Decoding]]
+    measurements: list[EvaluationSpec | ComparisonSpec]
     started_at: str = field(default_factory=now)
-    errors: dict[tuple[str | None, str], str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    trial_errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
         """The plan, with nothing pending."""
         return self.prepared.plan
-
-    def fail_trial(self, trial_id: str, error: str) -> None:
-        """Note that a trial failed: every decoding of it is without a score."""
-        for decoding in self.plan.decodings:
-            self.errors[(trial_id, decoding.name)] = error
 
 
 def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str] = ()) -> int:
@@ -78,7 +80,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             launch = _what_to_do(prepared, storage, script, command, console)
             _say_what_is_done(launch)
             _check_base(launch)
-            if launch.trials or launch.evaluations:
+            if launch.trials or launch.measurements:
                 with _libraries_talk_to_a_file(storage, launch), ray_cluster(options) as environment:
                     Conductor(launch, environment, track).run()
             return conclude(launch, track)
@@ -96,7 +98,7 @@ def _say_what_is_kept(launch: Launch | None, track: Any, storage: Storage, conso
     record = sweep_record(launch, finished=True)
     storage.write("sweeps", record["id"], record)
     track.finish(record)
-    trials = launch.plan.trials
+    trials = launch.plan.unique_trials
     done = sum(is_finished(launch.plan, trial, storage) for trial in trials)
     again = "starts all of them again" if launch.plan.options.fresh else "goes on from there"
     console.say(
@@ -118,44 +120,39 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
 def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str, console: Console) -> Launch:
     plan = prepared.plan
     fresh = plan.options.fresh
-    trials = [trial for trial in plan.trials if fresh or not is_finished(plan, trial, storage)]
+    trials = [trial for trial in plan.unique_trials if fresh or not is_finished(plan, trial, storage)]
     again = {trial.id for trial in trials}
-    subjects: list[TrialSpec | None] = [None, *plan.trials]
-    evaluations = [
-        (trial, decoding)
-        for trial in subjects
-        for decoding in plan.decodings_of(trial)
-        if fresh
-        or (trial is not None and trial.id in again)
-        or not evaluation_is_finished(plan, trial, decoding, storage)
-    ]
-    return Launch(prepared, storage, script, command, console, trials, evaluations)
+    left = unfinished(plan, storage, fresh=fresh, retrained=again)
+    return Launch(prepared, storage, script, command, console, trials, left)
 
 
 def _say_what_is_done(launch: Launch) -> None:
-    total = len(launch.plan.trials)
+    total = len(launch.plan.unique_trials)
     running = len(launch.trials)
-    options = launch.plan.options
-    if note := effective_zero_stage(options.zero_stage, options.precision)[1]:
+    plan = launch.plan
+    stages = {placement.zero_stage for placement in plan.placements.values()}
+    for note in {effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""}:
         launch.console.say(note)
+    for note in exchange_notes(plan):
+        launch.console.say(note)
+    evaluations = sum(isinstance(spec, EvaluationSpec) for spec in launch.measurements)
     launch.console.say(
-        f"{total} trials: reused {total - running}, running {running}; {len(launch.evaluations)} evaluations"
+        f"{total} trials: reused {total - running}, running {running}; {evaluations} evaluations"
     )
 
 
 def _check_base(launch: Launch) -> None:
     """A made model must be the one that finished trials of the same id started from."""
     plan, storage = launch.plan, launch.storage
-    if plan.model.kind != "made" or plan.options.fresh:
-        return
-    base = storage.read("models", plan.model.made_id)
-    assert base is not None
-    for trial in plan.trials:
+    for trial in plan.unique_trials:
+        base = base_weights(trial.model, storage)
         record = storage.read("trials", str(trial.id))
-        if record is not None and record["model"]["weights_sha256"] != base["weights_sha256"]:
+        if base is None or record is None or plan.options.fresh:
+            continue
+        if record["model"]["weights_sha256"] != base:
             raise RayfitError(
-                f"trial {trial.id} was trained from another {plan.model.name} than the one this storage holds now "
-                f"({record['model']['weights_sha256'][:12]}, not {base['weights_sha256'][:12]}); --fresh trains it again"
+                f"trial {trial.id} was trained from another {trial.model.name} than the one this storage holds now "
+                f"({record['model']['weights_sha256'][:12]}, not {base[:12]}); --fresh trains it again"
             )
 
 

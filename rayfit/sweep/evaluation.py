@@ -1,104 +1,158 @@
-"""Evaluating one checkpoint under one decoding: generate, score, record. A plain function; an actor only calls it."""
+"""Evaluating one checkpoint under one decoding: generate in parts, score, record. An actor only calls it."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import secrets
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayfit.data.rows import token_matrix
-from rayfit.generate.generator import generate
+from rayfit.errors import RayfitError
+from rayfit.generate.decoding import Decoding
+from rayfit.generate.engines import Engine, engine
 from rayfit.generate.index import BlockIndex
+from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
-from rayfit.identity import GENERATE_VERSION, SCORE_VERSION
+from rayfit.identity import GENERATE_VERSION, SCORE_VERSION, bytes_digest
+from rayfit.records.frames import generated_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.score.logits import TOP_K, TokenStatistics, token_statistics
-from rayfit.score.statistics import Estimate, bootstrap_mean
-from rayfit.score.text import aggregate_scores, index_rows, score_texts
+from rayfit.score.arm import arm_scores, original_scores
+from rayfit.score.mauve import mauve
+from rayfit.score.series import text_series
+from rayfit.score.statistics import missing
+from rayfit.score.text import index_rows, score_texts
 from rayfit.sweep.evaluation_task import EvaluationTask
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_ROWS_AT_ONCE = 16
+from rayfit.sweep.loading import held_model, let_go
 
 
-Scores = dict[str, dict[str, Any]]
+def generate_part(task: EvaluationTask, part: int, storage: Storage) -> None:
+    """Continue one part of the contexts and keep the texts; what a part has is not generated again.
+
+    Raises RayfitError for a checkpoint, contexts or rows that do not fit each other.
+    """
+    file = part_file(task, part, storage)
+    if file.exists():
+        return
+    begin = time.monotonic()
+    first, end = task.parts[part]
+    contexts = pl.read_parquet(task.contexts_path)[first:end]
+    rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
+    frame = generations(contexts, rows, task, decoding_of(task, storage))
+    seconds = pl.lit(time.monotonic() - begin).alias("seconds")
+    write_parquet(file, frame.with_columns(seconds))
+
+
+def part_file(task: EvaluationTask, part: int, storage: Storage) -> Path:
+    """Where a part's texts lie until the evaluation is recorded; parts of other weights lie elsewhere."""
+    folder = f"parts-{bytes_digest(task.weights.encode())[:8]}-{task.part_contexts}"
+    return storage.folder("evaluations", task.id) / folder / f"{part:05d}.parquet"
+
+
+def decoding_of(task: EvaluationTask, storage: Storage) -> Decoding:
+    """The decoding that generates: a matched one has its temperature from the comparison's record."""
+    if task.comparison_id is None:
+        return task.decoding
+    record = storage.read("comparisons", task.comparison_id)
+    entry = (record or {"scores": {}})["scores"].get("matched_temperature", missing("it was not solved"))
+    if entry["value"] is None:
+        raise RayfitError(f"the matched temperature: {entry['reason']}")
+    asked = task.decoding
+    changes = {"kind": "temperature", "temperature": entry["value"]}
+    return dataclasses.replace(asked, **changes)
 
 
 def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
-    """Run the evaluation and publish its record, which is returned; generations stand beside it as parquet.
+    """Score the generated parts and publish the record, which is returned; generations stand beside it as parquet.
 
-    Raises RayfitError for a checkpoint or rows that cannot be scored.
+    Raises RayfitError for texts that cannot be scored.
     """
     begin = time.monotonic()
-    torch.set_num_threads(task.num_threads)
-    model = AutoModelForCausalLM.from_pretrained(
-        task.checkpoint_path,
-        dtype=DTYPES[task.eval_precision],
-        trust_remote_code=False,
-        use_safetensors=True,
-        attn_implementation="eager" if task.device == "cpu" else "sdpa",
-    ).to(task.device)
-    tokenizer = AutoTokenizer.from_pretrained(task.checkpoint_path, trust_remote_code=False)
-    contexts = pl.read_parquet(task.contexts_path)
+    parts = [pl.read_parquet(part_file(task, part, storage)) for part in range(len(task.parts))]
+    generated = sum(part["seconds"][0] for part in parts)
+    frame = pl.concat(parts).drop("seconds")
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
-    frame = generations(model, tokenizer, contexts, rows, task)
-    generated = time.monotonic()
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
-    scored = score_texts(frame, index, vocabulary_size=len(tokenizer), num_threads=task.num_threads)
-    scores = {**text_scores(scored), **blocker_scores(scored), **_teacher_forced(model, contexts, rows, task)}
+    tokenizer, _ = load_tokenizer_and_config(task.model.path)
+    size = len(tokenizer)
+    scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
+    true = truths(pl.read_parquet(task.contexts_path), task)
+    true_texts = tokenizer.batch_decode(true["token_ids"].to_list(), skip_special_tokens=True)
+    likeness = mauve(scored["text"].to_list(), true_texts, model_path=task.mauve_model)
+    scores = {**arm_scores(scored), "mauve": likeness.entry(), **_predicted(task, storage)}
     record = {
         **task.about,
         "kind": "evaluation",
         "id": task.id,
         "decoding": task.decoding.name,
+        "decoding_used": decoding_of(task, storage).name,
+        "engine": task.engine,
         "domain": task.domain,
-        "num_contexts": len(contexts),
+        "num_contexts": len(frame),
         "num_new_tokens": task.decoding.num_new_tokens,
-        "eval_precision": task.eval_precision,
+        "eval_precision": task.model.eval_precision,
         "generate_version": GENERATE_VERSION,
         "score_version": SCORE_VERSION,
+        "predictions_id": task.predictions_id,
+        "comparison_id": task.comparison_id,
+        "baseline_id": None,
         "scores": scores,
+        "series": text_series(scored),
     }
-    if index is not None and (baseline := baseline_generations(task, storage)) is not None:
-        overlaps = index.overlaps.longest_overlaps(baseline["token_ids"])
-        scores["original_longest_overlap_mean"] = as_entry(bootstrap_mean(overlaps.values))
+    if index is not None:
+        baseline = None if task.baseline_id is None else generated_texts(storage, task.baseline_id)
+        if baseline is None:
+            reason = "the original model's evaluation, which it is read from, failed"
+            scores["original_longest_overlap_mean"] = missing(reason)
+        else:
+            scores |= original_scores(baseline, index, num_threads=task.model.num_threads)
+            record["baseline_id"] = task.baseline_id
     if task.rows_path is None:
-        record["truth"] = text_scores(
-            score_texts(truths(contexts, task), None, vocabulary_size=len(tokenizer))
-        )
+        truth = score_texts(true, None, vocabulary_size=size)
+        record["truth"], record["truth_series"] = arm_scores(truth), text_series(truth)
     file_name = f"generations-{secrets.token_hex(4)}.parquet"
     folder = storage.folder("evaluations", task.id)
     write_parquet(folder / file_name, scored)
+    scoring = time.monotonic() - begin
     record |= {
         "generations": file_name,
-        "seconds": {"generate": round(generated - begin, 3), "total": round(time.monotonic() - begin, 3)},
+        "seconds": {"generate": round(generated, 3), "total": round(generated + scoring, 3)},
         "finished_at": now(),
         **provenance(),
     }
     storage.write("evaluations", task.id, record)
-    for old in folder.glob("generations-*.parquet"):
-        if old.name != file_name:
-            old.unlink()
+    _remove_old(folder, file_name)
     return record
 
 
-def baseline_generations(task: EvaluationTask, storage: Storage) -> pl.DataFrame | None:
-    """The original model's generations that a trial is compared with; None where its evaluation failed."""
-    record = None if task.baseline_id is None else storage.read("evaluations", task.baseline_id)
-    if record is None:
-        return None
-    return pl.read_parquet(storage.folder("evaluations", record["id"]) / record["generations"])
+def _remove_old(folder: Path, file_name: str) -> None:
+    for old in folder.glob("generations-*.parquet"):
+        if old.name != file_name:
+            old.unlink()
+    for parts in folder.glob("parts-*"):
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def _predicted(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
+    """The scores of the checkpoint's predictions, which are the same under every decoding."""
+    if task.predictions_id is None:
+        return {}
+    record = storage.read("predictions", task.predictions_id)
+    assert record is not None  # this evaluation waited for it
+    return dict(record["scores"])
 
 
 def generations(
-    model: Any, tokenizer: Any, contexts: pl.DataFrame, rows: pl.DataFrame | None, task: EvaluationTask
+    contexts: pl.DataFrame,
+    rows: pl.DataFrame | None,
+    task: EvaluationTask,
+    decoding: Decoding,
 ) -> pl.DataFrame:
     """One row per context: context_id, domain, the texts of context, true continuation and generation, token_ids.
 
@@ -107,15 +161,15 @@ def generations(
     """
     ids = token_matrix(contexts)
     names = context_names(contexts)
+    tokenizer, config = load_tokenizer_and_config(task.model.path)
     index = None
-    if rows is not None and task.decoding.block is not None:
-        starts = word_starts(tokenizer, model.config.vocab_size)
-        index = BlockIndex.build(token_matrix(rows), starts, run=task.decoding.block.run, bos_id=task.bos_id)
-    result = generate(
-        model,
+    if rows is not None and decoding.block is not None:
+        starts = word_starts(tokenizer, config.vocab_size)
+        index = BlockIndex.build(token_matrix(rows), starts, run=decoding.block.run, bos_id=task.bos_id)
+    result = _engine(task)(
         ids[:, : task.context_length].tolist(),
-        task.decoding,
-        suppress_ids=special_ids(tokenizer, model.config),
+        decoding,
+        suppress_ids=special_ids(tokenizer, config),
         context_ids=names,
         block_index=index,
     )
@@ -134,18 +188,19 @@ def generations(
     )
 
 
+def _engine(task: EvaluationTask) -> Engine:
+    """The asked engine around the checkpoint; vLLM takes most of a GPU, so nothing else is held then."""
+    if task.engine == "transformers":
+        model = held_model(task.model)
+    else:
+        let_go()
+        model = None
+    name, precision = task.engine, task.model.eval_precision
+    return engine(name, task.model.path, precision=precision, device=task.model.device, model=model)
+
+
 def _listed(values: np.ndarray | None, names: list[str]) -> list[int] | list[None]:
     return [None] * len(names) if values is None else values.tolist()
-
-
-def blocker_scores(scored: pl.DataFrame) -> Scores:
-    """Shares of a text's steps with a ban in force and with a changed choice, mean over texts; empty without a blocker."""
-    lengths = scored["token_ids"].list.len()
-    return {
-        f"blocker_{name}_share": as_entry(bootstrap_mean(scored[f"steps_{name}"] / lengths))
-        for name in ("banned", "changed")
-        if scored[f"steps_{name}"].null_count() < len(scored)
-    }
 
 
 def context_names(contexts: pl.DataFrame) -> list[str]:
@@ -163,84 +218,3 @@ def truths(contexts: pl.DataFrame, task: EvaluationTask) -> pl.DataFrame:
             "token_ids": pl.Series(true_ids.tolist(), dtype=pl.List(pl.Int32)),
         }
     )
-
-
-def text_scores(scored: pl.DataFrame) -> Scores:
-    """The aggregates of one domain's scored texts by name."""
-    pooled = aggregate_scores(scored).filter(pl.col("domain") == "pooled")
-    return {
-        row["score"]: {
-            "value": row["value"],
-            "low": row["low"],
-            "high": row["high"],
-            "count": row["num_texts"],
-            "reason": row["reason"],
-        }
-        for row in pooled.iter_rows(named=True)
-    }
-
-
-def as_entry(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as it stands in a record."""
-    return {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "count": estimate.num_texts,
-        "reason": estimate.reason,
-    }
-
-
-def _teacher_forced(
-    model: Any, contexts: pl.DataFrame, rows: pl.DataFrame | None, task: EvaluationTask
-) -> Scores:
-    """Scores of the model's predictions over true texts: contexts with their continuations, validation and training rows.
-
-    Positions are pooled; all rows are of one length, so that is also the mean over texts, from which intervals come.
-    """
-    texts = statistics_of(model, token_matrix(contexts), task.device)
-    validation = statistics_of(model, token_matrix(pl.read_parquet(task.validation_path)), task.device)
-    in_context = texts.nll_nats[:, : task.context_length - 1]
-    scores = {
-        "entropy_nats": mean_entry(texts.entropy_nats),
-        "entropy_bits": mean_entry(texts.entropy_nats / math.log(2)),
-        "perplexity_contexts": exp_entry(mean_entry(in_context)),
-        "perplexity_texts": exp_entry(mean_entry(texts.nll_nats)),
-        "true_token_reciprocal_rank": mean_entry(1.0 / texts.rank.double()),
-        "validation_loss": mean_entry(validation.nll_nats),
-        "validation_entropy_nats": mean_entry(validation.entropy_nats),
-        "validation_accuracy": mean_entry(validation.correct.double()),
-    }
-    for place, k in enumerate(TOP_K):
-        scores[f"top_{k}_mass"] = mean_entry(texts.top_mass[..., place])
-        scores[f"true_token_in_top_{k}"] = mean_entry((texts.rank <= k).double())
-    if rows is not None:
-        train = statistics_of(model, token_matrix(rows), task.device)
-        scores["train_loss"] = mean_entry(train.nll_nats)
-        scores["train_accuracy"] = mean_entry(train.correct.double())
-    return scores
-
-
-@torch.inference_mode()
-def statistics_of(model: Any, token_ids: np.ndarray, device: str) -> TokenStatistics:
-    """Statistics of every predicted position of int64 rows, shape (rows, tokens - 1), in a few forward passes."""
-    parts = []
-    for start in range(0, len(token_ids), _ROWS_AT_ONCE):
-        batch = torch.from_numpy(token_ids[start : start + _ROWS_AT_ONCE]).to(device)
-        parts.append(token_statistics(model(input_ids=batch, use_cache=False).logits[:, :-1], batch[:, 1:]))
-    return TokenStatistics(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in TokenStatistics.__dataclass_fields__)
-    )
-
-
-def mean_entry(values_BT: torch.Tensor) -> dict[str, Any]:
-    """The mean over all positions with the bootstrap interval over texts."""
-    return as_entry(bootstrap_mean(pl.Series(values_BT.double().mean(dim=1).numpy())))
-
-
-def exp_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry of mean negative log-likelihood as perplexity; exp is monotone, so the interval goes with it."""
-    return {
-        **entry,
-        **{key: None if entry[key] is None else math.exp(entry[key]) for key in ("value", "low", "high")},
-    }

@@ -1,4 +1,4 @@
-"""What one evaluation needs to know; apart from the evaluation itself, so that the driver need not import torch."""
+"""What measuring needs to know; apart from the measuring itself, so that the driver need not import torch."""
 
 from __future__ import annotations
 
@@ -8,26 +8,80 @@ from typing import Any
 
 from rayfit.generate.decoding import Decoding
 
+# Contexts that one call generates: what is done again when a process dies.
+PART_CONTEXTS = 128
+
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationTask:
-    """One evaluation as a worker needs it. Paths are parquet files made by `prepare`, or a Hugging Face directory.
+class ModelTask:
+    """A checkpoint to load: a Hugging Face directory, the precision it computes in, the device and CPU threads."""
 
-    `rows_path` and `baseline_id` (the original model's evaluation, without a blocker) are None for the original model.
-    `about` is copied into the record.
-    """
-
-    id: str
-    checkpoint_path: Path
-    decoding: Decoding
-    contexts_path: Path
-    validation_path: Path
-    rows_path: Path | None
-    baseline_id: str | None
-    context_length: int
-    bos_id: int | None
-    domain: str
+    path: Path
     eval_precision: str
     device: str
     num_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionTask:
+    """Predictions of one checkpoint over true texts. Paths are parquet files that `prepare` made.
+
+    `rows_path` is None for the original model. `about` is copied into the record.
+    """
+
+    id: str
+    model: ModelTask
+    contexts_path: Path
+    validation_path: Path
+    rows_path: Path | None
+    context_length: int
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTask:
+    """One evaluation: contexts to continue under a decoding, and what the texts are scored against.
+
+    `rows_path` and `baseline_id` (the original model's evaluation, without a blocker) are None for the original model;
+    `predictions_id` is None where only texts count; `comparison_id` holds the temperature of a matched decoding.
+    """
+
+    id: str
+    model: ModelTask
+    decoding: Decoding
+    engine: str
+    contexts_path: Path
+    num_contexts: int
+    rows_path: Path | None
+    predictions_id: str | None
+    baseline_id: str | None
+    comparison_id: str | None
+    context_length: int
+    bos_id: int | None
+    domain: str
+    about: dict[str, Any]
+    mauve_model: Path | None = None
+    part_contexts: int = PART_CONTEXTS
+
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """The contexts of each part, as [first, end)."""
+        starts = range(0, self.num_contexts, self.part_contexts)
+        return [(start, min(start + self.part_contexts, self.num_contexts)) for start in starts]
+
+    @property
+    def weights(self) -> str:
+        """Whose weights generated: parts of other weights under the same id do not count."""
+        return f"{self.about.get('checkpoint_weights_sha256')}-{self.about.get('edition')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonTask:
+    """A trial's predictions, by their record, beside those of its original model, which is loaded."""
+
+    id: str
+    original: ModelTask
+    predictions_id: str
+    contexts_path: Path
+    solves_temperature: bool
     about: dict[str, Any]

@@ -1,27 +1,41 @@
-"""Evaluations on Ray actors: which one runs when, and what happens when an actor dies."""
+"""Measuring on Ray actors: which job runs when, and what happens when an actor dies."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.resources import evaluator_resources
-from rayfit.plan.trials import unblocked
 from rayfit.records.storage import Storage
 
 MAX_TRIES = 3
 
 
 class Evaluator:
-    """The actor: holds nothing but its process, whose imports and compiled kernels the next evaluation finds warm."""
+    """The actor: holds its process, whose imports, compiled kernels and last model the next job finds warm."""
 
-    def evaluate(self, task: Any, storage_root: str) -> str:
-        """Run one evaluation; returns "" or, for what the user can mend, the error's text."""
-        from rayfit.sweep.evaluation import evaluate
-
+    def run(self, job: str, task: Any, storage_root: str) -> str:
+        """Run one job; returns "" or, for what the user can mend, the error's text."""
+        storage = Storage(storage_root)
         try:
-            evaluate(task, Storage(storage_root))
+            if job == "predict":
+                from rayfit.sweep.prediction import predict
+
+                predict(task, storage)
+            elif job == "compare":
+                from rayfit.sweep.comparison import compare
+
+                compare(task, storage)
+            elif job == "score":
+                from rayfit.sweep.evaluation import evaluate
+
+                evaluate(task, storage)
+            else:
+                from rayfit.sweep.evaluation import generate_part
+
+                generate_part(task, int(job.removeprefix("generate ")), storage)
         except RayfitError as error:
             return str(error)
         return ""
@@ -29,34 +43,52 @@ class Evaluator:
 
 @dataclass
 class Job:
-    """One evaluation on its way. `key` is (trial id or None for the original model, decoding name)."""
+    """One piece of measuring. `key` is a record's id, or that and the part for generating a part.
 
-    key: tuple[str | None, str]
-    task: Any
+    `what` is `predict`, `generate <part>`, `score` or `compare`. It waits for `needs`, and fails when one of them
+    does, and for `follows`, however these end. `make_task` is called when it can run, for it reads records. `place`
+    says which model it loads: an actor that has it is given such jobs first.
+    """
+
+    key: str
+    what: str
+    make_task: Callable[[], Any]
+    place: str
+    needs: tuple[str, ...] = ()
+    follows: tuple[str, ...] = ()
     tries: int = 0
     status: str = "waiting"  # waiting | running | finished | failed
     error: str = ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has finished or failed."""
+        return self.status in ("finished", "failed")
+
 
 @dataclass
 class EvaluationPool:
-    """Runs jobs on as many actors as it is told; an actor that dies costs its job one of three tries."""
+    """Runs jobs on as many actors as it is told; an actor that dies costs its job one of three tries.
+
+    What a job waits for counts as there when the pool was never asked for it: then it was finished before.
+    """
 
     storage: Storage
     use_gpu: bool
     environment: dict[str, str]
-    jobs: dict[tuple[str | None, str], Job] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
     _actors: list[Any] = field(default_factory=list)
     _running: dict[Any, tuple[Any, Job]] = field(default_factory=dict)
+    _places: dict[Any, str] = field(default_factory=dict)
 
     def add(self, job: Job) -> None:
-        """Ask for an evaluation."""
-        self.jobs[job.key] = job
+        """Ask for a job; asking again changes nothing."""
+        self.jobs.setdefault(job.key, job)
 
     @property
     def waits(self) -> bool:
-        """Whether an evaluation waits for an actor."""
-        return any(job.status == "waiting" and self._ready(job) for job in self.jobs.values())
+        """Whether a job waits for an actor."""
+        return bool(self._ready())
 
     @property
     def num_actors(self) -> int:
@@ -66,34 +98,54 @@ class EvaluationPool:
     @property
     def done(self) -> bool:
         """Whether every job has ended."""
-        return all(job.status in ("finished", "failed") for job in self.jobs.values())
+        return all(job.ended for job in self.jobs.values())
 
-    def _ready(self, job: Job) -> bool:
-        # A trial's evaluation compares with the original's generations, so it waits for them to be there, or not.
-        trial_id, _ = job.key
-        baseline = self.jobs.get((None, unblocked(job.task.decoding).name))
-        return trial_id is None or baseline is None or baseline.status in ("finished", "failed")
+    def _ready(self) -> list[Job]:
+        def there(key: str) -> bool:
+            return key not in self.jobs or self.jobs[key].ended
+
+        waiting = (job for job in self.jobs.values() if job.status == "waiting")
+        return [job for job in waiting if all(map(there, (*job.needs, *job.follows)))]
+
+    def _fail_the_hopeless(self) -> list[Job]:
+        """Jobs that wait for one that failed fail with its reason."""
+        failed = []
+        for job in self.jobs.values():
+            broken = [
+                self.jobs[key] for key in job.needs if key in self.jobs and self.jobs[key].status == "failed"
+            ]
+            if job.status == "waiting" and broken:
+                job.status, job.error = "failed", broken[0].error
+                failed.append(job)
+        return failed
 
     def step(self, max_actors: int) -> list[Job]:
         """Collect what ended, start what can; returns the jobs that ended since the last call."""
         ended = self._collect()
-        waiting = [job for job in self.jobs.values() if job.status == "waiting" and self._ready(job)]
+        while hopeless := self._fail_the_hopeless():
+            ended += hopeless
+        ready = self._ready()
         busy = {actor for actor, _ in self._running.values()}
         idle = [actor for actor in self._actors if actor not in busy]
-        for job in waiting:
+        while ready:
             if not idle and len(self._actors) < max_actors:
                 idle.append(self._new_actor())
             if not idle:
                 break
             actor = idle.pop()
-            job.status, job.tries = "running", job.tries + 1
-            self._running[actor.evaluate.remote(job.task, str(self.storage.root))] = (
-                actor,
-                job,
-            )
+            loaded = self._places.get(actor)
+            job = next((job for job in ready if job.place == loaded), ready[0])
+            ready.remove(job)
+            self._start(actor, job)
         for actor in idle:  # nothing to do: its CPU is worth more elsewhere
             self._end(actor)
         return ended
+
+    def _start(self, actor: Any, job: Job) -> None:
+        job.status, job.tries = "running", job.tries + 1
+        self._places[actor] = job.place
+        reference = actor.run.remote(job.what, job.make_task(), str(self.storage.root))
+        self._running[reference] = (actor, job)
 
     def _collect(self) -> list[Job]:
         import ray
@@ -115,7 +167,7 @@ class EvaluationPool:
                 self._end(actor)
                 job.error = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
                 job.status = "failed" if job.tries >= MAX_TRIES else "waiting"
-            if job.status in ("finished", "failed"):
+            if job.ended:
                 ended.append(job)
         return ended
 
@@ -132,4 +184,5 @@ class EvaluationPool:
         import ray
 
         self._actors.remove(actor)
+        self._places.pop(actor, None)
         ray.kill(actor)

@@ -15,17 +15,10 @@ from typing import Any
 
 from rayfit.errors import RayfitError, TrialError
 from rayfit.plan.trials import curve_updates
-from rayfit.records.provenance import now, provenance
+from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.records.trials import (
-    LOGS,
-    checkpoint_product,
-    curve_product,
-    is_hyperfitted,
-    loss_floor,
-    new_attempt,
-    publish_trial,
-)
+from rayfit.records.trials import LOGS, kept_updates, new_attempt, publish_trial
+from rayfit.sweep.trial_record import trial_record
 
 log = logging.getLogger("rayfit.group")
 
@@ -34,7 +27,11 @@ _WAIT_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
-    """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record."""
+    """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
+
+    `exchange`, `stop_at_train_loss`, `keep` (updates whose weights become products too) and `train_seed` mean what
+    they mean in a `TrainTask`.
+    """
 
     id: str
     rows_path: Path
@@ -51,13 +48,17 @@ class TrialTask:
     export_dtype: str
     fresh: bool
     about: dict[str, Any]
+    exchange: tuple[int, int] | None = None
+    stop_at_train_loss: float | None = None
+    keep: tuple[int, ...] = ()
+    train_seed: int = 0
 
 
 def group_loop(config: dict[str, Any]) -> None:
     """What every worker of a group runs (Ray Train's `train_loop_per_worker`).
 
     config: `group_id`, `queue` and `namespace` (the queue actor), `storage`, `model_path`, `deepspeed`,
-    `use_gpu`, `num_threads`.
+    `use_gpu`, `num_threads`, and `adapter` (an `Adapter`; without it, or None, all weights are trained).
     """
     import ray
     import ray.train
@@ -83,7 +84,7 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
     from rayfit.train.reset import take_snapshot
 
     torch.set_num_threads(config["num_threads"])
-    start_process_group()
+    start_process_group(use_gpu=config["use_gpu"])
 
     def agree(method: str, *arguments: Any) -> Any:
         """Rank 0 asks the queue; every rank gets its answer."""
@@ -93,7 +94,9 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
 
     if not agree("hello"):
         return
-    engine = build_engine(Path(config["model_path"]), config["deepspeed"])
+    engine = build_engine(
+        Path(config["model_path"]), config["deepspeed"], config.get("adapter"), use_gpu=config["use_gpu"]
+    )
     snapshot = take_snapshot(engine)
     previous_end: float | None = None
     while True:
@@ -162,8 +165,7 @@ def _train_and_record(
     import polars as pl
     import torch.distributed as dist
 
-    from rayfit.data.rows import token_matrix
-    from rayfit.train.loop import Point, TrainTask, train_trial
+    from rayfit.train.loop import Point, train_trial
 
     def from_rank_0(make: Callable[[], Any]) -> Any:
         box = [make() if rank == 0 else None]
@@ -173,6 +175,8 @@ def _train_and_record(
     started, begin = now(), time.time()
     launch = config["group_id"].split("-")[1]
     attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
+    # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
+    kept_before = from_rank_0(lambda: [] if task.fresh else kept_updates(storage.read("trials", task.id)))
     points: list[Point] = []
 
     def report(point: Point) -> None:
@@ -180,23 +184,7 @@ def _train_and_record(
         queue.point.remote(task.id, point)
 
     try:
-        result = train_trial(
-            engine,
-            snapshot,
-            TrainTask(
-                train_ids=token_matrix(pl.read_parquet(task.rows_path)),
-                validation_ids=token_matrix(pl.read_parquet(task.validation_path)),
-                batch_size=task.batch_size,
-                num_updates=task.num_updates,
-                learning_rate=task.learning_rate,
-                order_seed=task.order_seed,
-                measured_updates=tuple(curve_updates(task.num_updates, task.eval_every)),
-                model_path=task.model_path,
-                checkpoint_path=attempt / "checkpoint",
-                export_dtype=task.export_dtype,
-            ),
-            report,
-        )
+        result = train_trial(engine, snapshot, _train_task(task, attempt, kept_before), report)
     except TrialError:
         if rank == 0:
             shutil.rmtree(attempt, ignore_errors=True)
@@ -204,7 +192,7 @@ def _train_and_record(
     times = {"started_at": started, "begin": begin, "previous_end": previous_end}
 
     def publish() -> tuple[dict[str, Any], str]:
-        record = _record(config, engine, task, result, points, times)
+        record = trial_record(config, engine, task, result, points, times)
         write_parquet(attempt / "curve.parquet", pl.DataFrame(points, infer_schema_length=None))
         on_cpu = engine.device.type == "cpu"
         try:
@@ -218,46 +206,30 @@ def _train_and_record(
     return record, result.exported_at
 
 
-def _record(
-    config: dict[str, Any],
-    engine: Any,
-    task: TrialTask,
-    result: Any,
-    points: list[dict[str, Any]],
-    times: dict[str, Any],
-) -> dict[str, Any]:
-    """The record of a trial that has just been trained and exported."""
-    measured = curve_updates(task.num_updates, task.eval_every)
-    floor = loss_floor(task.samples, task.sequence_length)
-    overhead = None
-    if times["previous_end"] is not None:
-        overhead = round(result.first_update_at - times["previous_end"] - result.first_measure_seconds, 3)
-    return {
-        **task.about,
-        "kind": "trial",
-        "id": task.id,
-        "status": "FINISHED",
-        "products": {
-            checkpoint_product(task.export_dtype): "checkpoint",
-            curve_product(measured[1] - measured[0], task.num_validation): "curve.parquet",
-        },
-        "weights_sha256": result.weights_sha256,
-        "final": points[-1],
-        "floor": floor,
-        "hyperfitted": is_hyperfitted(points[-1]["train_loss"], floor),
-        "overhead_seconds": overhead,
-        "seconds": {
-            "train": round(result.train_seconds, 3),
-            "measure": round(result.measure_seconds, 3),
-            "export": round(result.export_seconds, 3),
-            "total": round(time.time() - times["begin"], 3),
-        },
-        "device": str(engine.device),
-        "worker_group": config["group_id"],
-        "started_at": times["started_at"],
-        "finished_at": now(),
-        **provenance(),
-    }
+def _train_task(task: TrialTask, attempt: Path, kept_before: list[int]) -> Any:
+    """The task as the training loop takes it, its rows read."""
+    import polars as pl
+
+    from rayfit.data.rows import token_matrix
+    from rayfit.train.loop import TrainTask
+
+    measured = {*curve_updates(task.num_updates, task.eval_every), *task.keep, *kept_before}
+    return TrainTask(
+        train_ids=token_matrix(pl.read_parquet(task.rows_path)),
+        validation_ids=token_matrix(pl.read_parquet(task.validation_path)),
+        batch_size=task.batch_size,
+        num_updates=task.num_updates,
+        learning_rate=task.learning_rate,
+        order_seed=task.order_seed,
+        measured_updates=tuple(sorted(measured)),
+        model_path=task.model_path,
+        checkpoint_path=attempt / "checkpoint",
+        export_dtype=task.export_dtype,
+        exchange=task.exchange,
+        stop_at_train_loss=task.stop_at_train_loss,
+        keep=task.keep,
+        train_seed=task.train_seed,
+    )
 
 
 @contextmanager

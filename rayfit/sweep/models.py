@@ -1,63 +1,43 @@
-"""Getting the model of a sweep: made here, read from a directory, or fetched from the hub."""
+"""Getting the model of a sweep: made here, or fetched from the hub."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from rayfit.data import pydoc
-from rayfit.data.documents import Document
-from rayfit.data.spans import is_held_out
+from rayfit.data import embedded, pydoc
 from rayfit.errors import RayfitError
 from rayfit.identity import bytes_digest
-from rayfit.plan.sources import HUB_LOCK, ModelSource
-from rayfit.presets import DATASETS, MADE_MODELS
+from rayfit.plan.hub import read_lock, write_lock
+from rayfit.plan.sources import ModelSource, resolve_model
+from rayfit.presets import MADE_MODELS
 from rayfit.records.provenance import provenance
-from rayfit.records.storage import Storage, read_json, write_json
+from rayfit.records.storage import Storage
+from rayfit.sweep.making import make_in_process
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
-    """The directory of an embedded model, trained now unless this storage has it.
+    """The directory of an embedded model, trained now (after the one it starts from) unless this storage has it.
 
     Safe when several processes ask at once: one makes it, the others wait. One that is killed half-way leaves nothing
     that counts. Training runs in a process of its own, so that its memory is given back. Raises RayfitError when the
     corpus found now is not the one the stored model was made from.
     """
-    documents = pydoc.documents()
-    fingerprint = corpus_fingerprint(documents)
+    preset = MADE_MODELS[model.name]
+    base = None
+    if preset.base:
+        base = made_model(resolve_model(preset.base, "main", storage), storage, say)
+    fingerprint = corpus_fingerprint()
     folder = storage.folder("models", model.made_id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{model.made_id}.lock"):
         record = storage.read("models", model.made_id)
         if record is None:
-            share = DATASETS["pydoc"].held_out_share
-            texts = [document.text for document in documents if not is_held_out(document.name, share)]
-            say(
-                f"making {model.name}: {model.num_parameters:,} parameters from {len(texts)} documents, once per storage"
-            )
-            about = {
-                "kind": "model",
-                "id": model.made_id,
-                "declared": model.declared,
-                "corpus_fingerprint": fingerprint,
-                "training_documents": len(texts),
-                **provenance(),
-            }
-            record = storage.make_folder(
-                "models",
-                model.made_id,
-                lambda target: {**about, **_make_in_process(model.name, texts, target, say)},
-            )
-            say(f"made {model.name} in {record['seconds']:.0f} s, final loss {record['final_loss']:.2f}")
+            record = _make(model, base, storage, say)
     if record["corpus_fingerprint"] != fingerprint:
         raise RayfitError(
             f"--model: {model.name} in {storage.root} was made from another corpus (the standard library installed "
@@ -66,71 +46,47 @@ def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
     return folder
 
 
-def corpus_fingerprint(documents: list[Document]) -> str:
-    """sha256 over names and texts."""
-    return bytes_digest(*(part.encode() for document in documents for part in (document.name, document.text)))
-
-
-def _make_in_process(name: str, texts: list[str], target: Path, say: Any) -> dict[str, Any]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_make, args=(name, texts, target, theirs, len(os.sched_getaffinity(0))))
-    with _patient_threads():
-        process.start()
-    theirs.close()
-    try:
-        while True:
-            kind, value = ours.recv()
-            if kind == "done":
-                return dict(value)
-            say(f"  {name}: {value}")
-    except EOFError:
-        process.join()
-        raise RayfitError(
-            f"making {name} ended with exit status {process.exitcode} before it was done"
-        ) from None
-    finally:
-        process.terminate()
-        process.join()
-
-
-@contextmanager
-def _patient_threads() -> Iterator[None]:
-    """Processes started within the block have OpenMP threads that sleep soon when they wait for each other.
-
-    By default they spin, which on cores that something else uses too makes training ten times slower.
-    """
-    before = os.environ.get("GOMP_SPINCOUNT")
-    os.environ["GOMP_SPINCOUNT"] = before or "1000"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["GOMP_SPINCOUNT"]
-
-
-def _make(name: str, texts: list[str], target: Path, pipe: Any, num_threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.environ["DS_ACCELERATOR"] = (
-        "cpu"  # transformers looks DeepSpeed up, which would tell that it found no GPU
+def _make(model: ModelSource, base: Path | None, storage: Storage, say: Any) -> dict[str, Any]:
+    material: list[Any] = embedded.pretraining_texts() if base is None else embedded.instruction_pairs()
+    counted, start = ("documents", "") if base is None else ("pairs", f" and {MADE_MODELS[model.name].base}")
+    say(
+        f"making {model.name}: {model.num_parameters:,} parameters from {len(material):,} {counted}{start}, "
+        "once per storage"
     )
-    from transformers.utils import logging
-
-    from rayfit.train.make import make_model
-
-    logging.disable_progress_bar()
-
-    facts = make_model(
-        MADE_MODELS[name], texts, target, say=lambda text: pipe.send(("say", text)), num_threads=num_threads
+    about = {
+        "kind": "model",
+        "id": model.made_id,
+        "declared": model.declared,
+        "corpus_fingerprint": corpus_fingerprint(),
+        f"training_{counted}": len(material),
+        **provenance(),
+    }
+    if base is not None:
+        started_from = storage.read("models", base.name)
+        assert started_from is not None
+        about["base"] = {"id": base.name, "weights_sha256": started_from["weights_sha256"]}
+        about["pairs_fingerprint"] = bytes_digest(*(part.encode() for pair in material for part in pair))
+    record = storage.make_folder(
+        "models",
+        model.made_id,
+        lambda target: {**about, **make_in_process(model.name, material, base, target, say)},
     )
-    pipe.send(("done", facts))
+    say(f"made {model.name} in {record['seconds']:.0f} s, final loss {record['final_loss']:.2f}")
+    return record
+
+
+def corpus_fingerprint() -> str:
+    """sha256 over the names and texts of the whole corpus, held-out documents included."""
+    return bytes_digest(
+        *(part.encode() for document in pydoc.documents() for part in (document.name, document.text))
+    )
 
 
 def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
     """(directory, commit) of a hub model in the local cache, downloaded where needed; the commit is kept in a lock file.
 
     Only configuration, tokenizer and safetensors are fetched; no code. Raises RayfitError when the hub cannot be
-    reached, the id does not exist, or access to a gated model was not granted.
+    reached, the id or revision does not exist, or access to a gated model was not granted.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -138,9 +94,10 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
         HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    lock = read_json(storage.root / HUB_LOCK) or {}
+    lock = read_lock(storage)
     key = f"{model.hub_id}@{model.revision}"
     try:
         folder = snapshot_download(
@@ -152,6 +109,10 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
         ) from error
     except RepositoryNotFoundError as error:
         raise RayfitError(f"--model: the hub has no model {model.hub_id} (or you may not see it)") from error
+    except RevisionNotFoundError as error:
+        raise RayfitError(
+            f"--revision: {model.hub_id} has no branch, tag or commit {model.revision!r}"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise RayfitError(
             f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not in the local hub "
@@ -164,5 +125,5 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
             f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)"
         )
     commit = path.name  # the cache names a snapshot's folder by its commit
-    write_json(storage.root / HUB_LOCK, {**lock, key: commit})
+    write_lock(storage, key, commit)
     return path, commit

@@ -19,6 +19,7 @@ Order = tuple[Literal["train", "wait", "close"], Any]
 @dataclass
 class _Trial:
     task: Any
+    kind: str = ""
     status: Status = "expected"
     group: str = ""
     tries: int = 0
@@ -29,6 +30,7 @@ class _Trial:
 
 @dataclass
 class _Group:
+    kind: str = ""
     in_hand: str = ""
     served: int = 0
     starts: int = 0
@@ -37,11 +39,21 @@ class _Group:
 
 
 class TrialQueue:
-    """Trials are expected (the plan has them), queued (Tune submitted them), running, and finished or failed."""
+    """Trials are expected (the plan has them), queued (Tune submitted them), running, and finished or failed.
 
-    def __init__(self, tasks: Mapping[str, Any], *, trials_per_group: int = 0) -> None:
-        """`tasks`: what a group needs, by trial id, in the plan's order. `trials_per_group` 0 means no limit."""
-        self._trials = {trial_id: _Trial(task) for trial_id, task in tasks.items()}
+    A trial is of a kind (its model, batch and adapter, say), and a group trains trials of one kind.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Any], *, kinds: Mapping[str, str] | None = None, trials_per_group: int = 0
+    ) -> None:
+        """`tasks`: what a group needs, by trial id; `kinds`: of which kind each is (default: all of one).
+
+        Tune must submit the trials in this order, and those of a kind must stand together. `trials_per_group` 0 means
+        no limit.
+        """
+        kinds = kinds or {}
+        self._trials = {trial_id: _Trial(task, kinds.get(trial_id, "")) for trial_id, task in tasks.items()}
         self._groups: dict[str, _Group] = {}
         self._limit = 1
         self._trials_per_group = trials_per_group
@@ -65,7 +77,7 @@ class TrialQueue:
         """A group's workers have started, for the first time or again after they died. False: give up and close.
 
         A trial that was in hand when the workers died is queued again, or failed after MAX_TRIES. A group that keeps
-        dying before it asks for work fails everything that is left, for no other group would fare better.
+        dying before it asks for work fails everything of its kind that is left, for no other group would fare better.
         """
         group = self._groups.setdefault(group_id, _Group())
         group.starts += 1
@@ -84,7 +96,8 @@ class TrialQueue:
             return False
         if group.starts_without_work > MAX_STARTS_WITHOUT_WORK:
             self.give_up(
-                f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)"
+                f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)",
+                group.kind,
             )
             return False
         return True
@@ -97,7 +110,7 @@ class TrialQueue:
             group.closing = True
             return "close", None
         for trial_id, trial in self._trials.items():
-            if trial.status == "queued":
+            if trial.status == "queued" and trial.kind == group.kind:
                 trial.status, trial.group = "running", group_id
                 trial.tries += 1
                 group.in_hand = trial_id
@@ -107,11 +120,18 @@ class TrialQueue:
 
     def _must_close(self, group: _Group) -> bool:
         open_groups = sum(not other.closing for other in self._groups.values())
+        own = {trial.status for trial in self._trials.values() if trial.kind == group.kind}
         return (
             0 < self._trials_per_group <= group.served
             or open_groups > self._limit
-            or not any(trial.status in ("expected", "queued") for trial in self._trials.values())
+            or not own & {"expected", "queued"}
+            or (open_groups >= self._limit and "queued" not in own and self._another_kind_is_stuck())
         )
+
+    def _another_kind_is_stuck(self) -> bool:
+        """Whether a trial is queued whose kind has no group: Tune may wait for it before it submits any other."""
+        served = {group.kind for group in self._groups.values() if not group.closing}
+        return any(trial.status == "queued" and trial.kind not in served for trial in self._trials.values())
 
     def point(self, trial_id: str, point: dict[str, Any]) -> None:
         """A point of the trial's curve."""
@@ -127,10 +147,10 @@ class TrialQueue:
         self._groups[group_id].in_hand = ""
         self._end(self._trials[trial_id], error=error)
 
-    def give_up(self, error: str) -> None:
-        """Fail every trial that waits: nothing here can train them. One that a group has in hand may still end well."""
+    def give_up(self, error: str, kind: str | None = None) -> None:
+        """Fail every trial (of a kind) that waits: nothing here can train it. One in hand may still end well."""
         for trial in self._trials.values():
-            if trial.status in ("expected", "queued"):
+            if trial.status in ("expected", "queued") and kind in (None, trial.kind):
                 self._end(trial, error=error)
 
     def _end(self, trial: _Trial, *, result: dict[str, Any] | None = None, error: str = "") -> None:
@@ -138,19 +158,24 @@ class TrialQueue:
 
     # the driver's side
 
-    def set_limit(self, limit: int) -> int:
-        """How many groups may hold resources; returns how many more are wanted now for the work that is left."""
+    def set_limit(self, limit: int) -> list[str]:
+        """How many groups may hold resources; returns the kinds of the groups that are wanted now, in the trials' order."""
         self._limit = limit
-        waiting = sum(trial.status in ("expected", "queued") for trial in self._trials.values())
-        open_groups = sum(not group.closing for group in self._groups.values())
-        return max(0, min(limit - len(self._groups), waiting - (open_groups - self._busy())))
+        wanted: list[str] = []
+        for kind in dict.fromkeys(trial.kind for trial in self._trials.values()):
+            waiting = sum(
+                trial.status in ("expected", "queued")
+                for trial in self._trials.values()
+                if trial.kind == kind
+            )
+            groups = [group for group in self._groups.values() if group.kind == kind and not group.closing]
+            free = sum(not group.in_hand for group in groups)
+            wanted += [kind] * max(0, waiting - free)
+        return wanted[: max(0, limit - len(self._groups))]
 
-    def _busy(self) -> int:
-        return sum(bool(group.in_hand) for group in self._groups.values())
-
-    def open_group(self, group_id: str) -> None:
+    def open_group(self, group_id: str, kind: str = "") -> None:
         """The driver is starting a group; it counts from now on, though its workers are not there yet."""
-        self._groups[group_id] = _Group()
+        self._groups[group_id] = _Group(kind)
 
     def group_ended(self, group_id: str, error: str = "") -> None:
         """The group's Train run is over and its resources are free; with an error, its trial is queued again."""

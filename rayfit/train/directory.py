@@ -1,14 +1,19 @@
-"""Parts of a Hugging Face directory: the digest of its weights, its config.json and its tokenizer files."""
+"""Parts of a Hugging Face directory: its weights and their digest, its config.json and its tokenizer files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+
+from rayfit.errors import RayfitError
 
 _TOKENIZER_FILES = ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template")
 
@@ -35,3 +40,30 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for file in source.iterdir():
         if file.is_file() and file.name.startswith(_TOKENIZER_FILES):
             shutil.copyfile(file, target / file.name)
+
+
+def file_tensors(model_path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of every tensor of a directory's safetensors files, read one at a time."""
+    for file in sorted(model_path.glob("*.safetensors")):
+        with safe_open(os.fspath(file), framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no mapping
+                yield name, tensors.get_tensor(name)
+
+
+def file_values(model_path: Path, names: Iterable[str], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of a directory's tensors for a model's parameters of these names, each once, in the file's order.
+
+    `prefix` is the bare model's within the whole: a file may be written with or without it. Raises RayfitError at the
+    end when a parameter has no tensor of its name in the files.
+    """
+    waiting = set(names)
+    for name, tensor in file_tensors(model_path):
+        for candidate in (name, f"{prefix}.{name}", name.removeprefix(f"{prefix}.")):
+            if candidate in waiting:
+                waiting.remove(candidate)
+                yield candidate, tensor
+                break
+    if waiting:
+        raise RayfitError(
+            f"--model: {model_path} holds no tensor for {', '.join(sorted(waiting)[:3])} ({len(waiting)} in all)"
+        )

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.utils import safe_set_full_fp32_param
-from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
-from rayfit.errors import RayfitError
+from rayfit.plan.adapters import Adapter
+from rayfit.train.adapters import add_adapter, start_adapter
+from rayfit.train.directory import file_values
 
 
-def start_process_group() -> None:
+def start_process_group(*, use_gpu: bool = False) -> None:
     """Let DeepSpeed join (or start, from RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) this process's group.
 
-    Over nccl where there is a GPU, else over gloo. DeepSpeed's own shared-memory communication for CPUs is turned
-    off: it would be compiled here and now, and gloo does the same work without a compiler.
+    Over nccl on GPUs, else over gloo. DeepSpeed's own shared-memory communication for CPUs is turned off: it would be
+    compiled here and now, and gloo does the same work without a compiler.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
+    deepspeed.init_distributed(dist_backend="nccl" if use_gpu else "gloo", verbose=False)
 
 
-def build_engine(model_path: Path, config: dict[str, Any]) -> Any:
+def build_engine(
+    model_path: Path, config: dict[str, Any], adapter: Adapter | None = None, *, use_gpu: bool = False
+) -> Any:
     """A DeepSpeed engine around the causal language model in a Hugging Face directory.
 
     All dropout is 0. Weights come from safetensors only and no code of the directory is run. In bf16 the fp32 masters
     are set from the file after the engine is built, for DeepSpeed itself starts them from bf16-rounded weights, which
-    at a learning rate of 1e-6 is an error larger than a whole short training.
+    at a learning rate of 1e-6 is an error larger than a whole short training. With an adapter only its matrices are
+    trained; every trial sets them to what its training seed gives.
     """
     stage = config["zero_optimization"]["stage"]
     partitioned = (
@@ -43,18 +46,22 @@ def build_engine(model_path: Path, config: dict[str, Any]) -> Any:
         dtype=torch.float32,
         trust_remote_code=False,
         use_safetensors=True,
-        attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        attn_implementation="sdpa" if use_gpu else "eager",
     )
     del partitioned
     turn_off_dropout(model)
     model.config.use_cache = False
+    if adapter is not None:
+        add_adapter(model, adapter, num_shards=dist.get_world_size() if stage == 3 else 1)
     # DeepSpeed writes into the configuration it is given.
     engine, *_ = deepspeed.initialize(
         model=model,
-        model_parameters=list(model.parameters()),
+        model_parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
         config={**config, "optimizer": {**config["optimizer"]}},
     )
-    if config["bf16"]["enabled"]:
+    if adapter is not None:
+        start_adapter(engine, train_seed=0)
+    elif config["bf16"]["enabled"]:
         set_masters(engine, model_path)
     return engine
 
@@ -74,28 +81,11 @@ def turn_off_dropout(model: torch.nn.Module) -> None:
             setattr(config, name, 0.0)
 
 
-def file_tensors(model_path: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, tensor) of every tensor of a directory's safetensors files, read one at a time."""
-    for file in sorted(model_path.glob("*.safetensors")):
-        with safe_open(os.fspath(file), framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                yield name, tensors.get_tensor(name)
-
-
 def set_masters(engine: Any, model_path: Path) -> None:
     """Write the file's values, as fp32, into the engine's fp32 master weights.
 
     Raises RayfitError when a parameter of the model has no tensor of its name in the files.
     """
-    prefix = f"{engine.module.base_model_prefix}."
-    waiting = dict(engine.module.named_parameters())
-    for name, tensor in file_tensors(model_path):
-        # A file may be written with or without the prefix of the bare model.
-        for candidate in (name, prefix + name, name.removeprefix(prefix)):
-            if candidate in waiting:
-                safe_set_full_fp32_param(waiting.pop(candidate), tensor.float())
-                break
-    if waiting:
-        raise RayfitError(
-            f"--model: {model_path} holds no tensor for {', '.join(sorted(waiting)[:3])} ({len(waiting)} in all)"
-        )
+    parameters = dict(engine.module.named_parameters())
+    for name, tensor in file_values(model_path, parameters, engine.module.base_model_prefix):
+        safe_set_full_fp32_param(parameters[name], tensor.float())

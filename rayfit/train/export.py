@@ -7,23 +7,25 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param
 
+from rayfit.train.adapters import adapted_modules, full_master, merged_weights
 from rayfit.train.directory import copy_tokenizer, weights_digest, write_config
 
 EXPORT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def full_masters(engine: Any) -> dict[str, torch.Tensor]:
-    """fp32 master weights by parameter name, on the host, on rank 0; empty on other ranks. All ranks must call it."""
+def full_masters(engine: Any, model_path: Path) -> dict[str, torch.Tensor]:
+    """fp32 master weights by parameter name, on the host, on rank 0; empty on other ranks. All ranks must call it.
+
+    An adapter is merged: the names are the model's own, and its frozen weights are those of the file in `model_path`.
+    """
+    if adapted_modules(engine.module):
+        return merged_weights(engine, model_path)
     weights = {}
     for name, parameter in engine.module.named_parameters():
-        # Stage 0 in fp32 has no separate masters: the parameter is its own.
-        whole = (
-            parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)
-        )
+        whole = full_master(engine, parameter)
         if dist.get_rank() == 0:
-            weights[name] = whole.detach().float().cpu().clone()
+            weights[name] = whole.cpu().clone()
     return weights
 
 
@@ -33,7 +35,7 @@ def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
     The directory loads with `AutoModelForCausalLM.from_pretrained` and nothing of rayfit. `dtype` fp32 keeps the
     masters' bits; bf16 rounds them.
     """
-    weights = full_masters(engine)
+    weights = full_masters(engine, model_path)
     box = [""]
     if dist.get_rank() == 0:
         box[0] = weights_digest(weights)

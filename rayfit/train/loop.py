@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from rayfit.data.order import epochs_of, update_rows
+from rayfit.data.order import epoch_ends, epochs_of, update_rows
 from rayfit.errors import TrialError
+from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export
-from rayfit.train.measure import measure
+from rayfit.train.measure import Measurement, measure
 from rayfit.train.reset import Snapshot, restore
 
 
@@ -25,6 +27,9 @@ class TrainTask:
     """One trial as a worker needs it: numbers and arrays, no ids to resolve.
 
     `train_ids` and `validation_ids`: int64 token rows. `measured_updates`: sorted, with 0 and `num_updates` in it.
+    `exchange`: two rows that take each other's place in every epoch. `stop_at_train_loss` (nats): training stops at
+    the end of the first epoch at which the loss over all rows is at most this. `keep`: updates, each a measured one,
+    whose weights are exported too. `train_seed` decides where an adapter starts.
     """
 
     train_ids: np.ndarray
@@ -37,11 +42,23 @@ class TrainTask:
     model_path: Path
     checkpoint_path: Path
     export_dtype: str
+    exchange: tuple[int, int] | None = None
+    stop_at_train_loss: float | None = None
+    keep: tuple[int, ...] = ()
+    train_seed: int = 0
+
+    def kept_path(self, update: int) -> Path:
+        """Where the weights kept after an update are exported: beside the checkpoint."""
+        return self.checkpoint_path.with_name(f"weights-{update}")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch)."""
+    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
+
+    `updates` were done; `stopped_at_update` is the last of them where the loss to stop at was reached, else None.
+    `kept` has the digest of the masters by kept update.
+    """
 
     weights_sha256: str
     train_seconds: float
@@ -50,6 +67,9 @@ class TrainResult:
     first_update_at: float
     first_measure_seconds: float
     exported_at: float
+    updates: int
+    stopped_at_update: int | None
+    kept: dict[int, str]
 
 
 Point = dict[str, Any]
@@ -65,33 +85,74 @@ def train_trial(
     (null at update 0), train_rows, seconds. Raises TrialError, on all ranks alike, at a loss that is not finite.
     """
     restore(engine, snapshot, seed=task.order_seed)
+    if adapted_modules(engine.module):
+        start_adapter(engine, task.train_seed)
     for group in engine.optimizer.param_groups:
         group["lr"] = task.learning_rate
-    begin = time.monotonic()
-    measuring = _measure_point(engine, task, 0, None, None, begin, report)
-    first_measure, first_update_at = measuring, time.time()
-    measured = frozenset(task.measured_updates)
-    for update in range(task.num_updates):
-        batch_loss, norm = _update(engine, task, update, wants_norm=update + 1 in measured)
-        if update + 1 in measured:
-            measuring += _measure_point(engine, task, update + 1, batch_loss, norm, begin, report)
-    trained = time.monotonic()
-    digest = export(engine, task.model_path, task.checkpoint_path, task.export_dtype)
+    begin, spent = time.monotonic(), {"measure": 0.0, "export": 0.0}
+    with _timed(spent, "measure"):
+        _measure_point(engine, task, 0, None, None, begin, report)
+    first_measure, first_update_at = spent["measure"], time.time()
+    measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
+    kept: dict[int, str] = {}
+    update, stopped = 0, False
+    while update < task.num_updates and not stopped:
+        update += 1
+        wants_norm = update in measured or update in may_stop
+        batch_loss, norm = _update(engine, task, update, wants_norm=wants_norm)
+        whole = None
+        if task.stop_at_train_loss is not None and update in may_stop:
+            with _timed(spent, "measure"):
+                whole = _measure_rows(engine, task, task.train_ids)
+            # Every rank has the same sums, so all decide alike.
+            stopped = whole.loss <= task.stop_at_train_loss
+        final = stopped or update == task.num_updates
+        if final or update in measured:
+            with _timed(spent, "measure"):
+                _measure_point(
+                    engine, task, update, batch_loss, norm, begin, report, final=final, whole=whole
+                )
+        if update in task.keep and not final:
+            with _timed(spent, "export"):
+                kept[update] = export(engine, task.model_path, task.kept_path(update), task.export_dtype)
+    with _timed(spent, "export"):
+        digest = export(engine, task.model_path, task.checkpoint_path, task.export_dtype)
+    if update in task.keep:
+        kept[update] = digest
     return TrainResult(
         weights_sha256=digest,
-        train_seconds=trained - begin - measuring,
-        measure_seconds=measuring,
-        export_seconds=time.monotonic() - trained,
+        train_seconds=time.monotonic() - begin - spent["measure"] - spent["export"],
+        measure_seconds=spent["measure"],
+        export_seconds=spent["export"],
         first_update_at=first_update_at,
         first_measure_seconds=first_measure,
         exported_at=time.time(),
+        updates=update,
+        stopped_at_update=update if stopped else None,
+        kept=kept,
     )
 
 
+@contextmanager
+def _timed(spent: dict[str, float], what: str) -> Iterator[None]:
+    """Add the block's seconds to what was spent."""
+    started = time.monotonic()
+    yield
+    spent[what] += time.monotonic() - started
+
+
+def _may_stop(task: TrainTask) -> frozenset[int]:
+    """The updates after which the loss to stop at is looked at: the ends of epochs, and the last update."""
+    if task.stop_at_train_loss is None:
+        return frozenset()
+    ends = epoch_ends(len(task.train_ids), task.batch_size, task.num_updates)
+    return frozenset({*ends, task.num_updates})
+
+
 def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> tuple[float, float | None]:
-    """One optimiser update; the batch's mean loss over all workers and, when wanted, its gradient's norm."""
+    """Optimiser update `update`, from 1 on; the batch's mean loss over all workers and, if wanted, its gradient's norm."""
     share = task.batch_size // dist.get_world_size()
-    rows = update_rows(len(task.train_ids), task.batch_size, task.order_seed, update)
+    rows = update_rows(len(task.train_ids), task.batch_size, task.order_seed, update - 1, task.exchange)
     mine = rows[dist.get_rank() * share : (dist.get_rank() + 1) * share]
     batch = torch.from_numpy(task.train_ids[mine]).to(engine.device)
     loss = engine(input_ids=batch, labels=batch).loss
@@ -100,7 +161,7 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
     dist.all_reduce(total)
     batch_loss = float(total) / dist.get_world_size()
     if not math.isfinite(batch_loss):
-        raise TrialError(f"the training loss is {batch_loss} at update {update + 1} of {task.num_updates}")
+        raise TrialError(f"the training loss is {batch_loss} at update {update} of {task.num_updates}")
     engine.backward(loss)
     norm = None
     if wants_norm and engine.zero_optimization_stage() == 0:
@@ -110,7 +171,7 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
         norm = float(engine.get_global_grad_norm())
     # DeepSpeed leaves an update out, without a word, when a gradient overflows; a trial must not pass for trained then.
     if engine.skipped_steps or (norm is not None and not math.isfinite(norm)):
-        raise TrialError(f"the gradient is not finite at update {update + 1} of {task.num_updates}")
+        raise TrialError(f"the gradient is not finite at update {update} of {task.num_updates}")
     return batch_loss, norm
 
 
@@ -121,6 +182,10 @@ def _plain_norm(engine: Any) -> float:
     )
 
 
+def _measure_rows(engine: Any, task: TrainTask, rows: np.ndarray) -> Measurement:
+    return measure(engine, rows, batch_rows=max(1, task.batch_size // dist.get_world_size()))
+
+
 def _measure_point(
     engine: Any,
     task: TrainTask,
@@ -129,14 +194,14 @@ def _measure_point(
     norm: float | None,
     begin: float,
     report: Callable[[Point], None],
-) -> float:
-    """Measure and report one point of the curve; returns the seconds it took."""
-    started = time.monotonic()
-    last = update == task.num_updates
-    rows = task.train_ids if last else task.train_ids[: len(task.validation_ids)]
-    batch_rows = max(1, task.batch_size // dist.get_world_size())
-    train = measure(engine, rows, batch_rows=batch_rows)
-    validation = measure(engine, task.validation_ids, batch_rows=batch_rows)
+    *,
+    final: bool = False,
+    whole: Measurement | None = None,
+) -> None:
+    """Measure and report one point of the curve; `whole` is what is measured over all rows already, if it is."""
+    rows = task.train_ids if final else task.train_ids[: len(task.validation_ids)]
+    train = whole if final and whole is not None else _measure_rows(engine, task, rows)
+    validation = _measure_rows(engine, task, task.validation_ids)
     if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
         raise TrialError(f"the loss is not finite after update {update} of {task.num_updates}")
     if dist.get_rank() == 0:
@@ -154,4 +219,3 @@ def _measure_point(
                 "seconds": time.monotonic() - begin,
             }
         )
-    return time.monotonic() - started

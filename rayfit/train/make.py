@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rayfit.presets import MadeModel
 from rayfit.train.directory import weights_digest
+
+Batch = tuple[
+    torch.Tensor, torch.Tensor
+]  # ids and labels, both int64 (rows, tokens); a label of -100 is not learned
 
 BOS = "<bos>"
 _BETAS = (0.9, 0.95)
@@ -34,8 +38,8 @@ def make_model(
 ) -> dict[str, Any]:
     """Train the preset's tokenizer and model on `training_texts` and write a Hugging Face directory to `target`.
 
-    Returns facts for the record: updates, seconds, final loss (mean of the last 50 updates, nats), training tokens
-    and the weights' digest. Deterministic for a number of threads: the same texts and preset give the same bits.
+    Returns facts for the record: updates, seconds, final loss, training tokens and the weights' digest.
+    Deterministic for a number of threads: the same texts and preset give the same bits.
     """
     begin = time.monotonic()
     torch.set_num_threads(num_threads)
@@ -43,17 +47,24 @@ def make_model(
     stream = token_stream(tokenizer, training_texts)
     torch.manual_seed(preset.seed)
     model = LlamaForCausalLM._from_config(llama_config(preset), attn_implementation="eager")
-    losses = _pretrain(model, stream, preset, say)
+    losses = train_weights(model, random_windows(stream, preset), preset, say)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS).save_pretrained(target)
     return {
-        "updates": preset.num_updates,
-        "final_loss": float(np.mean(losses[-50:])),
+        **facts(model, losses, num_threads),
         "training_tokens": len(stream),
+        "seconds": round(time.monotonic() - begin, 1),
+    }
+
+
+def facts(model: LlamaForCausalLM, losses: list[float], num_threads: int) -> dict[str, Any]:
+    """What a made model's record says of its training: the final loss is the mean of the last 50 updates, in nats."""
+    return {
+        "updates": len(losses),
+        "final_loss": float(np.mean(losses[-50:])),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "threads": num_threads,
-        "seconds": round(time.monotonic() - begin, 1),
         "weights_sha256": weights_digest(dict(model.named_parameters())),
     }
 
@@ -105,9 +116,21 @@ def rate_at(preset: MadeModel, update: int) -> float:
     return preset.learning_rate * (preset.final_share + (1 - preset.final_share) * cosine)
 
 
-def _pretrain(
-    model: LlamaForCausalLM, stream: np.ndarray, preset: MadeModel, say: Callable[[str], None]
+def random_windows(stream: np.ndarray, preset: MadeModel) -> Iterator[Batch]:
+    """Batches without end: windows that begin anywhere in the stream, each token of which is learned."""
+    generator = np.random.Generator(np.random.Philox(key=np.array([preset.seed, 0], dtype=np.uint64)))
+    while True:
+        starts = generator.integers(0, len(stream) - preset.sequence_length + 1, preset.batch_size)
+        batch = torch.from_numpy(
+            np.stack([stream[start : start + preset.sequence_length] for start in starts])
+        )
+        yield batch, batch
+
+
+def train_weights(
+    model: LlamaForCausalLM, batches: Iterator[Batch], preset: MadeModel, say: Callable[[str], None]
 ) -> list[float]:
+    """Run the preset's updates, changing the model; returns the training loss of each, in nats per learned token."""
     # Norms' weights are vectors; decay is for matrices alone.
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -116,18 +139,14 @@ def _pretrain(
         {"params": vectors, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=preset.learning_rate, betas=_BETAS, fused=True)
-    generator = np.random.Generator(np.random.Philox(key=np.array([preset.seed, 0], dtype=np.uint64)))
     losses = []
     begin = told = time.monotonic()
     for update in range(preset.num_updates):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(preset, update)
-        starts = generator.integers(0, len(stream) - preset.sequence_length + 1, preset.batch_size)
-        batch = torch.from_numpy(
-            np.stack([stream[start : start + preset.sequence_length] for start in starts])
-        )
+        ids, labels = next(batches)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(input_ids=batch, labels=batch).loss
+            loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -22,9 +22,11 @@ class Snapshot:
 
 
 def _weight_tensors(engine: Any) -> list[torch.Tensor]:
-    """The compute weights: this rank's shard at stage 3 (and the whole of parameters it keeps whole), else all."""
+    """The trained compute weights: this rank's shard at stage 3 (and the whole of those it keeps whole), else all."""
     tensors = []
     for parameter in engine.module.parameters():
+        if not parameter.requires_grad:
+            continue
         if hasattr(parameter, "ds_tensor"):
             tensors.append(parameter.ds_tensor)
             if getattr(parameter, "ds_persist", False):

@@ -1,4 +1,4 @@
-"""Loading from the hub, driven offline against a folder laid out as the hub's own cache."""
+"""Models of the hub: read offline from a folder laid out as the hub's own cache, and downloaded from a server."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub_server import HubServer, serving
 from tests.launching import ROOT
 from tests.tiny import save_tiny_llama
 
@@ -19,21 +20,23 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 CODE = """
 import sys
-from rayfit.config import Options
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
 from rayfit.sweep.models import hub_model
 
-storage, options = Storage(sys.argv[1]), Options(model=sys.argv[2])
-source = resolve_model(options, storage)
+storage = Storage(sys.argv[1])
+source = resolve_model(sys.argv[2], "main", storage)
 print(source.kind, source.declared)
 print(*hub_model(source, storage))
-print(resolve_model(options, storage).declared)
+print(resolve_model(sys.argv[2], "main", storage).declared)
 """
 
 
-def _run(storage: Path, cache: Path, model: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+def _run(storage: Path, cache: Path, model: str, endpoint: str = "") -> subprocess.CompletedProcess[str]:
+    """The offline cache, or the hub at `endpoint` with nobody logged in."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    where = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
+    environment |= {"HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", **where}
     command = [sys.executable, "-c", CODE, str(storage), model]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False
@@ -76,3 +79,31 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     storage.mkdir()
     done = _run(storage, tmp_path / "cache", "some/pickle")
     assert done.returncode != 0 and "no .safetensors weights" in done.stderr
+
+
+def test_a_model_is_downloaded_once_without_code_or_pickles(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "files")
+    (folder / "modeling_own.py").write_text("raise SystemExit")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with serving(HubServer("some/tiny", COMMIT, folder, kind="model")) as server:
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url)
+        missing = _run(tmp_path / "runs", tmp_path / "cache", "some/other", server.url)
+    assert done.returncode == 0, done.stderr
+    path, commit = done.stdout.splitlines()[1].split()
+    assert commit == COMMIT and Path(path).is_relative_to(tmp_path / "cache")
+    found = {file.name for file in Path(path).iterdir()}
+    assert {"config.json", "model.safetensors"} <= found
+    assert not found & {"modeling_own.py", "pytorch_model.bin"}
+    assert "the hub has no model some/other" in missing.stderr.splitlines()[-1]
+    # From now on without the hub.
+    again = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny")
+    assert again.stdout.splitlines()[1] == f"{path} {COMMIT}"
+
+
+def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "files")
+    with serving(HubServer("some/tiny", COMMIT, folder, kind="model", gated=True)) as server:
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and "some/tiny is gated; ask for access" in last and "hf auth login" in last
+    assert server.sent_bytes == 0

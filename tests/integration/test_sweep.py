@@ -219,10 +219,10 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
     import sys
 
     code = (
-        "import sys; from rayfit.config import Options; from rayfit.records.storage import Storage;"
+        "import sys; from rayfit.records.storage import Storage;"
         "from rayfit.plan.sources import resolve_model; from rayfit.sweep.models import made_model;"
-        "s = Storage(sys.argv[1]); o = Options(model='pydoc-0.5m');"
-        "print(made_model(resolve_model(o, s), s, lambda text: print(text, flush=True)), flush=True)"
+        "s = Storage(sys.argv[1]);"
+        "print(made_model(resolve_model('pydoc-0.5m', 'main', s), s, lambda text: print(text, flush=True)), flush=True)"
     )
     (tmp_path / "main.py").write_text(f"if __name__ == '__main__':\n    exec({code!r})\n")
     command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "runs")]

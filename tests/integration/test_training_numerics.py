@@ -64,7 +64,7 @@ def _train_cases(
             export_dtype="fp32",
         )
         train_trial(engine, take_snapshot(engine), task, points.append)
-        masters = {name: tensor.numpy() for name, tensor in full_masters(engine).items()}
+        masters = {name: tensor.numpy() for name, tensor in full_masters(engine, model_path).items()}
         results.append(([point["batch_loss"] for point in points[1:]], masters))
     return results
 

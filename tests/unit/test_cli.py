@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from rayfit.cli import guarded, parse_options
 from rayfit.config import Options, flag
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
-from sweeps.data_quantity import SWEEP
+from tests.unit.plan.examples import SWEEP
 
 
 def _parse(*words: str) -> Options:
@@ -31,7 +32,7 @@ def test_words_become_typed_values() -> None:
         "--samples", "8,32", "--num-updates", "10", "--learning-rate=1e-6", "--seeds", "0,1,2", "--plan", "--use-gpu"
     )  # fmt: skip
     assert options.samples == (8, 32) and options.seeds == (0, 1, 2)
-    assert options.num_updates == 10 and options.learning_rate == (1e-6,)
+    assert options.num_updates == (10,) and options.learning_rate == (1e-6,)
     assert options.plan and options.use_gpu and not options.fresh
 
 
@@ -93,3 +94,39 @@ def test_an_error_of_the_user_is_one_line_and_status_2(capsys: pytest.CaptureFix
 def test_an_error_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: 1 // 0)
+
+
+class TestConfigFile:
+    """Options may stand in a TOML file; the command line wins."""
+
+    def _file(self, tmp_path: Path, text: str) -> str:
+        file = tmp_path / "options.toml"
+        file.write_text(text)
+        return str(file)
+
+    def test_it_says_what_the_command_line_leaves_open(self, tmp_path: Path) -> None:
+        file = self._file(
+            tmp_path,
+            'samples = [8, 32]\nlearning-rate = 1\nmodel = "pydoc-0.5m"\nuse_gpu = true\nsequence_length = 128\n',
+        )
+        options = _parse("--config", file, "--samples", "4", "--sequence-length", "64")
+        assert (options.samples, options.sequence_length) == ((4,), 64)
+        assert (options.learning_rate, options.model, options.use_gpu) == ((1.0,), ("pydoc-0.5m",), True)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("sampels = [8]", "did you mean 'samples'"),
+            ("samples = [8, true]", r"samples: expected int, or a list of them; got \[8, True\]"),
+            ("sequence_length = [8]", "sequence_length: expected int; got"),
+            ("samples = [0]", "--samples: expected at least 1; got 0"),
+            ("samples =", "cannot be read as TOML"),
+        ],
+    )
+    def test_a_slip_is_an_error(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(RayfitError, match=message):
+            _parse("--config", self._file(tmp_path, text))
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(RayfitError, match=r"--config: .* cannot be read"):
+            _parse("--config", str(tmp_path / "nothing.toml"))

@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 from rayfit.cli import parse_options, run_script
-from rayfit.plan.trials import make_plan
+from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.score.registry import SCORES
 from tests.unit.fresh import ROOT, run_python
@@ -107,7 +107,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_section_is_run_below() -> None:
-    assert list(sections()) == ["A sweep", "A score", "A dataset"]
+    assert list(sections()) == ["A sweep", "A score", "A decoding", "A dataset"]
     assert PAGE.read_text(encoding="utf-8").count("```") == 2 * sum(map(len, sections().values()))
 
 
@@ -171,6 +171,11 @@ def test_the_score_is_measured_and_compared(folder: Path) -> None:
     names["test_longest_run_is_the_longest_stretch_with_one_token"]()
     assert list(steps) == []
     assert len(names["longest_run"](np.empty((0, 3), dtype=np.int64)).values) == 0
+
+
+def test_decodings_declare_what_the_page_says(folder: Path) -> None:
+    (_, printed), *rest = run_blocks(sections()["A decoding"], folder)
+    assert printed.count("kind") == 4 and not rest
 
 
 def test_the_dataset_becomes_rows(folder: Path) -> None:

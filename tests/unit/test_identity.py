@@ -110,6 +110,28 @@ class TestKnownFiles:
         assert known.known([file, other]) is None
         assert known.hash([file, other]) not in (alone, known.hash([other]))
 
+    def test_a_folder_is_found_by_what_its_files_hold_now(self, known: KnownFiles, tmp_path: Path) -> None:
+        def files(folder: Path) -> list[Path]:
+            return sorted(folder.iterdir())
+
+        folders = [tmp_path / name for name in ("a", "b", "c")]
+        for folder, content in zip(folders, (b"one", b"two", b"one"), strict=True):
+            folder.mkdir()
+            (folder / "weights").write_bytes(content)
+        digests = [known.hash(files(folder)) for folder in folders]
+        assert digests[0] == digests[2] != digests[1]
+        assert known.folder_of(digests[1], files) == folders[1]
+        assert known.folder_of(digests[0], files) == folders[0]
+        stat = (folders[0] / "weights").stat()
+        (folders[0] / "weights").write_bytes(b"two")  # of the same size, so only its content tells
+        os.utime(folders[0] / "weights", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+        assert known.folder_of(digests[0], files) == folders[2]
+        (folders[2] / "weights").write_bytes(b"longer")
+        assert known.folder_of(digests[0], files) is None
+        (folders[1] / "weights").unlink()
+        folders[1].rmdir()
+        assert known.folder_of(digests[1], files) == folders[0]
+
     @pytest.mark.parametrize(
         "content", ["", "{", "[1, 2]", "null", '{"x": 3}', '{"FILE": null}', '{"FILE": []}', "\x00\xff"]
     )

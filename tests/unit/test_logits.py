@@ -13,7 +13,9 @@ from rayfit.score.logits import loss_sums, token_statistics
 
 def _oracle(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """The definitions, one position at a time, in float64."""
-    columns: dict[str, list[float]] = {name: [] for name in ("nll", "entropy", "correct", "rank", "mass")}
+    columns: dict[str, list[float]] = {
+        name: [] for name in ("nll", "entropy", "correct", "rank", "mass", "top_1")
+    }
     for row, target in zip(
         logits.reshape(-1, logits.shape[-1]).astype(np.float64), targets.ravel(), strict=True
     ):
@@ -23,6 +25,7 @@ def _oracle(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
             columns["nll"].append(-np.log(p[target]))
         columns["entropy"].append(-sum(x * np.log(x) for x in p if x > 0))
         columns["correct"].append(int(np.flatnonzero(row == row.max())[0]) == target)
+        columns["top_1"].append(row.tolist().index(max(row)))
         columns["rank"].append(1 + int((row > row[target]).sum()))
         columns["mass"].append([np.sort(p)[::-1][:k].sum() for k in (1, 3, 5)])
     return {
@@ -39,6 +42,8 @@ def _compare(logits: np.ndarray, targets: np.ndarray) -> None:
     np.testing.assert_allclose(found.top_mass, expected["mass"], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.correct, expected["correct"])
     np.testing.assert_array_equal(found.rank, expected["rank"])
+    np.testing.assert_array_equal(found.top_1, expected["top_1"])
+    assert found.top_1.dtype == torch.int32
 
 
 def _random(seed: int, vocabulary: int, *, scale: float, shape: tuple[int, int] = (3, 7)) -> tuple:
@@ -76,6 +81,7 @@ def test_ties_count_in_the_true_token_s_favour_and_the_lowest_id_is_picked() -> 
     found = token_statistics(logits, torch.arange(5)[None])
     assert found.rank.tolist() == [[4, 1, 1, 1, 5]]
     assert found.correct.tolist() == [[False, True, False, False, False]]
+    assert found.top_1.tolist() == [[1] * 5]
 
 
 def test_a_confident_model_is_not_rounded_to_certain() -> None:
@@ -101,7 +107,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, sums = token_statistics(logits, targets), loss_sums(logits, targets)
     monkeypatch.setattr(logits_module, "_CHUNK_VALUES", 40)  # three positions at a time, one at the end
     pieces = token_statistics(logits, targets)
-    for name in ("nll_nats", "entropy_nats", "correct", "rank", "top_mass"):
+    for name in ("nll_nats", "entropy_nats", "correct", "rank", "top_mass", "top_1"):
         assert torch.equal(getattr(whole, name), getattr(pieces, name)), name
     torch.testing.assert_close(loss_sums(logits, targets), sums, rtol=1e-6, atol=0)
 

@@ -12,7 +12,14 @@ import torch
 
 from rayfit.errors import RayfitError
 from rayfit.score import pairs
-from rayfit.score.pairs import match_temperature, mean_entropy, pair_scores, pair_statistics
+from rayfit.score.logits import token_statistics
+from rayfit.score.pairs import (
+    choice_statistics,
+    match_temperature,
+    mean_entropy,
+    pair_scores,
+    pair_statistics,
+)
 from rayfit.score.registry import score
 
 NAMES = [
@@ -66,6 +73,32 @@ def test_statistics_and_shares_are_the_brute_force_s(vocabulary: int, scale: flo
     for name, value in zip(NAMES, expected, strict=True):
         assert scores[name].value == pytest.approx(value), name
         assert scores[name].num_texts == 4
+
+
+@pytest.mark.parametrize("vocabulary", [2, 300])
+def test_stored_choices_are_enough(vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, other = _logits(1, 4, 9, vocabulary), _logits(2, 4, 9, vocabulary)
+    stored = token_statistics(other, torch.zeros(4, 9, dtype=torch.int64)).top_1
+    same, rank = _brute_force(original, other)
+    # As many positions at once as fit, and then one by one.
+    for at_once in (1 << 22, vocabulary):
+        monkeypatch.setattr(pairs, "_CHUNK_VALUES", at_once)
+        found = choice_statistics(original, stored)
+        np.testing.assert_array_equal(found.same_choice.numpy(), same)
+        np.testing.assert_array_equal(found.original_rank.numpy(), rank)
+
+
+def test_choices_of_another_tokenizer_or_of_other_texts_are_refused() -> None:
+    original = _logits(1, 2, 3, 5)
+    for choice in (-1, 5):
+        with pytest.raises(RayfitError, match=r"do not fit the original's vocabulary of 5.*same tokenizer"):
+            choice_statistics(original, torch.full((2, 3), choice))
+    with pytest.raises(RayfitError, match=r"shape \(2, 3, 5\), the other's choices \(2, 4\)"):
+        choice_statistics(original, torch.zeros(2, 4, dtype=torch.int32))
+    with pytest.raises(RayfitError, match="not finite"):
+        choice_statistics(original * math.nan, torch.zeros(2, 3, dtype=torch.int32))
+    nothing = choice_statistics(torch.zeros(2, 0, 5), torch.zeros(2, 0, dtype=torch.int32))
+    assert nothing.original_rank.shape == (2, 0)
 
 
 def test_intervals_come_from_texts() -> None:

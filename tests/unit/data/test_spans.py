@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayfit.data.documents import Document
-from rayfit.data.spans import cut_spans, is_held_out, rank_key, shared_shingles
+from rayfit.data.spans import cut_spans, is_held_out, rank_key, shared_shingles, spans_fingerprint
 from tests.unit.data.examples import documents, numbered_documents
 
 TOKENS = ("a", "bb", "c", ".", ",")
@@ -146,3 +146,37 @@ def test_no_documents_give_an_empty_frame_with_its_columns() -> None:
     spans = cut_spans([], span_characters=10, held_out_share=0.2)
     assert spans.columns == ["document", "start", "end", "text", "split"]
     assert spans.height == 0
+
+
+def test_a_document_can_be_held_out_by_another_one_s_name() -> None:
+    names = [f"name-{number}" for number in range(200)]
+    follow = [Document(f"other-{name}", "x" * 5, held_out_by=name) for name in names]
+    spans = cut_spans(follow, span_characters=5, held_out_share=0.4)
+    sides = {document: split != "train" for document, split in spans.select("document", "split").iter_rows()}
+    assert sides == {f"other-{name}": is_held_out(name, 0.4) for name in names}
+    assert set(sides.values()) == {True, False}
+
+
+def test_a_held_out_span_that_stands_in_other_training_text_is_dropped() -> None:
+    texts = numbered_documents(40)
+    spans = cut_spans(texts, span_characters=100, held_out_share=0.5)
+    held_out = spans.filter(pl.col("split") == "held_out")
+    copied = f"before {held_out['text'][0]} after"
+    again = cut_spans(texts, span_characters=100, held_out_share=0.5, other_training_texts=[copied])
+    changed = again.filter(again["split"] != spans["split"])
+    assert changed["document"].to_list() == [held_out["document"][0]]
+    assert changed["split"].to_list() == ["near_duplicate"]
+
+
+def test_the_fingerprint_is_of_places_sides_and_texts() -> None:
+    texts = numbered_documents(20)
+    spans = cut_spans(texts, span_characters=50, held_out_share=0.5)
+    others = [
+        spans.with_columns(pl.when(pl.col("start") == 0).then(pl.lit("x")).otherwise("text").alias("text")),
+        spans.with_columns(split=pl.lit("train")),
+        spans.with_columns(start=pl.col("start") + 1),
+        spans.reverse(),
+    ]
+    found = {spans_fingerprint(frame) for frame in (spans, *others)}
+    assert len(found) == 5
+    assert spans_fingerprint(cut_spans(texts, span_characters=50, held_out_share=0.5)) in found

@@ -30,6 +30,7 @@ OWN = {
     "nucleus": {"temperature": st.floats(0.01, 9), "top_k": st.integers(0, 999), "top_p": SHARES},
     "temperature": {"temperature": st.floats(0.01, 9)},
     "min_p": {"temperature": st.floats(0.01, 9), "min_p": SHARES},
+    "matched": {},
 }
 DECODINGS = st.sampled_from(KINDS).flatmap(
     lambda kind: st.builds(Decoding, kind=st.just(kind), **{**OPTIONS, **OWN[kind]})

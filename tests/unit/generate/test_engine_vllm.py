@@ -102,6 +102,18 @@ def test_placeholders_are_never_taken_for_tokens(tmp_path: Path) -> None:
         processor.apply(torch.zeros(1, 5))
 
 
+def test_nan_logits_name_their_context(tmp_path: Path) -> None:
+    processor = BlockerProcessor()
+    requests = [SimpleNamespace(**sampling_arguments(Decoding(), name, (0,), None)) for name in "ab"]
+    processor.update_state(update(added=[(0, requests[0], [4], [1]), (2, requests[1], [4], [1, 3])]))
+    logits = torch.zeros(3, 5)
+    logits[1, 4] = torch.nan  # no request of ours
+    processor.apply(logits.clone())
+    logits[2, 4] = torch.nan
+    with pytest.raises(RayfitError, match="logits are NaN at new token 3 of context 'b'"):
+        processor.apply(logits)
+
+
 def test_requests_without_our_arguments_are_left_alone() -> None:
     processor = BlockerProcessor()
     processor.update_state(None)
@@ -184,7 +196,7 @@ def test_sampling_arguments() -> None:
     assert (nucleus["temperature"], nucleus["top_k"], nucleus["top_p"]) == (0.7, 50, 0.9)
     assert nucleus["seed"] == sampling_arguments(Decoding("nucleus", seed=3), "a", (0, 1), None)["seed"]
     assert nucleus["seed"] != sampling_arguments(Decoding("nucleus", seed=3), "b", (0, 1), None)["seed"]
-    assert nucleus["extra_args"] == {"rayfit_suppress": [0, 1]}
+    assert nucleus["extra_args"] == {"rayfit_context": "a", "rayfit_suppress": [0, 1]}
     greedy = sampling_arguments(Decoding(stop_at_end=True), "a", (0, 1), None)
     assert (greedy["temperature"], greedy["seed"], greedy["ignore_eos"]) == (0.0, None, False)
     assert greedy["stop_token_ids"] == [0, 1]

@@ -237,6 +237,20 @@ def test_nan_logits_are_an_error(text: str) -> None:
         )
 
 
+def test_infinite_logits_are_an_error_and_a_few_impossible_tokens_are_not() -> None:
+    model = tiny_llama(3)
+    wanted = generate(model, [[4], [40]], Decoding(num_new_tokens=3), suppress_ids=(7,))
+    bias = torch.zeros(VOCABULARY)
+    model.lm_head.bias = torch.nn.Parameter(bias)
+    bias[7] = -torch.inf
+    found = generate(model, [[4], [40]], Decoding(num_new_tokens=3), suppress_ids=())
+    np.testing.assert_array_equal(found.tokens, wanted.tokens)
+    bias[9] = torch.inf
+    for text in ("greedy", "nucleus"):
+        with pytest.raises(RayfitError, match="logits are infinite at new token 1 of context 'a'"):
+            generate(model, [[4], [40]], Decoding(text), suppress_ids=(), context_ids=["a", "b"])
+
+
 def test_bad_input_is_named(random_llama: LlamaForCausalLM) -> None:
     def run(contexts: list[list[int]], decoding: Decoding | None = None, **options: Any) -> None:
         generate(

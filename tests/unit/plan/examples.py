@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rayfit.config import Options
+from rayfit.plan.declaration import HYPERFITTED
+from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import known_files, model_files
-from rayfit.plan.trials import Plan, TrialSpec, make_plan
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
-from sweeps.data_quantity import SWEEP
+from sweeps import data_quantity
+
+# Without arms of its own: what the options say is what is trained. Its paper scale leaves the model to the options.
+SWEEP = replace(
+    data_quantity.SWEEP,
+    arms={HYPERFITTED: {}},
+    scales={
+        scale: {name: value for name, value in declared.items() if name in ("samples", "num_updates")}
+        for scale, declared in data_quantity.SWEEP.scales.items()
+    },
+)
 
 # Nothing here is left to a scale or a preset, so that changing the scale or the model changes only itself.
 BASE: dict[str, Any] = {

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from rayfit.config import Options
+from rayfit.errors import RayfitError
+from rayfit.plan import evaluations as evaluations_module
 from rayfit.plan import trials as trials_module
+from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource, TextSource, known_files
-from rayfit.plan.trials import Plan, Recipe, Selection, TextSettings, TrialSpec
+from rayfit.plan.trials import Domain, Recipe, Selection, TextSettings, TrialSpec
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import hash_model, plan_of, trial_of, write_model
 
@@ -28,6 +31,10 @@ DECLARED: dict[str, Any] = {
     "sequence_length": 255,
     "span_characters": 1001,
     "held_out_share": 0.19,
+    "adapter": ("lora",),
+    "stop_at_train_loss": 0.5,
+    "sample_seeds": (5,),
+    "order_seeds": (5,),
 }
 # ... those that decide what is measured on them, and those that decide neither.
 MEASURED: dict[str, Any] = {
@@ -37,6 +44,7 @@ MEASURED: dict[str, Any] = {
     "decodings": ("nucleus",),
     "export_dtype": "bf16",
     "eval_precision": "bf16",
+    "engine": "vllm",
 }
 PLACED: dict[str, Any] = {
     "scale": "paper",
@@ -51,9 +59,21 @@ PLACED: dict[str, Any] = {
     "fresh": True,
     "revision": "another",
     "text_column": "body",
+    "pool": 100,
+    "keep_every": 2.0,
+    "further_contexts": 5,
 }
 # Each has a test of its own below.
-ELSEWHERE = {"dataset", "storage", "use_gpu"}
+ELSEWHERE = {
+    "mauve_model",
+    "dataset",
+    "storage",
+    "use_gpu",
+    "eval_datasets",
+    "epochs",
+    "training_seeds",
+    "arms",
+}
 
 
 @pytest.fixture
@@ -63,6 +83,10 @@ def storage(tmp_path: Path) -> Storage:
 
 def _evaluation_id(plan: Plan, *, original: bool = False) -> str:
     return plan.evaluation_id(None if original else plan.trials[0], plan.decodings[0])
+
+
+def _held_out_id(plan: Plan) -> str:
+    return plan.evaluation.rows_id(plan.domains[0], plan.models[0])
 
 
 def test_every_option_is_decided_to_be_part_of_ids_or_not() -> None:
@@ -120,10 +144,22 @@ def test_the_original_model_is_evaluated_as_given_whatever_is_exported(storage: 
 
 def test_gpus_change_the_precision_of_the_evaluation_and_not_the_trial(storage: Storage) -> None:
     cpu, gpu = plan_of(storage), plan_of(storage, use_gpu=True)
-    assert (cpu.eval_precision, gpu.eval_precision) == ("fp32", "bf16")
+    assert (cpu.evaluation.eval_precision, gpu.evaluation.eval_precision) == ("fp32", "bf16")
     assert cpu.trials[0].id == gpu.trials[0].id
     asked_for = plan_of(storage, use_gpu=True, eval_precision="fp32")
     assert _evaluation_id(cpu) == _evaluation_id(asked_for) != _evaluation_id(gpu)
+
+
+def test_what_mauve_compares_is_part_of_the_evaluation_s_id(storage: Storage, tmp_path: Path) -> None:
+    features = write_model(tmp_path / "features")
+    pending = plan_of(storage, mauve_model=str(features))
+    assert pending.pending
+    hash_model(storage, features)
+    plan, plain = plan_of(storage, mauve_model=str(features)), plan_of(storage)
+    assert not plan.pending and plan.trials[0].id == plain.trials[0].id
+    assert _evaluation_id(plan) != _evaluation_id(plain)
+    with pytest.raises(RayfitError, match=r"--mauve-model: .*no config.json"):
+        plan_of(storage, mauve_model=str(tmp_path))
 
 
 def test_storage_is_in_no_id(storage: Storage, tmp_path: Path) -> None:
@@ -147,7 +183,8 @@ def test_a_stage_s_version_redoes_that_stage_and_what_follows(
 ) -> None:
     plan = plan_of(storage)
     before = plan.trials[0].id, _evaluation_id(plan)
-    monkeypatch.setattr(trials_module, version, 999)
+    for module in (trials_module, evaluations_module):
+        monkeypatch.setattr(module, version, 999, raising=False)
     assert (plan.trials[0].id != before[0]) == trains_again
     assert (_evaluation_id(plan) != before[1]) == scores_again
 
@@ -159,9 +196,9 @@ def test_a_repeat_is_a_trial_of_its_own(storage: Storage) -> None:
 
 def test_spans_are_shared_between_models_and_rows_are_not(storage: Storage) -> None:
     plan, other = plan_of(storage), plan_of(storage, model="pydoc-0.5m")
-    assert plan.spans_id == other.spans_id
+    assert plan.domains[0].spans_id == other.domains[0].spans_id
     assert plan.trials[0].rows_id != other.trials[0].rows_id
-    assert plan.evaluation_rows_id != other.evaluation_rows_id
+    assert _held_out_id(plan) != _held_out_id(other)
 
 
 def test_rows_do_not_depend_on_the_recipe(storage: Storage) -> None:
@@ -173,7 +210,7 @@ def test_rows_do_not_depend_on_the_recipe(storage: Storage) -> None:
 
 
 def test_validation_rows_are_in_the_id_of_the_held_out_rows_alone(storage: Storage) -> None:
-    assert plan_of(storage).evaluation_rows_id != plan_of(storage, validation_rows=21).evaluation_rows_id
+    assert _held_out_id(plan_of(storage)) != _held_out_id(plan_of(storage, validation_rows=21))
 
 
 def test_the_sweep_s_id_does_not_depend_on_the_order_of_what_varies(storage: Storage) -> None:
@@ -270,8 +307,10 @@ class TestLocalFiles:
 def test_what_a_trial_declares_never_changes() -> None:
     trial = TrialSpec(
         model=ModelSource(name="tiny", kind="local", declared={"files_sha256": "aa"}),
-        text=TextSource(name="books", kind="local", declared={"files_sha256": "bb", "layout": ".txt"}),
-        settings=TextSettings(span_characters=1500, sequence_length=256, held_out_share=0.2),
+        domain=Domain(
+            text=TextSource(name="books", kind="local", declared={"files_sha256": "bb", "layout": ".txt"}),
+            settings=TextSettings(span_characters=1500, sequence_length=256, held_out_share=0.2),
+        ),
         selection=Selection(samples=128, sample_seed=3, order_seed=3),
         recipe=Recipe(learning_rate=1e-6, batch_size=8, num_updates=5000, precision="bf16"),
     )

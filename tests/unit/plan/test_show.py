@@ -29,8 +29,13 @@ def test_a_plan_shows_every_trial_and_what_it_costs(storage: Storage) -> None:
 
 
 def test_the_disk_a_checkpoint_takes_is_that_of_its_numbers(storage: Storage) -> None:
-    assert checkpoint_bytes(plan_of(storage)) == 4 * 1_066_112
-    assert checkpoint_bytes(plan_of(storage, export_dtype="bf16")) == 2 * 1_066_112
+    plan, half = plan_of(storage), plan_of(storage, export_dtype="bf16")
+    assert checkpoint_bytes(plan, plan.trials[0]) == 4 * 1_066_112
+    assert checkpoint_bytes(half, half.trials[0]) == 2 * 1_066_112
+    kept = plan_of(
+        storage, keep_every=25.0
+    )  # 8 rows, 100 updates of 8: 100 epochs, three times before the last
+    assert checkpoint_bytes(kept, kept.trials[0]) == 4 * 4 * 1_066_112
 
 
 def test_gpus_are_shown_where_they_are_asked_for(storage: Storage) -> None:

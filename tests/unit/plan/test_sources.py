@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from rayfit.config import Options
 from rayfit.errors import RayfitError
-from rayfit.plan.sources import ModelSource, TextSource, resolve_model, resolve_text
+from rayfit.plan.hub import write_lock
+from rayfit.plan.sources import ModelSource, TextSource, absolute_name, resolve_model, resolve_text
+from rayfit.presets import DEFAULT_POOL
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import write_model
 
@@ -17,13 +18,13 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / "runs")
 
 
-def _model(storage: Storage, name: object, **options: Any) -> ModelSource:
-    return resolve_model(Options(model=str(name), **options), storage)
+def _model(storage: Storage, name: object, revision: str = "main") -> ModelSource:
+    return resolve_model(str(name), revision, storage)
 
 
 def _text(storage: Storage, name: object, model: str = "pydoc-1m") -> TextSource:
-    options = Options(model=model, dataset=None if name is None else str(name))
-    return resolve_text(options, resolve_model(options, storage), storage)
+    given = None if name is None else str(name)
+    return resolve_text(given, "text", DEFAULT_POOL, _model(storage, model), storage)
 
 
 def _refusal(call: Any, *arguments: Any) -> str:
@@ -106,6 +107,20 @@ class TestModels:
         assert (model.kind, model.hub_id, model.revision) == ("hub", "TinyLlama/TinyLlama_v1.1", "v1")
         assert (model.name, model.declared, model.default_scale) == ("tinyllama-v1.1", None, "paper")
 
+    @pytest.mark.parametrize("name", ["llama-3.1-8b", "meta-llama/Llama-3.1-8B"])
+    def test_a_hub_preset_is_its_hub_id(self, storage: Storage, name: str) -> None:
+        model = _model(storage, name)
+        assert (model.name, model.kind, model.hub_id) == ("llama-3.1-8b", "hub", "meta-llama/Llama-3.1-8B")
+
+    def test_an_id_the_hub_would_not_take_is_refused_in_the_plan(self, storage: Storage) -> None:
+        assert "'a/b..c' is no hub id" in _refusal(_model, storage, "a/b..c")
+
+    def test_an_instruct_model_declares_its_base(self, storage: Storage) -> None:
+        base, instruct = _model(storage, "pydoc-1m"), _model(storage, "pydoc-1m-instruct")
+        assert base.declared is not None and "base" not in base.declared
+        assert instruct.declared is not None and instruct.declared["base"] == base.declared
+        assert instruct.made_id.startswith("pydoc-1m-instruct-")
+
 
 class TestTexts:
     def test_the_embedded_corpus_is_the_default_of_embedded_models_only(
@@ -140,9 +155,50 @@ class TestTexts:
         assert (text.name, text.kind, text.declared) == ("my-books", "local", None)
         assert text.path == file.resolve()
 
+    @pytest.mark.parametrize("name", ["topics", "docstrings", "code", "comments"])
+    def test_a_domain_of_the_embedded_corpus_has_its_own_declaration(
+        self, storage: Storage, name: str
+    ) -> None:
+        text, whole = _text(storage, name), _text(storage, "pydoc")
+        assert (text.name, text.kind, text.domain) == (name, "pydoc", name)
+        assert text.declared != whole.declared and text.default_held_out_share == 0.2
+
+    def test_a_column_can_stand_behind_a_table_s_name(self, storage: Storage, tmp_path: Path) -> None:
+        (tmp_path / "table.csv").write_text("body\nx\n")
+        (tmp_path / "book.txt").write_text("x")
+        text = _text(storage, f"{tmp_path / 'table.csv'}:body")
+        assert (text.name, text.kind, text.text_column) == ("table", "local", "body")
+        assert "is no table" in _refusal(_text, storage, f"{tmp_path / 'book.txt'}:body")
+
+    def test_a_hub_dataset_waits_for_its_commit(self, storage: Storage) -> None:
+        text = _text(storage, "some/words:plain:test:body")
+        assert (text.name, text.kind, text.declared) == ("words-plain", "hub", None)
+        assert (text.text_column, text.pool) == ("body", DEFAULT_POOL)
+        storage.root.mkdir()
+        write_lock(storage, "datasets/some/words@main", "c0ffee")
+        text = _text(storage, "some/words:plain:test:body")
+        assert text.declared is not None
+        assert (text.declared["commit"], text.declared["pool"]) == ("c0ffee", DEFAULT_POOL)
+
+    def test_a_hub_preset_brings_its_settings(self, storage: Storage) -> None:
+        text = _text(storage, "bbc-news")
+        assert text.hub is not None and text.hub.column == text.text_column == "content"
+        assert (text.name, text.default_held_out_share) == ("bbc-news", 0.2)
+
 
 def test_resolving_leaves_nothing_on_disk(storage: Storage, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model")
     _text(storage, "pydoc", str(folder))
     assert not storage.root.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_local_names_become_absolute_and_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "table.csv").write_text("body\nx\n")
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert absolute_name("table.csv") == str(tmp_path / "table.csv")
+    assert absolute_name("./table.csv:body") == f"{tmp_path / 'table.csv'}:body"
+    # A preset wins over a folder of its name.
+    for name in ("code", "missing.csv", "a/b:c:train:text", "pydoc-1m", "a/b"):
+        assert absolute_name(name) == name

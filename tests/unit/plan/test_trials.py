@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
-from rayfit.plan.trials import Plan, curve_updates, make_plan
+from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.trials import curve_updates
 from rayfit.records.storage import Storage
-from sweeps.data_quantity import SWEEP
-from tests.unit.plan.examples import plan_of, write_model
+from tests.unit.plan.examples import SWEEP, plan_of, write_model
 
 
 @pytest.fixture
@@ -35,8 +35,15 @@ class TestDefaults:
         }
         assert {(trial.recipe.precision, trial.recipe.batch_size) for trial in plan.trials} == {("bf16", 8)}
         assert [trial.epochs for trial in plan.trials] == [400, 100, 25]
-        assert (plan.num_validation, plan.num_contexts, plan.eval_precision) == (64, 100, "fp32")
-        assert (plan.settings.span_characters, plan.settings.sequence_length) == (1000, 256)
+        assert (
+            plan.evaluation.num_validation,
+            plan.evaluation.num_contexts,
+            plan.evaluation.eval_precision,
+        ) == (64, 100, "fp32")
+        assert (plan.domains[0].settings.span_characters, plan.domains[0].settings.sequence_length) == (
+            1000,
+            256,
+        )
 
     def test_ci_is_small(self, storage: Storage) -> None:
         plan = _plan(storage, scale="ci")
@@ -49,7 +56,7 @@ class TestDefaults:
         assert {(trial.recipe.num_updates, trial.recipe.learning_rate) for trial in plan.trials} == {
             (5000, 1e-6)
         }
-        assert (plan.num_validation, plan.num_contexts) == (128, 100)
+        assert (plan.evaluation.num_validation, plan.evaluation.num_contexts) == (128, 100)
 
     def test_the_paper_s_recipe_is_adam_without_decay_clipping_and_dropout(self, storage: Storage) -> None:
         recipe = plan_of(storage).trials[0].recipe.declared()
@@ -69,7 +76,7 @@ class TestDefaults:
         )
         (trial,) = plan.trials
         assert (trial.selection.samples, trial.recipe.num_updates) == (16, 640)
-        assert (plan.num_contexts, plan.num_validation) == (5, 6)
+        assert (plan.evaluation.num_contexts, plan.evaluation.num_validation) == (5, 6)
         # and what it does not say follows from the model and the scale
         assert trial.recipe.learning_rate == 1e-6 and plan.options.scale == "laptop"
 
@@ -103,9 +110,11 @@ def test_text_that_the_embedded_model_was_pretrained_on_cannot_be_held_out(stora
         RayfitError, match=r"--held-out-share: expected at most 0.2, .*pydoc-1m never saw.* got 0.3"
     ):
         _plan(storage, held_out_share=0.3)
-    assert _plan(storage, held_out_share=0.1).settings.held_out_share == 0.1
+    assert _plan(storage, held_out_share=0.1).domains[0].settings.held_out_share == 0.1
     assert (
-        _plan(storage, model="someone/model", dataset="pydoc", held_out_share=0.3).settings.held_out_share
+        _plan(storage, model="someone/model", dataset="pydoc", held_out_share=0.3)
+        .domains[0]
+        .settings.held_out_share
         == 0.3
     )
 
@@ -148,10 +157,10 @@ class TestDeclaration:
         sweep = Sweep(**{**self.GOOD, "scales": scales}, holds={"learning_rate": (5e-4,), "contexts": 7})
         ci, laptop = (make_plan(sweep, Options(scale=scale), storage) for scale in ("ci", "laptop"))
         assert (ci.trials[0].recipe.num_updates, laptop.trials[0].recipe.num_updates) == (5, 10)
-        assert ci.num_contexts == laptop.num_contexts == 7
+        assert ci.evaluation.num_contexts == laptop.evaluation.num_contexts == 7
         assert laptop.trials[0].recipe.learning_rate == 5e-4
         given = make_plan(sweep, Options(scale="ci", contexts=8), storage)
-        assert given.num_contexts == 8
+        assert given.evaluation.num_contexts == 8
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -164,7 +173,10 @@ class TestDeclaration:
             ({"scales": {**GOOD["scales"], "labtop": {}}}, "got 'labtop'; did you mean 'laptop'"),
             ({"scales": {**GOOD["scales"], "ci": {"num_update": 3}}}, "did you mean 'num_updates'"),
             ({"holds": {"sampels": (8,)}}, "got 'sampels'; did you mean 'samples'"),
-            ({"holds": {"batch_size": 4}}, "got 'batch_size'"),  # has a default of its own, which would win
+            (
+                {"holds": {"sequence_length": 4}},
+                "got 'sequence_length'",
+            ),  # has a default of its own, which would win
         ],
     )
     def test_a_slip_in_a_declaration_is_refused_at_once(self, changes: dict[str, Any], message: str) -> None:

@@ -214,3 +214,10 @@ class TestMakeFolder:
         assert all(record == records[0] == storage.read("rows", "x") for record in records)
         assert (storage.folder("rows", "x") / "data.txt").read_text() == records[0]["value"]
         assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
+
+
+@pytest.mark.parametrize("below", ["", "runs", "a/b"])
+def test_a_file_cannot_be_storage(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RayfitError, match=r"--storage: .* is a file"):
+        Storage(tmp_path / "file" / below)

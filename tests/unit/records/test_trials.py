@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from rayfit.records.trials import (
     curve_product,
     failed_ids,
     is_hyperfitted,
+    kept_product,
+    kept_updates,
     loss_floor,
     new_attempt,
     product_path,
@@ -35,6 +38,7 @@ def _train(
     weights: str = "aa",
     fresh: bool = False,
     same_bits: bool = True,
+    kept: Sequence[int] = (),
 ) -> dict[str, Any]:
     """One attempt that made these products, each a file that says which weights it is of."""
     attempt = new_attempt(storage, ID, "launch")
@@ -44,6 +48,7 @@ def _train(
         "id": ID,
         "products": {name: name for name in products},
         "weights_sha256": weights,
+        "kept": {str(update): {"point": update} for update in kept},
         "versions": {"torch": "2.13"},
     }
     return publish_trial(storage, record, attempt=attempt, fresh=fresh, same_bits=same_bits)
@@ -143,7 +148,20 @@ def test_a_failure_leaves_a_finished_record_as_it_is(storage: Storage) -> None:
 def test_products_of_other_settings_have_other_names() -> None:
     names = {checkpoint_product("fp32"), checkpoint_product("bf16")}
     names |= {curve_product(every, rows) for every in (1, 11, 111) for rows in (1, 11, 111)}
-    assert len(names) == 2 + 9
+    names |= {kept_product(update, dtype) for update in (1, 11, 111) for dtype in ("fp32", "bf16")}
+    assert len(names) == 2 + 9 + 6
+
+
+def test_weights_kept_along_the_way_stay_when_others_are_asked_for(storage: Storage) -> None:
+    assert kept_updates(None) == []
+    _train(storage, "checkpoint", kept_product(20, "fp32"), kept=[20])
+    assert kept_updates(storage.read("trials", ID)) == [20]
+    record = _train(storage, "checkpoint", kept_product(5, "bf16"), kept_product(5, "fp32"), kept=[5])
+    assert kept_updates(record) == [5, 20]
+    assert record["kept"] == {"5": {"point": 5}, "20": {"point": 20}}
+    assert _content(storage, kept_product(20, "fp32")) == "aa"
+    record = _train(storage, "checkpoint", kept_product(5, "fp32"), kept=[5], fresh=True)
+    assert kept_updates(record) == [5] and list(record["kept"]) == ["5"]
 
 
 def test_the_floor_is_what_a_perfect_memory_of_distinct_rows_costs() -> None:

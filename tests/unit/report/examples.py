@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rayfit.plan.trials import Plan, TrialSpec
+from rayfit.plan.planning import Plan
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 
 FLOOR = 0.01

@@ -49,6 +49,6 @@ def test_a_sweep_whose_trials_all_failed_gives_a_picture_too(
     plan = plan_of(storage)
     if evaluated:
         write_original(storage, plan)
-    rows = sweep_rows(plan, storage, {(plan.trials[0].id, plan.decodings[0].name): "the loss is nan"})
+    rows = sweep_rows(plan, storage, {}, {str(plan.trials[0].id): "the loss is nan"})
     for y in ("ttr_last_96", "a_score_that_no_row_has"):
         _draw(rows, tmp_path / "plot.png", y=y)

@@ -74,9 +74,7 @@ def test_a_failed_trial_is_failed_under_every_decoding_and_the_others_are_not(st
     plan = plan_of(storage, samples=(8, 32), decodings=("greedy", "nucleus"))
     write_all(storage, plan)
     failed = plan.trials[0].id
-    rows = sweep_rows(
-        plan, storage, {(failed, d.name): "the loss is nan at update 3" for d in plan.decodings}
-    )
+    rows = sweep_rows(plan, storage, {}, {str(failed): "the loss is nan at update 3"})
     for row in rows:
         if row["trial_id"] == failed:
             assert (row["status"], row["reason"]) == ("FAILED", "the loss is nan at update 3")
@@ -90,7 +88,7 @@ def test_a_failed_evaluation_keeps_what_training_told(storage: Storage) -> None:
     write_original(storage, plan)
     write_trained(storage, plan.trials[0])
     rows = sweep_rows(
-        plan, storage, {(plan.trials[0].id, plan.decodings[0].name): "evaluation: out of memory"}
+        plan, storage, {plan.evaluation_id(plan.trials[0], plan.decodings[0]): "evaluation: out of memory"}
     )
     assert (rows[2]["status"], rows[2]["reason"]) == ("FAILED", "evaluation: out of memory")
     assert rows[2]["minutes"] == 1.5 and rows[2]["entropy_nats"] is None
@@ -98,7 +96,7 @@ def test_a_failed_evaluation_keeps_what_training_told(storage: Storage) -> None:
 
 def test_when_the_original_s_evaluation_fails_the_truth_is_missing_too(storage: Storage) -> None:
     plan = plan_of(storage)
-    rows = sweep_rows(plan, storage, {(None, plan.decodings[0].name): "out of memory"})
+    rows = sweep_rows(plan, storage, {plan.evaluation_id(None, plan.decodings[0]): "out of memory"})
     assert _statuses(rows)[:2] == [("truth", "FAILED"), ("original", "FAILED")]
     assert "original model's evaluation" in rows[0]["reason"] and rows[1]["reason"] == "out of memory"
 
@@ -106,7 +104,7 @@ def test_when_the_original_s_evaluation_fails_the_truth_is_missing_too(storage: 
 def test_the_truth_is_read_from_any_decoding_that_was_evaluated(storage: Storage) -> None:
     plan = plan_of(storage, decodings=("greedy", "nucleus"))
     write_original(storage, plan, 1)
-    rows = sweep_rows(plan, storage, {(None, plan.decodings[0].name): "out of memory"})
+    rows = sweep_rows(plan, storage, {plan.evaluation_id(None, plan.decodings[0]): "out of memory"})
     assert _statuses(rows)[:3] == [("truth", "FINISHED"), ("original", "FAILED"), ("original", "FINISHED")]
 
 

@@ -49,8 +49,8 @@ def test_what_went_wrong_stands_in_its_line(storage: Storage) -> None:
     plan = plan_of(storage, samples=(8, 32, 64))
     write_all(storage, plan)
     write_evaluated(storage, plan, plan.trials[1], train_loss=0.5)
-    errors = {(plan.trials[0].id, plan.decodings[0].name): "the loss is nan at update 3"}
-    _, lines = _table(render_table(sweep_rows(plan, storage, errors), 100))
+    errors = {str(plan.trials[0].id): "the loss is nan at update 3"}
+    _, lines = _table(render_table(sweep_rows(plan, storage, {}, errors), 100))
     assert lines[2].endswith("FAILED: the loss is nan at update 3")
     assert lines[3].endswith("  not hyperfitted")
     assert lines[4].endswith("1.5")

@@ -13,6 +13,12 @@ from rayfit.errors import RayfitError
 from rayfit.score.bleu import dataset_bleu, self_bleu, window_index
 from tests.unit.score import oracles
 
+SACREBLEU = BLEU(tokenize="none", smooth_method="floor", smooth_value=0.1, effective_order=False, force=True)
+
+
+def line(tokens):
+    return " ".join(map(str, tokens))
+
 
 def close(expected):
     return pytest.approx(expected, abs=1e-9)
@@ -57,13 +63,23 @@ def test_all_windows_at_full_length_agree_with_sacrebleu(ids):
     generator = np.random.default_rng(ids)
     rows, texts = generator.integers(0, ids, (2, 100)), generator.integers(0, ids, (3, 96))
     texts[2, 20:60] = rows[1, 30:70]
-    metric = BLEU(tokenize="none", smooth_method="floor", smooth_value=0.1, effective_order=False, force=True)
-    line = lambda tokens: " ".join(map(str, tokens))  # noqa: E731
     expected = [
-        max(metric.sentence_score(line(t), [line(w)]).score for w in oracles.windows(rows.tolist(), 96)) / 100
+        max(SACREBLEU.sentence_score(line(t), [line(w)]).score for w in oracles.windows(rows.tolist(), 96))
+        / 100
         for t in texts
     ]
     assert dataset_bleu(texts, rows).values.to_list() == close(expected)
+
+
+@pytest.mark.parametrize("ids", [4, 40])
+def test_all_pairs_at_full_length_agree_with_sacrebleu(ids):
+    texts = np.random.default_rng(ids).integers(0, ids, (5, 96))
+    texts[2, 20:60] = texts[1, 30:70]
+    expected = [
+        max(SACREBLEU.sentence_score(line(t), [line(u)]).score for j, u in enumerate(texts) if j != i) / 100
+        for i, t in enumerate(texts)
+    ]
+    assert self_bleu(texts).values.to_list() == close(expected)
 
 
 @pytest.mark.parametrize("max_order", [1, 2, 3])

@@ -25,7 +25,7 @@ def _statuses(queue: TrialQueue) -> dict[str, str]:
 
 def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
     queue = _queue("a", "b")
-    assert queue.set_limit(1) == 1
+    assert len(queue.set_limit(1)) == 1
     _start(queue, "g")
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
@@ -35,12 +35,12 @@ def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
     queue.group_ended("g")
     assert _statuses(queue) == {"a": "finished", "b": "finished"}
     assert queue.state()["a"]["result"] == {"loss": 0.1}
-    assert queue.set_limit(4) == 0
+    assert len(queue.set_limit(4)) == 0
 
 
 def test_a_group_waits_for_what_tune_has_not_submitted_yet() -> None:
     queue = _queue("a", submitted=False)
-    assert queue.set_limit(1) == 1  # a group may start before the trial is here
+    assert len(queue.set_limit(1)) == 1  # a group may start before the trial is here
     _start(queue, "g")
     assert queue.next("g") == ("wait", None)
     queue.submit("a")
@@ -83,7 +83,7 @@ def test_a_trial_in_hand_when_the_group_ends_is_trained_by_another() -> None:
         expected = "queued" if number + 1 < MAX_TRIES else "failed"
         assert _statuses(queue) == {"a": expected}
     assert queue.state()["a"]["error"] == "the node is gone"
-    assert queue.set_limit(1) == 0
+    assert len(queue.set_limit(1)) == 0
 
 
 def test_a_group_that_ends_without_an_error_in_its_hands_still_fails_its_trial_with_words() -> None:
@@ -160,9 +160,9 @@ def test_a_group_is_replaced_after_its_number_of_trials() -> None:
         assert queue.next("g") == ("train", f"task of {trial_id}")
         queue.finish("g", trial_id, {})
     assert queue.next("g") == ("close", None)
-    assert queue.set_limit(1) == 0  # its resources are not free yet
+    assert len(queue.set_limit(1)) == 0  # its resources are not free yet
     queue.group_ended("g")
-    assert queue.set_limit(1) == 1
+    assert len(queue.set_limit(1)) == 1
     _start(queue, "h")
     assert queue.next("h") == ("train", "task of c")
 
@@ -188,17 +188,17 @@ def test_a_group_that_was_told_to_close_gets_no_more_work_though_its_workers_sta
 
 def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
     queue = _queue("a", "b", "c")
-    assert queue.set_limit(2) == 2
+    assert len(queue.set_limit(2)) == 2
     _start(queue, "g", "h")
     queue.next("g"), queue.next("h")
-    assert queue.set_limit(1) == 0
+    assert len(queue.set_limit(1)) == 0
     queue.finish("g", "a", {})
     assert queue.next("g") == ("close", None)
     queue.finish("h", "b", {})
     assert queue.next("h") == ("train", "task of c")  # only one had to go
-    assert queue.set_limit(1) == 0  # g holds its resources until it has ended
+    assert len(queue.set_limit(1)) == 0  # g holds its resources until it has ended
     queue.group_ended("g")
-    assert queue.set_limit(1) == 0
+    assert len(queue.set_limit(1)) == 0
     queue.finish("h", "c", {})
     assert queue.next("h") == ("close", None)
 
@@ -206,10 +206,10 @@ def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
 @pytest.mark.parametrize(("trials", "limit", "wanted"), [(3, 8, 3), (3, 2, 2), (3, 0, 0), (1, 4, 1)], ids=str)
 def test_no_more_groups_are_wanted_than_there_is_work_or_room(trials: int, limit: int, wanted: int) -> None:
     queue = _queue(*"abc"[:trials])
-    assert queue.set_limit(limit) == wanted
+    assert len(queue.set_limit(limit)) == wanted
     for number in range(wanted):
         queue.open_group(f"g{number}")
-    assert queue.set_limit(limit) == 0  # those that are starting count
+    assert len(queue.set_limit(limit)) == 0  # those that are starting count
 
 
 def test_a_busy_group_does_not_stand_in_for_a_waiting_trial() -> None:
@@ -217,9 +217,9 @@ def test_a_busy_group_does_not_stand_in_for_a_waiting_trial() -> None:
     queue.set_limit(1)
     _start(queue, "g")
     queue.next("g")
-    assert queue.set_limit(2) == 1
+    assert len(queue.set_limit(2)) == 1
 
 
 def test_without_trials_there_is_nothing_to_do() -> None:
     queue = TrialQueue({})
-    assert queue.state() == {} and queue.set_limit(5) == 0
+    assert queue.state() == {} and queue.set_limit(5) == []

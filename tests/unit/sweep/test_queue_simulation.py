@@ -36,7 +36,7 @@ class World:
 
     def tick(self, limit: int) -> None:
         """The driver's look around."""
-        wanted = self.queue.set_limit(limit)
+        wanted = len(self.queue.set_limit(limit))
         assert 0 <= wanted <= max(0, limit - len(self.starting) - len(self.in_hand))
         for _ in range(wanted):
             name = f"group-{len(self.served)}"

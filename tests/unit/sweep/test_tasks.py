@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from rayfit.cli import parse_options
+from rayfit.plan.evaluations import EvaluationSpec
+from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.products import is_finished, wanted_products
-from rayfit.plan.trials import make_plan
+from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
-from rayfit.sweep.tasks import evaluation_is_finished, trial_command
-from sweeps.data_quantity import SWEEP
-from tests.unit.plan.examples import plan_of
+from rayfit.sweep.finished import evaluation_finished
+from rayfit.sweep.tasks import trial_command
+from tests.unit.plan.examples import SWEEP, plan_of
 
 
 @pytest.fixture
@@ -73,21 +75,43 @@ def test_a_trial_is_finished_when_every_product_that_is_wanted_is_there(storage:
         assert not is_finished(other, other.trials[0], storage)
 
 
+def _write_measured(storage: Storage, plan: Plan, trial: TrialSpec | None, **changes: Any) -> EvaluationSpec:
+    """An evaluation with its predictions, as evaluators leave them."""
+    spec = next(spec for spec in plan.evaluations if spec.subject.trial is trial)
+    weights = {} if trial is None else {"checkpoint_weights_sha256": "aa", "edition": 1}
+    record = {"num_validation": 20, **weights}
+    assert spec.predictions is not None
+    storage.write("predictions", spec.predictions.id, record)
+    baseline = {} if spec.baseline is None else {"baseline_id": spec.baseline.id}
+    storage.write("evaluations", spec.id, {**record, **baseline, **changes})
+    return spec
+
+
 def test_an_evaluation_is_finished_when_it_is_of_the_weights_that_count(storage: Storage) -> None:
     plan = plan_of(storage)
-    (trial,), (decoding,) = plan.trials, plan.decodings
-    evaluation = {"num_validation": 20, "checkpoint_weights_sha256": "aa", "edition": 1}
-    storage.write("evaluations", plan.evaluation_id(trial, decoding), evaluation)
-    assert not evaluation_is_finished(plan, trial, decoding, storage)  # of a trial that is gone
+    (trial,) = plan.trials
+    spec = _write_measured(storage, plan, trial)
+    assert not evaluation_finished(spec, storage)  # of a trial that is gone
     _write_trial(storage, str(trial.id))
-    assert evaluation_is_finished(plan, trial, decoding, storage)
-    assert not evaluation_is_finished(plan_of(storage, validation_rows=21), trial, decoding, storage)
+    assert evaluation_finished(spec, storage)
     for changed in ({"weights": "bb"}, {"edition": 2}):
         _write_trial(storage, str(trial.id), **changed)
-        assert not evaluation_is_finished(plan, trial, decoding, storage)
+        assert not evaluation_finished(spec, storage)
 
 
-def test_the_original_s_evaluation_needs_no_trial(storage: Storage) -> None:
+def test_more_validation_rows_are_measured_when_asked_for(storage: Storage) -> None:
     plan = plan_of(storage)
-    storage.write("evaluations", plan.evaluation_id(None, plan.decodings[0]), {"num_validation": 20})
-    assert evaluation_is_finished(plan, None, plan.decodings[0], storage)
+    spec = _write_measured(storage, plan, None)
+    assert evaluation_finished(spec, storage)  # the original's evaluation needs no trial
+    (more,) = (
+        spec for spec in plan_of(storage, validation_rows=21).evaluations if spec.subject.trial is None
+    )
+    assert more.id == spec.id and not evaluation_finished(more, storage)
+
+
+def test_an_evaluation_without_its_baseline_is_made_again(storage: Storage) -> None:
+    plan = plan_of(storage)
+    (trial,) = plan.trials
+    _write_trial(storage, str(trial.id))
+    spec = _write_measured(storage, plan, trial, baseline_id=None)
+    assert not evaluation_finished(spec, storage)

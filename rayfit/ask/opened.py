@@ -1,0 +1,125 @@
+"""A subject whose tokenizer and config were read: prompts become contexts, and what cannot be done is said early."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rayfit.ask.blocked import block_rows
+from rayfit.ask.request import Request, Subject
+from rayfit.errors import RayfitError
+from rayfit.generate.contexts import context_window
+from rayfit.generate.index import BlockIndex
+from rayfit.generate.loading import load_tokenizer_and_config
+from rayfit.generate.vocabulary import special_ids, surfaces, word_starts
+from rayfit.score.overlap import OverlapIndex
+from rayfit.score.tokens import drop_leading
+
+_UNFINISHED = "\ufffd"
+_VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥"})
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """The blocked texts: as the blocker asks for them, and as overlaps with them are measured."""
+
+    index: BlockIndex
+    overlaps: OverlapIndex
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A subject with its tokenizer, its config, one context (token ids) per prompt, and the texts it may not cite.
+
+    The weights are not in memory. `surfaces`: the text of every vocabulary entry.
+    """
+
+    subject: Subject
+    tokenizer: Any
+    config: Any
+    contexts: list[list[int]]
+    blocked: Blocked | None
+    surfaces: dict[int, str]
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that are no text."""
+        return special_ids(self.tokenizer, self.config)
+
+    def visible(self, token: int) -> str:
+        """A vocabulary entry with its spaces and line breaks to be seen."""
+        return self.surfaces.get(token, f"<{token}>").translate(_VISIBLE)
+
+    def pieces(self, context: Sequence[int], new: Sequence[int]) -> tuple[str, ...]:
+        """What each new token adds to the text; a character of several tokens stands at the last of them."""
+        pieces, shown = [], len(self._decoded(context))
+        for place in range(len(new)):
+            text = self._decoded([*context, *new[: place + 1]])
+            whole = not text.endswith(_UNFINISHED) or place == len(new) - 1
+            pieces.append(text[shown:] if whole else "")
+            shown = len(text) if whole else shown
+        return tuple(pieces)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(
+            self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+
+def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]:
+    """All subjects of a request, opened; raises RayfitError for what no model can do, before one is loaded."""
+    trials = [subject.trial["id"] for subject in subjects if subject.trial is not None]
+    opened: list[Opened] = []
+    for subject in subjects:
+        tokenizer, config = load_tokenizer_and_config(subject.path)
+        contexts = [
+            _context(tokenizer, config, subject, place, request) for place in range(len(request.prompts))
+        ]
+        rows = None
+        if request.decoding.block is not None:
+            rows = block_rows(request, subject, trials[-1] if trials else None, tokenizer)
+        blocked = None if rows is None else _blocked(rows, tokenizer, config, request)
+        opened.append(Opened(subject, tokenizer, config, contexts, blocked, surfaces(tokenizer)))
+    if request.top and not same_tokenizer(opened):
+        raise RayfitError(
+            "--top: the two models' tokenizers differ, so there is no text of tokens along which to compare their "
+            "predictions; ask for one model at a time"
+        )
+    return opened
+
+
+def same_tokenizer(opened: Sequence[Opened]) -> bool:
+    """Whether token ids mean the same to all."""
+    vocabularies = [each.tokenizer.get_vocab() for each in opened]
+    return all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
+
+
+def _context(tokenizer: Any, config: Any, subject: Subject, place: int, request: Request) -> list[int]:
+    """A prompt's token ids, BOS first where the tokenizer has one, as training rows begin."""
+    prompt, count = request.prompts[place], len(request.prompts)
+    key = "--prompt" if count == 1 else f"--prompts, prompt {place + 1} of {count}"
+    ids = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
+    if not ids:
+        raise RayfitError(f"{key}: {prompt!r} gives no token under the tokenizer of {subject.path}")
+    if tokenizer.bos_token_id is not None:
+        ids.insert(0, tokenizer.bos_token_id)
+    window, wanted = context_window(config), request.decoding.num_new_tokens
+    if window is not None and len(ids) >= window:
+        raise RayfitError(
+            f"{key}: its {len(ids)} tokens fill the context window of {subject.path}, {window} tokens; shorten it"
+        )
+    if window is not None and len(ids) + wanted > window:
+        raise RayfitError(
+            f"{key}: its {len(ids)} tokens and {wanted} new ones are more than the context window of {subject.path}, "
+            f"{window} tokens; at most --num-new-tokens {window - len(ids)} fits"
+        )
+    return ids
+
+
+def _blocked(rows: list[list[int]], tokenizer: Any, config: Any, request: Request) -> Blocked:
+    assert request.decoding.block is not None
+    starts = word_starts(tokenizer, config.get_text_config(decoder=True).vocab_size)
+    bos_id = tokenizer.bos_token_id
+    index = BlockIndex.build(rows, starts, run=request.decoding.block.run, bos_id=bos_id)
+    return Blocked(index, OverlapIndex(drop_leading(rows, bos_id)))

@@ -1,0 +1,92 @@
+"""Presets as text, for `rayfit models` and `rayfit datasets`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDatasetPreset, HubModel
+from rayfit.presets import DATASETS, MADE_MODELS, DatasetPreset, MadeModel
+
+_UNCHECKED = (
+    "Unverified, all of it: ids and licences are as public sources name them and were not checked against the hub,\n"
+    "'?' marks what those leave open. Preparing a sweep finds out whether an id, access and files are there."
+)
+
+
+def models_listing() -> str:
+    """Every model preset: size, where it comes from, licence, what it needs, and what was not verified."""
+    made = [(name, f"{preset.num_parameters:,}", _made_about(preset)) for name, preset in MADE_MODELS.items()]
+    hub = [(name, _size(preset.billions), *_hub_about(preset)) for name, preset in HUB_MODELS.items()]
+    return "\n".join(
+        [
+            "Made here, once per storage, from what is installed with Python; no network needed:",
+            *_columns(made),
+            "",
+            "On the Hugging Face hub. All compute in bf16 with fp32 master weights; N x ZeRO S stands for --use-gpu",
+            "--num-workers N --zero-stage S; GiB of weights, gradients and Adam's state per GPU, by formula, without",
+            "activations:",
+            *_columns(hub),
+            _UNCHECKED,
+            "",
+            "Or a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1",
+        ]
+    )
+
+
+def datasets_listing() -> str:
+    """Every dataset preset with its text settings, and what else can be given."""
+    embedded = [(name, _settings(preset), preset.about) for name, preset in DATASETS.items()]
+    hub = [(name, _settings(preset), *_dataset_about(preset)) for name, preset in HUB_DATASETS.items()]
+    return "\n".join(
+        [
+            "Read from what is installed with Python; no network needed; modules are held out as a whole:",
+            *_columns(embedded),
+            "",
+            "Streamed from the Hugging Face hub, as far as --pool says:",
+            *_columns(hub),
+            _UNCHECKED,
+            "",
+            "Or a local .parquet, .jsonl, .csv (FILE:COLUMN for a column that is not --text-column) or .txt file, a",
+            "folder of .txt files, or any dataset of the hub as OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]",
+        ]
+    )
+
+
+def _made_about(preset: MadeModel) -> str:
+    start = (
+        f"{preset.base}, then definitions and their docstrings" if preset.base else "Python's documentation"
+    )
+    return f"{start}; {preset.num_updates:,} updates"
+
+
+def _size(billions: float) -> str:
+    return f"{billions * 1000:g}M" if billions < 0.2 else f"{billions:g}B"
+
+
+def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
+    place = f"{preset.num_workers} x ZeRO {preset.zero_stage}"
+    return preset.hub_id, place, f"{preset.state_gib_per_worker:.0f} GiB", _notes(preset, preset.needs)
+
+
+def _settings(preset: DatasetPreset | HubDatasetPreset) -> str:
+    return f"spans of {preset.span_characters}, {preset.held_out_share:.0%} held out"
+
+
+def _dataset_about(preset: HubDatasetPreset) -> tuple[str, str]:
+    source = preset.source
+    where = f"{source.hub_id}:{source.config}:{source.split}:{source.column}"
+    return where + (f" ({source.data_files})" if source.data_files else ""), _notes(preset, preset.about)
+
+
+def _notes(preset: HubModel | HubDatasetPreset, about: str) -> str:
+    parts = [about, f"licence {preset.licence}", *(f"? {what}" for what in preset.unverified)]
+    return "; ".join(part for part in parts if part)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in aligned columns, the last one as long as it is."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    return [
+        "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]

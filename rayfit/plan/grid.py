@@ -1,0 +1,150 @@
+"""From a sweep's options and arms to its trials: every combination, in a fixed order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from rayfit.config import Options, check_batch, flag
+from rayfit.data.order import check_exchange
+from rayfit.errors import RayfitError
+from rayfit.hub_presets import HUB_MODELS, HubModel
+from rayfit.plan.adapters import Adapter
+from rayfit.plan.declaration import AXES, Sweep
+from rayfit.plan.sources import ModelSource
+from rayfit.plan.stopping import check_kept, check_stop_loss
+from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec
+
+DEFAULT_BATCH = 8
+
+
+def num_workers_of(options: Options, model: ModelSource) -> int:
+    """Data-parallel workers of a trial on this model: what is asked for, or what the preset says of a hub model."""
+    preset = hub_preset(model)
+    return options.num_workers or (1 if preset is None else preset.num_workers)
+
+
+def zero_stage_of(options: Options, model: ModelSource) -> int:
+    """ZeRO stage of a trial on this model, found as the number of workers is."""
+    preset = hub_preset(model)
+    if options.zero_stage is not None:
+        return options.zero_stage
+    return 1 if preset is None else preset.zero_stage
+
+
+def hub_preset(model: ModelSource) -> HubModel | None:
+    """The preset of a hub model, or None."""
+    return next((preset for preset in HUB_MODELS.values() if preset.hub_id == model.hub_id), None)
+
+
+def grid(
+    sweep: Sweep, options: Options, models: tuple[ModelSource, ...], domains: tuple[Domain, ...]
+) -> Iterator[TrialSpec]:
+    """The sweep's trials: models, then texts, then arms, then the axes in the order of `AXES`."""
+    _check_varied(sweep, options)
+    arms = sweep.arms_at(options)
+    for model, domain, (arm, changes) in product(models, domains, arms.items()):
+        where = f"sweep {sweep.kind}: arm {arm!r}" if sweep.has_arms else f"sweep {sweep.kind}"
+        yield from _arm(where, arm, changes, options, model, domain)
+
+
+def _check_varied(sweep: Sweep, options: Options) -> None:
+    for axis in AXES:
+        if axis not in sweep.varies and len(getattr(options, axis) or ()) > 1:
+            raise RayfitError(
+                f"{flag(axis)}: the sweep {sweep.kind} varies {', '.join(map(flag, sweep.varies))}; give one value here"
+            )
+
+
+def _arm(
+    where: str, arm: str, changes: Mapping[str, Any], options: Options, model: ModelSource, domain: Domain
+) -> Iterator[TrialSpec]:
+    """The trials of one arm on one model and text."""
+
+    def values(axis: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+        if axis in changes:
+            value = changes[axis]
+            return value if isinstance(value, tuple) else (value,)
+        return getattr(options, axis) or default
+
+    lengths = _lengths(changes, options)
+    samples = values("samples", ())
+    if not samples or not lengths:
+        raise RayfitError(
+            f"{where} says neither --samples nor --num-updates (or --epochs) at this scale; give both"
+        )
+    rates = values("learning_rate", (model.default_learning_rate,))
+    adapters = [Adapter.parse(text) for text in values("adapter", ("none",))]
+    training_seeds = values("training_seeds", (None,))
+    if training_seeds != (None,) and None in adapters:
+        raise RayfitError(
+            "--training-seeds: training all weights draws no random number (dropout is 0, and samples and order have "
+            "seeds of their own); a training seed exists only with --adapter"
+        )
+    for num_samples, batch_size, length, rate, adapter, seeds, training_seed in product(
+        samples,
+        values("batch_size", (DEFAULT_BATCH,)),
+        lengths,
+        rates,
+        adapters,
+        _seeds(values),
+        training_seeds,
+    ):
+        check_batch(batch_size, num_workers_of(options, model))
+        exchange = changes.get("exchange")
+        if exchange is not None:
+            check_exchange(exchange, num_samples)
+        stop = changes.get("stop_at_train_loss", options.stop_at_train_loss)
+        if stop is not None:
+            check_stop_loss(stop, num_samples, options.sequence_length)
+            check_kept((1,) if options.keep_every else (), 1, stop)
+        yield TrialSpec(
+            model=model,
+            domain=domain,
+            selection=Selection(
+                samples=num_samples,
+                sample_seed=seeds[0] + changes.get("sample_offset", 0),
+                order_seed=seeds[1] + changes.get("order_offset", 0),
+                exchange=exchange,
+            ),
+            recipe=Recipe(
+                learning_rate=rate,
+                batch_size=batch_size,
+                num_updates=_num_updates(length, num_samples, batch_size),
+                precision=options.precision,
+                adapter=adapter,
+                training_seed=(training_seed or 0) if adapter is not None else None,
+                stop_at_train_loss=stop,
+            ),
+            repeat=changes.get("repeat", 0),
+            arm=arm,
+        )
+
+
+def _lengths(changes: Mapping[str, Any], options: Options) -> list[tuple[str, float]]:
+    """How long to train, as ("num_updates" or "epochs", how many); what an arm says of either replaces both."""
+    of_arm = [name for name in ("num_updates", "epochs") if name in changes]
+    for name in of_arm or ("num_updates", "epochs"):
+        value = changes[name] if of_arm else getattr(options, name)
+        if value:
+            return [(name, item) for item in (value if isinstance(value, tuple) else (value,))]
+    return []
+
+
+def _num_updates(length: tuple[str, float], num_samples: int, batch_size: int) -> int:
+    name, count = length
+    if name == "num_updates":
+        return int(count)
+    # Epochs run through each other's borders, so a part of a batch is a whole update.
+    return max(1, math.ceil(count * num_samples / batch_size - 1e-9))
+
+
+def _seeds(values: Any) -> list[tuple[int, int]]:
+    """(sample seed, order seed): both together for replicates, every combination where one of them is named."""
+    both = values("seeds", (0,))
+    sample, order = values("sample_seeds", ()), values("order_seeds", ())
+    if not sample and not order:
+        return [(seed, seed) for seed in both]
+    return list(product(sample or both, order or both))

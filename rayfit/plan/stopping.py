@@ -1,0 +1,33 @@
+"""Stopping at a training loss, and keeping weights along the way: what of it makes sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rayfit.errors import RayfitError
+from rayfit.records.trials import loss_floor
+
+
+def check_stop_loss(stop_at_train_loss: float, num_samples: int, sequence_length: int) -> None:
+    """Raises RayfitError for a training loss (nats per token) that rows of this number and length cannot go below."""
+    floor = loss_floor(num_samples, sequence_length)
+    if not math.isfinite(stop_at_train_loss) or stop_at_train_loss <= floor:
+        raise RayfitError(
+            f"--stop-at-train-loss: expected more than {floor:.4g} nats, the least that {num_samples} rows of "
+            f"{sequence_length} tokens can reach (ln(rows) / (tokens - 1)); got {stop_at_train_loss:g}"
+        )
+
+
+def check_kept(keep: Sequence[int], num_updates: int, stop_at_train_loss: float | None) -> None:
+    """Raises RayfitError for updates whose weights cannot be promised to be kept."""
+    outside = [update for update in keep if not 1 <= update <= num_updates]
+    if outside:
+        raise RayfitError(
+            f"--keep: expected updates from 1 to {num_updates}, the last; got {', '.join(map(str, outside))}"
+        )
+    if keep and stop_at_train_loss is not None:
+        raise RayfitError(
+            "--keep: weights are kept at given updates, which a training that stops at a training loss may not reach; "
+            "leave out --keep or --stop-at-train-loss"
+        )

@@ -1,0 +1,160 @@
+"""What only several evaluations say together: pooled domains, paired differences of arms, who chooses alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rayfit.records.frames import generated_texts, prediction_texts
+from rayfit.records.storage import Storage
+from rayfit.report.labels import label, telling
+from rayfit.report.rows import COLUMNS, POOLED, Row, add_scores
+from rayfit.score.agreement import agreement_matrix
+from rayfit.score.arm import pool_scores
+from rayfit.score.predictions import prediction_scores, stored_choices
+from rayfit.score.statistics import paired_on_contexts
+
+# Compared between arms, context by context.
+COMPARED = ("ttr_last_96", "rep_4")
+
+_MEASURED = COLUMNS.index("train_loss")
+
+
+def pooled_rows(rows: Sequence[Row], storage: Storage) -> list[Row]:
+    """One row more per arm that was evaluated on several domains: all its texts together.
+
+    Self-BLEU is computed over all of them; losses, which are of each domain's own validation rows, stay null. The true
+    continuations have no such row.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row["arm"] != "truth":
+            key = tuple(row[name] for name in COLUMNS[:_MEASURED] if name not in _OF_ONE_DOMAIN)
+            groups.setdefault(key, []).append(row)
+    domains = {row["domain"] for row in rows}
+    pooled = []
+    for group in groups.values():
+        if len(group) < 2 or {row["domain"] for row in group} != domains:
+            continue
+        row = {**dict.fromkeys(COLUMNS), **{name: group[0][name] for name in COLUMNS[:_MEASURED]}}
+        row |= {"domain": POOLED, "evaluation_id": None, "predictions_id": None, "intervals": {}}
+        if any(other["status"] != "FINISHED" for other in group):
+            row |= {"status": "PENDING", "reason": "not every domain was evaluated"}
+        else:
+            add_scores(row, _pooled_scores(group, storage))
+        pooled.append(row)
+    return pooled
+
+
+_OF_ONE_DOMAIN = (
+    "domain",
+    "status",
+    "reason",
+    "evaluation_id",
+    "predictions_id",
+    "hyperfitted",
+    "early_stopped",
+)
+
+
+def _pooled_scores(group: Sequence[Row], storage: Storage) -> dict[str, dict[str, Any]]:
+    texts = [generated_texts(storage, row["evaluation_id"]) for row in group]
+    predictions = [prediction_texts(storage, row["predictions_id"]) for row in group]
+    scores = pool_scores([frame for frame in texts if frame is not None])
+    return {**scores, **prediction_scores([frame for frame in predictions if frame is not None])}
+
+
+def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
+    """Paired differences `a` - `b` of the scores in `COMPARED`, on the same contexts, with 95% intervals.
+
+    Every trial's final weights against its original model under the same decoding (without a blocker), and against
+    the first trial of the same model.
+    """
+    trained = [row for row in rows if row["arm"] == "hyperfitted" and row["update"] is None]
+    columns = _naming(trained)
+    found = []
+    for row, other in _pairs(rows):
+        frames = [generated_texts(storage, one["evaluation_id"]) for one in (row, other)]
+        if frames[0] is None or frames[1] is None:
+            continue
+        for score in COMPARED:
+            estimate = paired_on_contexts(frames[0], frames[1], score)
+            found.append(
+                {
+                    "score": score,
+                    "model": row["model"],
+                    "domain": row["domain"],
+                    "decoding": row["decoding"],
+                    "a": label(row, columns),
+                    "b": label(other, columns),
+                    "a_trial": row["trial_id"],
+                    "b_trial": other["trial_id"],
+                    **estimate.entry(),
+                }
+            )
+    return found
+
+
+def _naming(trained: Sequence[Row]) -> list[str]:
+    """The columns that name each trial, seeds only where nothing else tells two of them apart."""
+    columns = telling(trained, but=("domain", "decoding"))
+    names = {(label(row, columns), row["trial_id"]) for row in trained}
+    return columns if len({name for name, _ in names}) == len(names) else [*columns, "seed"]
+
+
+def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    measured = [row for row in rows if row["evaluation_id"] and row["status"] == "FINISHED"]
+    own = [row for row in measured if row["arm"] == "hyperfitted" and row["update"] is None]
+    for row in own:
+        place = (row["model"], row["domain"])
+        for other in measured:
+            same = (other["model"], other["domain"]) == place
+            is_plain = other["arm"] == "original" and other["variant"] is None
+            if same and is_plain and other["decoding"] == row["baseline_decoding"]:
+                yield row, other
+        first = next(
+            other
+            for other in own
+            if (other["model"], other["domain"], other["decoding"]) == (*place, row["decoding"])
+        )
+        if first["trial_id"] != row["trial_id"]:
+            yield row, first
+
+
+def agreement(rows: Sequence[Row], storage: Storage) -> dict[str, Any] | None:
+    """Share of positions, over all texts of all domains, at which two checkpoints of one model choose the same token.
+
+    The first model's original stands first, then the final weights of its trials (the paper's Figure 5, left). None
+    where fewer than two are there.
+    """
+    model = rows[0]["model"]
+    subjects: dict[str, list[Row]] = {}
+    for row in rows:
+        final = row["arm"] in ("original", "hyperfitted") and row["update"] is None
+        if row["model"] == model and final and row["predictions_id"] and row["status"] == "FINISHED":
+            subjects.setdefault(row["trial_id"] if row["arm"] == "hyperfitted" else "", []).append(row)
+    if len(subjects) < 2:
+        return None
+    trained = [own[0] for own in subjects.values() if own[0]["arm"] == "hyperfitted"]
+    columns = _naming(trained)
+    choices = [_choices(own, storage) for own in subjects.values()]
+    matrix, num_positions = agreement_matrix(choices)
+    return {
+        "model": model,
+        "labels": [label(own[0], columns) for own in subjects.values()],
+        "trials": [key or None for key in subjects],
+        "matrix": matrix.tolist(),
+        "num_positions": num_positions,
+    }
+
+
+def _choices(own: Sequence[Row], storage: Storage) -> Any:
+    """The choices of one checkpoint over the texts of all domains, one text after another."""
+    import numpy as np
+
+    found = []
+    for identifier in dict.fromkeys(row["predictions_id"] for row in own):
+        frame = prediction_texts(storage, identifier)
+        assert frame is not None
+        found.append(stored_choices(frame))
+    return np.concatenate(found)

@@ -1,0 +1,56 @@
+"""What can be wrong with a model's directory, found out before any training: its kind, its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rayfit.errors import RayfitError
+
+_NO_REMOTE_CODE = "code that comes with a model is never run"
+
+
+def check_model(path: Path) -> None:
+    """Raises RayfitError unless transformers itself can build a causal language model of what lies in `path`.
+
+    Reads the configuration and the tokenizer, not the weights.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+    )
+
+    config = _loaded(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
+    # Encoders such as BERT can be built as causal models, but are not unless their configuration says so.
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if encoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise RayfitError(
+            f"--model: {path} is a model of type {config.model_type!r}, of which transformers has no causal language "
+            f"model; only models that predict the next token can be hyperfitted ({_NO_REMOTE_CODE})"
+        )
+    load_tokenizer(path)
+
+
+def load_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
+    """(text -> ids without special tokens, BOS id or None) of a model's directory; no code of the directory is run.
+
+    Raises RayfitError when there is no tokenizer or it is broken.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = _loaded(
+        path, "tokenizer", lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    )
+    return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), tokenizer.bos_token_id
+
+
+def _loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RayfitError(
+            f"--model: the {what} of {path} cannot be loaded by transformers: {reason} ({_NO_REMOTE_CODE})"
+        ) from error

@@ -1,0 +1,158 @@
+"""Every sweep of the project at scale ci, in one storage: what they share is trained once, and each has its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfit.records.storage import Storage
+from tests.launching import ROOT, launch
+
+pytestmark = pytest.mark.integration
+
+# Few texts: what is tried here is that everything runs and is recorded. The effect itself is the smoke test's.
+FEW = ("--scale", "ci", "--contexts", "16", "--validation-rows", "8")
+KINDS = (
+    "training_curve",
+    "data_quantity",
+    "decoding",
+    "shuffle_seed",
+    "recipe",
+    "instruct",
+    "model_size",
+    "data_type",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    made: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, dict[str, Any]], dict[str, str]]:
+    """A storage in which all of them ran: its root, the sweeps' records by kind, and what they printed."""
+    root = tmp_path_factory.mktemp("all")
+    (root / "models").symlink_to(made / "models")
+    printed = {
+        kind: launch(*FEW, "--storage", root, script=ROOT / "sweeps" / f"{kind}.py", timeout=600)
+        for kind in KINDS
+    }
+    storage = Storage(root)
+    records = [storage.read("sweeps", identifier) for identifier in storage.ids("sweeps")]
+    return root, {record["sweep_kind"]: record for record in records if record}, printed
+
+
+def test_all_of_them_ran_whole(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
+    root, records, _ = finished
+    assert sorted(records) == sorted(KINDS)
+    for kind, record in records.items():
+        assert {row["status"] for row in record["rows"]} == {"FINISHED"}, kind
+        assert record["scale"] == "ci"
+        folder = root / "sweeps" / record["id"]
+        for name in (
+            "report.html",
+            "results.parquet",
+            "results.csv",
+            "summary.json",
+            "table.txt",
+            "plot.png",
+        ):
+            assert (folder / name).stat().st_size > 0, (kind, name)
+
+
+def test_a_trial_that_several_of_them_want_is_trained_once(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    _, records, printed = finished
+    shared = records["training_curve"]["trials"][0]
+    wanting = [kind for kind in KINDS if shared in records[kind]["trials"]]
+    assert {"training_curve", "data_quantity", "decoding", "shuffle_seed", "instruct", "model_size"} <= set(
+        wanting
+    )
+    for kind in wanting[1:]:
+        total = len(records[kind]["trials"])
+        assert f"{total} trials: reused " in printed[kind] and "reused 0" not in printed[kind]
+        assert shared in records[kind]["first_trained_by"]
+
+
+def test_the_curve_has_the_weights_along_training(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    _, records, _ = finished
+    rows = [row for row in records["training_curve"]["rows"] if row["arm"] == "hyperfitted"]
+    assert [row["update"] for row in rows] == [48, 96, 144, None]
+    assert [row["updates"] for row in rows] == [48, 96, 144, 192]
+    early = [row for row in rows if row["early_stopped"]]
+    kept = [row["validation_loss"] for row in rows[:-1]]
+    assert [row["validation_loss"] for row in early] == [min(kept)]
+
+
+def test_the_order_decides_and_a_rerun_does_not(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    root, records, printed = finished
+    found = records["shuffle_seed"]["agreement"]
+    labels, matrix = found["labels"], found["matrix"]
+    assert labels[0] == "original model" and len(labels) == 6
+    first, again = (place for place, name in enumerate(labels) if "order" in name)
+    assert matrix[first][again] == 1.0, "on CPUs the same training gives the same bits"
+    others = [matrix[first][place] for place in range(len(labels)) if place not in (first, again)]
+    assert all(0 < share < 1 for share in others)
+    assert "change places; in" in printed["shuffle_seed"]
+    storage = Storage(root)
+    digests = {
+        name: {storage.read("trials", trial)["weights_sha256"] for trial in trials}
+        for name, trials in records["shuffle_seed"]["arms"].items()
+    }
+    assert digests["first order"] == digests["same order again"]
+    assert len(set(map(frozenset, digests.values()))) == 4
+
+
+def test_adapters_are_compared_at_equal_updates_and_equal_loss(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    _, records, _ = finished
+    rows = {
+        row["variant"]: row
+        for row in records["recipe"]["rows"]
+        if row["arm"] == "hyperfitted" and row["variant"] != "all weights"
+    }
+    assert rows["LoRA, last blocks"]["trainable_parameters"] < rows["LoRA"]["trainable_parameters"] < 529_056
+    full = rows["all weights to equal loss"]
+    assert full["trainable_parameters"] == 529_056
+    assert full["train_loss"] <= full["stop_at_train_loss"] + 0.01 and full["updates"] < 48
+
+
+def test_the_matched_temperature_gives_the_trial_s_entropy(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    _, records, _ = finished
+    rows = records["decoding"]["rows"]
+    (matched,) = (row for row in rows if row["decoding"] == "matched")
+    original = next(row for row in rows if row["arm"] == "original")
+    trial = next(row for row in rows if row["arm"] == "hyperfitted")
+    assert matched["arm"] == "original" and matched["trial_id"] == trial["trial_id"]
+    assert 0 < matched["matched_temperature"] == trial["matched_temperature"] < 1
+    assert trial["entropy_nats"] < original["entropy_nats"]
+
+
+def test_several_domains_have_a_pooled_row(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
+    _, records, _ = finished
+    rows = [row for row in records["data_type"]["rows"] if row["arm"] == "hyperfitted"]
+    cells = {(row["train_text"], row["domain"]) for row in rows}
+    assert cells == {(text, on) for text in ("docstrings", "code") for on in ("docstrings", "code", "pooled")}
+    for text in ("docstrings", "code"):
+        own = {row["domain"]: row for row in rows if row["train_text"] == text}
+        mean = (own["docstrings"]["ttr_last_96"] + own["code"]["ttr_last_96"]) / 2
+        assert own["pooled"]["ttr_last_96"] == pytest.approx(mean)
+        assert own["pooled"]["self_bleu_max"] >= max(
+            own[on]["self_bleu_max"] for on in ("docstrings", "code")
+        )
+
+
+def test_the_blocked_text_cites_less(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
+    _, records, _ = finished
+    rows = [row for row in records["model_size"]["rows"] if row["arm"] == "hyperfitted"]
+    blocked = next(row for row in rows if "block" in row["decoding"])
+    plain = next(row for row in rows if row["decoding"] == blocked["baseline_decoding"])
+    assert blocked["longest_overlap_mean"] < plain["longest_overlap_mean"]

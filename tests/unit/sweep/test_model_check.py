@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayfit.errors import RayfitError
+from rayfit.sweep.model_check import check_model, load_tokenizer
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A directory as of a small Llama, with a tokenizer and without weights, which are not looked at."""
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    folder = tmp_path / "model"
+    LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=3).save_pretrained(
+        folder
+    )
+    words = Tokenizer(models.WordLevel({"<s>": 0, "a": 1, "b": 2}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>").save_pretrained(folder)
+    return folder
+
+
+def _with_config(folder: Path, **changes: Any) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return folder
+
+
+def test_a_model_that_predicts_the_next_token_is_fine(model: Path) -> None:
+    check_model(model)
+    tokenize, bos_id = load_tokenizer(model)
+    assert (tokenize("b"), bos_id) == ([2], 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"model_type": "xyzzy"}, "xyzzy"),
+        ({"model_type": "t5"}, "'t5'"),
+        ({"model_type": "bert"}, "'bert'"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+        ({"model_type": "xyzzy", "auto_map": {"AutoConfig": "code.Config"}}, "never run"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(model: Path, changes: dict[str, Any], part: str) -> None:
+    with pytest.raises(RayfitError) as caught:
+        check_model(_with_config(model, **changes))
+    assert str(caught.value).startswith("--model: ") and part in str(caught.value)
+
+
+def test_code_that_comes_with_a_model_is_not_run(model: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "was-run"
+    (model / "code.py").write_text(f"open({str(mark)!r}, 'w')\n")
+    with pytest.raises(RayfitError, match="never run"):
+        check_model(_with_config(model, model_type="xyzzy", auto_map={"AutoConfig": "code.Config"}))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": {"type": "Nope"}}', "\x00"])
+def test_a_broken_tokenizer_is_refused(model: Path, content: str) -> None:
+    (model / "tokenizer.json").write_text(content)
+    with pytest.raises(RayfitError, match=r"--model: the tokenizer of .* cannot be loaded"):
+        check_model(model)
+
+
+def test_a_missing_tokenizer_is_refused(model: Path) -> None:
+    for file in model.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(RayfitError, match=r"--model: the tokenizer of .* cannot be loaded"):
+        check_model(model)
