@@ -107,8 +107,11 @@ def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> s
             f"{len(done)} of {len(trials)} trials finished, {count} of them hyperfitted (a training loss within 0.1 nats "
             "of the least that these rows allow)"
         )
-    if record.get("source"):
-        parts.append(f"after the paper's {record['source']}, arXiv 2412.04318")
+    source = record.get("source") or ""
+    if source.startswith("not in the paper"):
+        parts.append(source)
+    elif source:
+        parts.append(f"after the paper's {source}, arXiv 2412.04318")
     return "; ".join(filter(None, parts)) + "."
 
 
@@ -135,11 +138,13 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
     if record["scale"] in _SMALL:
         found.append({"kind": "", "text": _SMALL[record["scale"]]})
     trials = [storage.read("trials", key) for key in record.get("trials", [])]
-    made = {trial["model"]["name"] for trial in trials if trial and _is_on_own_text(trial)}
-    if made:
+    own = [trial for trial in trials if trial and _is_on_own_text(trial)]
+    if own:
+        models = ", ".join(sorted({trial["model"]["name"] for trial in own}))
+        texts = ", ".join(sorted({trial["text"] for trial in own}))
         text = (
-            f"{', '.join(sorted(made))} is a small model that rayfit trains itself. Its hyperfitting rows come from text "
-            "that it was trained on before; held-out text, from which contexts and validation rows come, never is."
+            f"Models that rayfit trains itself ({models}) have seen the text of their hyperfitting rows before, where that "
+            f"is {texts}. Held-out text, from which contexts and validation rows come, they have never seen."
         )
         found.append({"kind": "", "text": text})
     return found
@@ -148,7 +153,8 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
 def _is_on_own_text(trial: Mapping[str, Any]) -> bool:
     """Whether a made model was hyperfitted on the embedded text, which it was made from."""
     text = trial.get("declared", {}).get("rows", {}).get("text", {})
-    return trial.get("model", {}).get("kind") == "made" and "pydoc" in text
+    seen = "pydoc" in text and text.get("domain") in (None, "topics", "docstrings")
+    return trial.get("model", {}).get("kind") == "made" and seen
 
 
 def _counts(several_seeds: bool, storage: Storage, record: Mapping[str, Any]) -> str:

@@ -59,6 +59,9 @@ def _bars(
         row = group.row
         kind = "not" if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False else row["arm"]
         words = phrase(row, columns, with_length=with_length)
-        text = f"{arm_text(row)}, {words}" if words else arm_text(row)
+        # The colour says whether a trial is hyperfitted, and its words are many.
+        text = ", ".join(
+            filter(None, [words] if words and row["arm"] == "hyperfitted" else [arm_text(row), words])
+        )
         bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
     return bars
