@@ -31,7 +31,11 @@ def evaluated(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated
         identifiers = (
             [row.get("evaluation_id")]
             if named
-            else [entry["evaluation_id"] for entry in entries if _belongs(row, entry)][:1]
+            else [
+                entry["evaluation_id"]
+                for entry in entries
+                if not entry.get("further") and _belongs(row, entry)
+            ][:1]
         )
         for identifier in filter(None, identifiers):
             evaluation = storage.read("evaluations", identifier)
@@ -39,5 +43,16 @@ def evaluated(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated
                 yield Evaluated(row, evaluation)
 
 
+def further(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated]:
+    """The finished evaluations on further contexts, which have no rows of their own, with the rows they belong to."""
+    rows = [row for row in record.get("rows", []) if row["arm"] != "truth"]
+    for entry in record.get("evaluations", []):
+        row = next((row for row in rows if _belongs(row, entry)), None)
+        evaluation = storage.read("evaluations", entry["evaluation_id"]) if entry.get("further") else None
+        if row is not None and evaluation is not None:
+            yield Evaluated(row, evaluation)
+
+
 def _belongs(row: Row, entry: Mapping[str, Any]) -> bool:
-    return all(row.get(name) == entry.get(name) for name in ("arm", "trial_id", "decoding", "domain"))
+    names = ("arm", "trial_id", "decoding", "domain", "update", *(["model"] if "model" in entry else []))
+    return all(row.get(name) == entry.get(name) for name in names)

@@ -28,6 +28,8 @@ def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
     groups = grouped(rows)
+    models = list(dict.fromkeys(group.row.get("model") for group in groups))
+    groups.sort(key=lambda group: models.index(group.row.get("model")))
     panels = tuple(
         Bars(domain or "", axis_title(y), drawn, (0, 1) if is_share(y) else None)
         for y in ys

@@ -114,12 +114,17 @@ def draw_panel(axes: Any, panel: Panel | Bars) -> None:
 
 
 def _scale_axes(axes: Any, panel: Panel) -> None:
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     if panel.x_scale == "log":
         axes.set_xscale("log", base=2 if panel.x_ticks else 10)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         if panel.x_ticks:
             axes.xaxis.set_minor_locator(NullLocator())
+    places = [*(place for place, _ in panel.x_ticks), *(x for line in panel.lines for x in line.x)]
+    if places and (panel.x_ticks or panel.x_scale == "log"):
+        # Lines may be drawn shifted, which matplotlib's own margins do not see.
+        axes.set_xlim(*_with_margin(places, log=panel.x_scale == "log"))
     if panel.x_ticks:
         long = max(len(text) for _, text in panel.x_ticks) * len(panel.x_ticks) > 44
         axes.set_xticks(
@@ -129,9 +134,6 @@ def _scale_axes(axes: Any, panel: Panel) -> None:
             ha="right" if long else "center",
             rotation_mode="anchor" if long else "default",
         )
-        # Lines may be drawn shifted, which matplotlib's own margins do not see.
-        places = [*(place for place, _ in panel.x_ticks), *(x for line in panel.lines for x in line.x)]
-        axes.set_xlim(*_with_margin(places, log=panel.x_scale == "log"))
     if panel.y_range:
         axes.set_ylim(*panel.y_range)
     elif panel.lines:

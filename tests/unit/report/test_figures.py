@@ -163,6 +163,22 @@ def test_bars_show_each_group_with_its_number() -> None:
     ]
 
 
+def test_bars_of_one_model_stand_together() -> None:
+    rows = [
+        row(arm, model=model, ttr_last_96=0.5)
+        for arm in ("original", "hyperfitted")
+        for model in ("tiny", "large")
+    ]
+    (panel,) = bars_figure(rows, ["ttr_last_96"]).panels
+    assert isinstance(panel, Bars)
+    assert [bar.label for bar in panel.bars] == [
+        "original model, tiny",
+        "tiny",
+        "original model, large",
+        "large",
+    ]
+
+
 def test_the_colours_of_agreement_leave_out_the_diagonal() -> None:
     heat = _heat(
         agreement_figure({"labels": ["a", "b"], "matrix": [[1.0, 0.7], [0.6, 1.0]], "num_positions": 10})
@@ -236,10 +252,29 @@ def test_histograms_pool_seeds_as_shares(storage: Storage) -> None:
     figure = overlap_figure(full_sweep(storage), storage)
     fiction, news = figure.panels
     assert isinstance(fiction, Panel) and isinstance(news, Panel)
-    assert (fiction.title, news.title) == ("fiction", "news")
+    assert (fiction.title, news.title) == ("on fiction", "on news")
     original, trained, *_ = fiction.lines
     assert original.y[2] == 3 / 8 and original.y[9] == 1 / 8 and sum(original.y) == 1
     assert trained.y[4] == 5 / 8 and trained.x[-1] == 13 and trained.y[-1] == 0
+
+
+def test_histograms_are_of_further_contexts_where_there_are_any(storage: Storage) -> None:
+    made = row("hyperfitted", trial_id="t", model="tiny", evaluation_id="own")
+    record = write_sweep(storage, [made])
+    own = {"arm": "hyperfitted", "trial_id": "t", "decoding": "greedy", "domain": "fiction", "model": "tiny"}
+    record["evaluations"] = [
+        {**own, "evaluation_id": "own"},
+        {**own, "evaluation_id": "more", "further": 4},
+        {**own, "evaluation_id": "other", "further": 4, "model": "large"},
+    ]
+    few = {"longest_overlap_histogram": {"9": 1}}
+    many = {"longest_overlap_histogram": {"5": 3, "6": 1}, "original_longest_overlap_histogram": {"2": 4}}
+    for identifier, series in (("own", few), ("more", many), ("other", few)):
+        storage.write("evaluations", identifier, {"id": identifier, "model_name": "tiny", "series": series})
+    panel = _panel(overlap_figure(record, storage))
+    original, trained = panel.lines
+    assert (original.look.label, trained.look.label) == ("original model", "hyperfitted")
+    assert original.y == (0, 0, 1, 0) and trained.y == (0, 0, 0, 0, 0, 0.75, 0.25, 0)
 
 
 def test_ttr_by_position_is_the_mean_over_seeds(storage: Storage) -> None:
