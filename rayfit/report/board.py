@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rayfit.report.columns import CORE, DASH, Column, column, number_text
 from rayfit.report.figures.heat import spread_text
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, lengths_differ, phrase, value_text
+from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, follows, lengths_differ, phrase
 from rayfit.report.rows import Row
 
 # Numbers of a trial that are no score and vary with what is declared.
@@ -76,6 +76,7 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
         scores.append("minutes")
     tell = [name for name in _OF_TRIALS if len({row.get(name) for row in trials}) > 1]
     tell += [name for name in _LAST if len({row.get(name) for row in rows if row["arm"] != "truth"}) > 1]
+    tell = [name for name in tell if not _is_said(name, tell, trials)]
     groups = grouped(rows)
     longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
     with_length = lengths_differ(rows)
@@ -87,7 +88,7 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
     held = tuple(
         (column(name).title, _declared_text(trials[0], name, True))
         for name in (*_OF_TRIALS, *_LAST)
-        if trials and name not in tell and trials[0].get(name) is not None
+        if trials and name not in tell and _is_held(trials, name)
     )
     return Board(
         tuple(map(column, columns)),
@@ -96,6 +97,27 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
         held,
         any(len(group.rows) > 1 for group in groups),
     )
+
+
+# Columns that need not be shown beside one that they follow from.
+_SAID_BY = {
+    "adapter": ("variant",),
+    "repeat": ("variant",),
+    "trainable_parameters": ("model",),
+}
+
+
+def _is_said(name: str, tell: Sequence[str], trials: Sequence[Row]) -> bool:
+    if name == "updates":
+        # Of weights kept along training both say the same, but for the final ones.
+        return "update" in tell
+    return any(other in tell and follows(trials, name, [other]) for other in _SAID_BY.get(name, ()))
+
+
+def _is_held(trials: Sequence[Row], name: str) -> bool:
+    """Whether all trials have one value that is worth saying: no rerun is none."""
+    values = {row.get(name) for row in trials}
+    return len(values) == 1 and values != {None} and (name, values) != ("repeat", {0})
 
 
 def _sections(groups: Sequence[Group], headings: Sequence[str]) -> list[tuple[str, list[Group]]]:
@@ -148,7 +170,7 @@ def _declared_text(row: Row, name: str, with_length: bool) -> str:
         return decoding_text(value, with_length=with_length)
     if name == "update" and value is None and row["arm"] == "hyperfitted":
         return "final"
-    return "" if value is None else value_text(value)
+    return "" if value is None else number_text(name, value)
 
 
 @dataclass(frozen=True)

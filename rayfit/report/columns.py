@@ -124,6 +124,8 @@ def number_text(name: str, value: Any) -> str:
         return ""
     if name == "decoding":
         return decoding_text(value)
+    if name == "trainable_parameters":
+        return f"{value / 1e6:.3g}M" if value >= 1e5 else f"{value:,}"
     if isinstance(value, str | bool) or name in _DECLARED:
         return f"{value:.1f}" if name == "minutes" else value_text(value)
     if isinstance(value, int):

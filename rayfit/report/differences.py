@@ -1,63 +1,72 @@
-"""Paired differences of arms as a table with a drawn interval each."""
+"""Paired differences of arms as a table: a line per pair, a cell per score, the first score drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfit.report.columns import column, number_text
+from rayfit.report.columns import Column, column, number_text
 from rayfit.report.labels import decoding_text
+
+_ABOUT = {"model": "model", "domain": "on", "decoding": "decoding"}
 
 
 def difference_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Lines in the order given, intervals drawn on one scale per score; None where there are none."""
+    """A line per pair of arms in the order given, with a cell per score; None where there are none.
+
+    `about`: the columns in which pairs differ besides their arms. Each line's `bar`, in percent of a cell, draws the
+    first score's interval around 50, on one scale for all lines.
+    """
     if not found:
         return None
-    reach: dict[str, float] = {}
-    for one in found:
-        ends = [abs(one[name]) for name in ("value", "low", "high") if one.get(name) is not None]
-        reach[one["score"]] = max([reach.get(one["score"], 0.0), *ends])
+    scores: list[str] = list(dict.fromkeys(one["score"] for one in found))
     # What is the same in all lines is not repeated in each.
-    names = [
-        name
-        for name in ("score", "domain", "decoding")
-        if name == "score" or len({_get(one, name) for one in found}) > 1
-    ]
-    titles = {"score": "score", "domain": "on", "decoding": "decoding"}
-    return {
-        "columns": [titles[name] for name in names],
-        "lines": [_line(one, names, reach[one["score"]]) for one in found],
-    }
+    about = [name for name in _ABOUT if len({_get(one, name) for one in found}) > 1]
+    pairs: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for one in found:
+        key = (str(one["a"]), str(one["b"]), *(_get(one, name) for name in _ABOUT))
+        pairs.setdefault(key, {})[one["score"]] = one
+    drawn = [one for one in found if one["score"] == scores[0]]
+    ends = [abs(one[name]) for one in drawn for name in ("value", "low", "high") if one.get(name) is not None]
+    lines = []
+    for key, own in pairs.items():
+        first = own.get(scores[0], {})
+        words = dict(zip(_ABOUT, key[2:], strict=True))
+        words["decoding"] = decoding_text(words["decoding"])
+        lines.append(
+            {
+                "a": key[0],
+                "b": key[1],
+                "about": [words[name] for name in about],
+                "cells": [_cell(own.get(score, {}), score) for score in scores],
+                "contexts": next((one["count"] for one in own.values() if one.get("count")), ""),
+                "bar": _bar(first, max(ends, default=0.0)),
+            }
+        )
+    columns: list[Column] = [column(score) for score in scores]
+    return {"about": [_ABOUT[name] for name in about], "scores": columns, "lines": lines}
 
 
 def _get(one: Mapping[str, Any], name: str) -> str:
     return str(one.get(name) or "")
 
 
-def _line(one: Mapping[str, Any], names: Sequence[str], reach: float) -> dict[str, Any]:
-    score, value, low, high = one["score"], one.get("value"), one.get("low"), one.get("high")
-    words = {
-        "score": column(score).title,
-        "domain": _get(one, "domain"),
-        "decoding": decoding_text(one.get("decoding")),
-    }
-    interval, clear, bar = "", False, None
-    if value is not None and low is not None and high is not None:
-        interval = f"{_signed(score, low)} to {_signed(score, high)}"
-        clear = low > 0 or high < 0
-        left, point, right = (round(50 + 47 * number / (reach or 1.0), 1) for number in (low, value, high))
-        bar = {"left": left, "width": round(right - left, 1), "point": point}
-    return {
-        "a": one["a"],
-        "b": one["b"],
-        "about": [words[name] for name in names],
-        "value": "" if value is None else _signed(score, value),
-        "interval": interval,
-        "is_clear": clear,
-        "count": one.get("count") or "",
-        "bar": bar,
-    }
+def _cell(one: Mapping[str, Any], score: str) -> dict[str, Any]:
+    value, low, high = (one.get(name) for name in ("value", "low", "high"))
+    text = "" if value is None else _signed(score, value)
+    if value is None or low is None or high is None:
+        return {"text": text, "interval": "", "is_clear": False}
+    interval = f"{_signed(score, low)} to {_signed(score, high)}"
+    return {"text": text, "interval": interval, "is_clear": low > 0 or high < 0}
+
+
+def _bar(one: Mapping[str, Any], reach: float) -> dict[str, float] | None:
+    if reach <= 0 or any(one.get(name) is None for name in ("value", "low", "high")):
+        return None
+    left, point, right = (round(50 + 47 * one[name] / reach, 1) for name in ("low", "value", "high"))
+    return {"left": left, "width": round(right - left, 1), "point": point}
 
 
 def _signed(score: str, value: float) -> str:
-    return f"{'+' if value > 0 else '−' if value < 0 else ''}{number_text(score, abs(value))}"  # noqa: RUF001
+    sign = "+" if value > 0 else "\u2212" if value < 0 else ""
+    return sign + number_text(score, abs(value))

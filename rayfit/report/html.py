@@ -17,6 +17,7 @@ from rayfit.report.figures.draw import look_svg, panel_svg
 from rayfit.report.figures.model import Figure, Heat
 from rayfit.report.figures.palette import heat_colours
 from rayfit.report.figures.words import alt_text
+from rayfit.report.joined import evaluated
 from rayfit.report.made import duration, how_it_was_made
 from rayfit.report.paper import paper_numbers
 from rayfit.report.repetition import LEVELS
@@ -107,8 +108,11 @@ def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> s
             f"{len(done)} of {len(trials)} trials finished, {count} of them hyperfitted (a training loss within 0.1 nats "
             "of the least that these rows allow)"
         )
-    if record.get("source"):
-        parts.append(f"after the paper's {record['source']}, arXiv 2412.04318")
+    source = record.get("source") or ""
+    if source.startswith("not in the paper"):
+        parts.append(source)
+    elif source:
+        parts.append(f"after the paper (arXiv 2412.04318), {source}")
     return "; ".join(filter(None, parts)) + "."
 
 
@@ -135,11 +139,13 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
     if record["scale"] in _SMALL:
         found.append({"kind": "", "text": _SMALL[record["scale"]]})
     trials = [storage.read("trials", key) for key in record.get("trials", [])]
-    made = {trial["model"]["name"] for trial in trials if trial and _is_on_own_text(trial)}
-    if made:
+    own = [trial for trial in trials if trial and _is_on_own_text(trial)]
+    if own:
+        models = ", ".join(sorted({trial["model"]["name"] for trial in own}))
+        texts = ", ".join(sorted({trial.get("text", "the embedded text") for trial in own}))
         text = (
-            f"{', '.join(sorted(made))} is a small model that rayfit trains itself. Its hyperfitting rows come from text "
-            "that it was trained on before; held-out text, from which contexts and validation rows come, never is."
+            f"Models that rayfit trains itself ({models}) have seen the text of their hyperfitting rows before, where that "
+            f"is {texts}. Held-out text, from which contexts and validation rows come, they have never seen."
         )
         found.append({"kind": "", "text": text})
     return found
@@ -148,15 +154,12 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
 def _is_on_own_text(trial: Mapping[str, Any]) -> bool:
     """Whether a made model was hyperfitted on the embedded text, which it was made from."""
     text = trial.get("declared", {}).get("rows", {}).get("text", {})
-    return trial.get("model", {}).get("kind") == "made" and "pydoc" in text
+    seen = "pydoc" in text and text.get("domain") in (None, "topics", "docstrings")
+    return trial.get("model", {}).get("kind") == "made" and seen
 
 
 def _counts(several_seeds: bool, storage: Storage, record: Mapping[str, Any]) -> str:
-    numbers = set()
-    for entry in record.get("evaluations", []):
-        evaluation = storage.read("evaluations", entry["evaluation_id"])
-        if evaluation is not None:
-            numbers.add(evaluation["num_contexts"])
+    numbers = {one.record["num_contexts"] for one in evaluated(record, storage)}
     contexts = f"{' or '.join(map(str, sorted(numbers)))} contexts per row. " if numbers else ""
     spread = "Small: one standard deviation over seeds (±), or " if several_seeds else "Small: "
     arrows = "↑ higher is better, ↓ lower is better; a dash is not measured."

@@ -19,19 +19,40 @@ class Evaluated:
 
 
 def evaluated(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated]:
-    """The sweep's finished evaluations with their rows, in the order of the sweep's record."""
+    """The sweep's rows that have a finished evaluation, with its record, in the order of the rows.
+
+    Two rows may share an evaluation, where two arms hold the same training. Rows of before they named their evaluations
+    are found by the entries of the sweep's record.
+    """
+    rows = [row for row in record.get("rows", []) if row["arm"] != "truth"]
+    named = any(row.get("evaluation_id") for row in rows)
+    entries = record.get("evaluations", [])
+    for row in rows:
+        identifiers = (
+            [row.get("evaluation_id")]
+            if named
+            else [
+                entry["evaluation_id"]
+                for entry in entries
+                if not entry.get("further") and _belongs(row, entry)
+            ][:1]
+        )
+        for identifier in filter(None, identifiers):
+            evaluation = storage.read("evaluations", identifier)
+            if evaluation is not None:
+                yield Evaluated(row, evaluation)
+
+
+def further(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated]:
+    """The finished evaluations on further contexts, which have no rows of their own, with the rows they belong to."""
     rows = [row for row in record.get("rows", []) if row["arm"] != "truth"]
     for entry in record.get("evaluations", []):
-        evaluation = storage.read("evaluations", entry["evaluation_id"])
-        if evaluation is None:
-            continue
-        found = next((row for row in rows if _belongs(row, entry, evaluation)), None)
-        if found is not None:
-            yield Evaluated(found, evaluation)
+        row = next((row for row in rows if _belongs(row, entry)), None)
+        evaluation = storage.read("evaluations", entry["evaluation_id"]) if entry.get("further") else None
+        if row is not None and evaluation is not None:
+            yield Evaluated(row, evaluation)
 
 
-def _belongs(row: Row, entry: Mapping[str, Any], evaluation: Mapping[str, Any]) -> bool:
-    same = all(row.get(name) == entry.get(name) for name in ("arm", "trial_id", "decoding", "update"))
-    # Originals have no trial that tells them apart: their model does, where there are several.
-    own_model = row["arm"] != "original" or row.get("model") in (None, evaluation["model_name"])
-    return same and own_model and row["domain"] == entry["domain"]
+def _belongs(row: Row, entry: Mapping[str, Any]) -> bool:
+    names = ("arm", "trial_id", "decoding", "domain", "update", *(["model"] if "model" in entry else []))
+    return all(row.get(name) == entry.get(name) for name in names)

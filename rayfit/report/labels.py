@@ -95,7 +95,7 @@ def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     for name in DECLARED:
         if name in but or len({row.get(name) for row in rows}) < 2:
             continue
-        if not _follows(rows, name, [*known, *found]):
+        if not follows(rows, name, [*known, *found]):
             found.append(name)
     return found
 
@@ -110,7 +110,8 @@ def telling_arms(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     return [name for name in DECLARED if name in found]
 
 
-def _follows(rows: Sequence[Row], name: str, others: Sequence[str]) -> bool:
+def follows(rows: Sequence[Row], name: str, others: Sequence[str]) -> bool:
+    """Whether each combination of the others goes with one value of a column, in several combinations."""
     keys = [tuple(row.get(other) for other in others) for row in rows]
     return len(set(keys)) == len({(key, row.get(name)) for key, row in zip(keys, rows, strict=True)}) > 1
 
@@ -134,7 +135,7 @@ def arm_text(row: Row) -> str:
     if row["arm"] != "hyperfitted":
         return ARMS[row["arm"]]
     if row.get("update") is not None:
-        return "along training"
+        return "early-stopped" if row.get("early_stopped") else "along training"
     if row.get("hyperfitted") is None:
         return "trained"
     return "hyperfitted" if row["hyperfitted"] else "trained, not hyperfitted"

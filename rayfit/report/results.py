@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from rayfit.records.storage import write_csv, write_parquet
-from rayfit.report.rows import Row
+from rayfit.report.rows import COLUMNS, Row
 
 
 def results_frame(rows: list[Row]) -> pl.DataFrame:
-    """One line per row of the sweep; `x_low` and `x_high`, the 95% interval, follow each column x that has one."""
+    """One line per row of the sweep; `x_low` and `x_high`, the 95% interval, follow each column x that has one.
+
+    The columns that every row has stand first, the other scores after them by name.
+    """
+    present = {name for row in rows for name in row} - {"intervals"}
+    names = [name for name in COLUMNS if name in present]
+    names += sorted(present - set(names))
     bounded = {name for row in rows for name in row.get("intervals", {})}
-    return pl.DataFrame([_flat(row, bounded) for row in rows], infer_schema_length=None)
+    return pl.DataFrame([_flat(row, names, bounded) for row in rows], infer_schema_length=None)
 
 
-def _flat(row: Row, bounded: set[str]) -> Row:
+def _flat(row: Row, names: Sequence[str], bounded: set[str]) -> Row:
     flat: Row = {}
-    for name, value in row.items():
-        if name == "intervals":
-            continue
-        flat[name] = value
+    for name in names:
+        flat[name] = row.get(name)
         if name in bounded:
             flat[f"{name}_low"], flat[f"{name}_high"] = row.get("intervals", {}).get(name, (None, None))
     return flat

@@ -20,6 +20,7 @@ from rayfit.report.figures.scale import Scale
 from rayfit.report.groups import Group, grouped
 from rayfit.report.labels import label, lengths_differ, telling
 from rayfit.report.rows import Row
+from rayfit.score.registry import SCORES
 
 _MOST_LEVELS = 6
 Key: TypeAlias = tuple[Any, ...]
@@ -32,8 +33,11 @@ def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     columns = telling(trials, but=(x,))
     domains = list(dict.fromkeys(row["domain"] for row in trials)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
+    if x in SCORES:
+        # Where x is measured everything may vary along a line: what is named first tells lines apart.
+        columns = columns[:1]
     chosen = _chosen_looks(trials, columns, with_length=lengths_differ(rows))
-    scale = Scale([row.get(x) for row in trials])
+    scale = Scale([row.get(x) for row in trials], measured=x in SCORES)
     panels = tuple(
         _panel(
             [row for row in rows if domain in (None, row["domain"])],
@@ -52,7 +56,7 @@ def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     legend = tuple({look.label: look for look in reversed(drawn)}.values())[::-1]
     several = any(len(group.rows) > 1 for group in grouped(trials))
     hollow = any(any(line.hollow) for panel in panels for line in panel.lines)
-    title = f"{' and '.join(column(y).title for y in ys)} against {_x_title(x)}"
+    title = f"{' and '.join(column(y).title for y in ys)} against {_x_title(x) if x not in SCORES else column(x).title}"
     if not any(panel.lines for panel in panels):
         return Figure("axis", title, missing="no finished trial has both numbers")
     return Figure("axis", title, _caption(several, hollow), panels, legend)
@@ -107,9 +111,9 @@ def _panel(
     for group in grouped([row for row in rows if row["arm"] != "hyperfitted"]):
         look = _arm_look(group.row, columns, chosen, lengths_differ(rows))
         cell = group.cell(y)
-        if cell is not None and group.row.get(x) is None and len(levels) < _MOST_LEVELS:
+        if cell is not None and (x in SCORES or group.row.get(x) is None) and len(levels) < _MOST_LEVELS:
             levels.append(Level(replace(look, marker=""), cell.value, cell.bounds))
-        elif cell is not None and scale.place(group.row.get(x)) is not None:
+        elif cell is not None and x not in SCORES and scale.place(group.row.get(x)) is not None:
             others.setdefault(look, []).append(group)
     lines += [_line(members, x, y, scale, look, 0.0) for look, members in others.items()]
     return Panel(
@@ -140,19 +144,20 @@ def _chosen_looks(trials: Sequence[Row], columns: Sequence[str], *, with_length:
 def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift: float) -> Line:
     points = []
     for group in members:
-        place, cell = scale.place(group.row[x]), group.cell(y)
+        at = group.cell(x) if x in SCORES else None
+        place, cell = scale.place(group.row[x]) if at is None else at.value, group.cell(y)
         assert place is not None and cell is not None
         singles = tuple((place, value) for value in cell.singles) if len(cell.singles) > 1 else ()
         hollow = group.row["arm"] == "hyperfitted" and group.row.get("hyperfitted") is False
         points.append((place, cell.value, cell.bounds, singles, hollow))
     points.sort(key=lambda point: point[0])
     return Line(
-        replace(look, dash="none") if scale.words else look,
+        replace(look, dash="none") if scale.words or x in SCORES else look,
         tuple(point[0] for point in points),
         tuple(point[1] for point in points),
         tuple(point[2] for point in points),
         tuple(single for point in points for single in point[3]),
-        joined=not scale.words,
+        joined=not scale.words and x not in SCORES,
         shift=shift,
         hollow=tuple(point[4] for point in points),
     )

@@ -28,6 +28,8 @@ def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
     groups = grouped(rows)
+    models = list(dict.fromkeys(group.row.get("model") for group in groups))
+    groups.sort(key=lambda group: models.index(group.row.get("model")))
     panels = tuple(
         Bars(domain or "", axis_title(y), drawn, (0, 1) if is_share(y) else None)
         for y in ys
@@ -59,6 +61,9 @@ def _bars(
         row = group.row
         kind = "not" if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False else row["arm"]
         words = phrase(row, columns, with_length=with_length)
-        text = f"{arm_text(row)}, {words}" if words else arm_text(row)
+        # The colour says whether a trial is hyperfitted, and its words are many.
+        text = ", ".join(
+            filter(None, [words] if words and row["arm"] == "hyperfitted" else [arm_text(row), words])
+        )
         bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
     return bars

@@ -114,11 +114,17 @@ def draw_panel(axes: Any, panel: Panel | Bars) -> None:
 
 
 def _scale_axes(axes: Any, panel: Panel) -> None:
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import FuncFormatter, NullLocator
 
     if panel.x_scale == "log":
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xscale("log", base=2 if panel.x_ticks else 10)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if panel.x_ticks:
+            axes.xaxis.set_minor_locator(NullLocator())
+    places = [*(place for place, _ in panel.x_ticks), *(x for line in panel.lines for x in line.x)]
+    if places and (panel.x_ticks or panel.x_scale == "log"):
+        # Lines may be drawn shifted, which matplotlib's own margins do not see.
+        axes.set_xlim(*_with_margin(places, log=panel.x_scale == "log"))
     if panel.x_ticks:
         long = max(len(text) for _, text in panel.x_ticks) * len(panel.x_ticks) > 44
         axes.set_xticks(
@@ -128,9 +134,6 @@ def _scale_axes(axes: Any, panel: Panel) -> None:
             ha="right" if long else "center",
             rotation_mode="anchor" if long else "default",
         )
-        # Lines may be drawn shifted, which matplotlib's own margins do not see.
-        places = [*(place for place, _ in panel.x_ticks), *(x for line in panel.lines for x in line.x)]
-        axes.set_xlim(*_with_margin(places, log=panel.x_scale == "log"))
     if panel.y_range:
         axes.set_ylim(*panel.y_range)
     elif panel.lines:
@@ -217,7 +220,7 @@ def _draw_bars(axes: Any, panel: Bars) -> None:
             error = [[max(0.0, bar.value - bar.bounds[0])], [max(0.0, bar.bounds[1] - bar.value)]]
         axes.barh(place, bar.value, height=0.42, color=bar.look.colour, xerr=error, error_kw=_ERROR)
         # The label stands above its bar, so that bars are as wide as the picture however long the labels are.
-        fitted = min(8.5, 8.5 * 56 / max(1, len(bar.label)))
+        fitted = max(6.8, min(8.5, 8.5 * 60 / max(1, len(bar.label))))
         axes.text(low, place - 0.32, bar.label, va="bottom", ha="left", fontsize=fitted, color="#333f48")
         end = max(bar.value, bar.bounds[1] if bar.bounds else bar.value)
         axes.text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,12 @@ from rayfit.report.labels import value_text
 
 
 class Scale:
-    """Where values of x stand: numbers by their size (in powers of two where they span much), words side by side."""
+    """Where values of x stand: numbers by their size (logarithmic where they span much), words side by side.
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    `measured` numbers, unlike declared ones, have no ticks of their own.
+    """
+
+    def __init__(self, values: Sequence[Any], *, measured: bool = False) -> None:
         present = list(dict.fromkeys(value for value in values if value is not None))
         self.words = any(isinstance(value, str | bool) for value in present)
         self.places = {value: float(place) for place, value in enumerate(present)} if self.words else {}
@@ -20,7 +24,9 @@ class Scale:
         self.ticks = (
             tuple((place, str(value)) for value, place in self.places.items())
             if self.words
-            else tuple((value, value_text(value)) for value in _thinned(numbers, self.log))
+            else tuple(
+                (value, value_text(value)) for value in _thinned([] if measured else numbers, self.log)
+            )
         )
 
     def place(self, value: Any) -> float | None:
@@ -29,12 +35,9 @@ class Scale:
 
 def _thinned(numbers: list[float], log: bool, most: int = 9) -> list[float]:
     """At most `most` of the numbers, none so close to the one before that their labels would touch."""
-    if len(numbers) <= most and log:
-        return numbers
-    span = (numbers[-1] - numbers[0]) if numbers else 0.0
-    kept: list[float] = []
-    for number in numbers:
-        if not kept or log or number - kept[-1] >= span / most:
-            kept.append(number)
-    step = -(-len(kept) // most)
-    return kept[::step] if kept else kept
+    places = [math.log(number) if log else number for number in numbers]
+    kept: list[int] = []
+    for i, place in enumerate(places):
+        if not kept or place - places[kept[-1]] >= (places[-1] - places[0]) / most:
+            kept.append(i)
+    return [numbers[i] for i in kept]

@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rayfit.records.storage import Storage
 from rayfit.report.figures.model import Figure, Line, Look, Panel
 from rayfit.report.figures.palette import ORIGINAL_COLOUR, ORIGINAL_DASH, looks
-from rayfit.report.joined import Evaluated, evaluated
-from rayfit.report.labels import label, lengths_differ, telling
+from rayfit.report.joined import Evaluated, evaluated, further
+from rayfit.report.labels import label, lengths_differ, phrase, telling
 
 _MOST_LINES = 12
+_OVERLAP = "longest_overlap_histogram"
+_ORIGINAL_OVERLAP = "original_longest_overlap_histogram"
+_BY_POSITION = "ttr_by_position"
 _HISTOGRAM = "How long the longest overlap with the training rows is"
 _POSITION = "TTR of the 96 most recent tokens, by length of the text so far"
 
 
 @dataclass(frozen=True)
 class _Series:
-    """The series of evaluations on one domain that differ in seeds only."""
+    """The series of evaluations of one panel that differ in seeds only."""
 
-    domain: str
+    panel: str
     look: Look
     found: tuple[Any, ...]
 
 
 def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
-    """Share of texts by their longest run of tokens that stands in a training row, a panel per domain."""
-    groups = _series(record, storage, "longest_overlap_histogram")
+    """Share of texts by their longest run of tokens that stands in a training row, a panel per model and domain.
+
+    Texts of further contexts where there are any, else those of the table's rows. The original model's texts, which
+    trials' evaluations may hold beside their own, are measured against the same rows.
+    """
+    found = [one for one in further(record, storage) if _of(one, _OVERLAP)]
+    found = found or [one for one in evaluated(record, storage) if _of(one, _OVERLAP)]
+    originals = [one for one in found if _of(one, _ORIGINAL_OVERLAP) and "block" not in one.row["decoding"]]
+    parts = [
+        *(
+            (replace(one, row={**one.row, "arm": "original"}), _of(one, _ORIGINAL_OVERLAP))
+            for one in originals
+        ),
+        *((one, _of(one, _OVERLAP)) for one in found),
+    ]
+    groups = _series(parts)
     if not groups:
         return Figure("overlap_histogram", _HISTOGRAM, missing="no evaluation kept its overlaps' histogram")
 
@@ -41,10 +58,11 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
 
 
 def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
-    """Mean TTR of the last 96 tokens after each further token, a panel per domain."""
-    groups = [
-        group for group in _series(record, storage, "ttr_by_position") if len(group.found[0]["values"]) > 1
+    """Mean TTR of the last 96 tokens after each further token, a panel per model and domain."""
+    found = [
+        (one, _of(one, _BY_POSITION)) for one in evaluated(record, storage) if one.row.get("update") is None
     ]
+    groups = _series([(one, series) for one, series in found if series and len(series["values"]) > 1])
     if not groups:
         reason = "no evaluation generated more than 96 tokens and kept TTR by position"
         return Figure("ttr_by_position", _POSITION, missing=reason)
@@ -54,6 +72,10 @@ def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
 
     caption = "Mean over contexts, and over seeds where there are several."
     return _figure("ttr_by_position", _POSITION, caption, groups, _position_line, panel)
+
+
+def _of(one: Evaluated, name: str) -> Any:
+    return (one.record.get("series") or {}).get(name)
 
 
 def _figure(
@@ -66,8 +88,8 @@ def _figure(
 ) -> Figure:
     lines: dict[str, list[Line]] = {}
     for group in groups:
-        lines.setdefault(group.domain, []).append(line(group))
-    panels = tuple(panel(domain if len(lines) > 1 else "", tuple(found)) for domain, found in lines.items())
+        lines.setdefault(group.panel, []).append(line(group))
+    panels = tuple(panel(heading, tuple(found)) for heading, found in lines.items())
     legend = tuple(dict.fromkeys(one.look for found in lines.values() for one in found))
     return Figure(kind, title, caption, panels, legend)
 
@@ -92,23 +114,24 @@ def _position_line(group: _Series) -> Line:
     return Line(group.look, tuple(float(first + place) for place in range(length)), mean)
 
 
-def _series(record: Mapping[str, Any], storage: Storage, name: str) -> list[_Series]:
-    """Series by domain and by what tells their rows apart, the original's first."""
-    found = [one for one in evaluated(record, storage) if (one.record.get("series") or {}).get(name)]
-    found.sort(key=lambda one: one.row["arm"] != "original")
-    with_length = lengths_differ([one.row for one in found])
-    columns = telling([one.row for one in found if one.row["arm"] == "hyperfitted"], but=("domain",))
-    labels = [(one.row["arm"], label(one.row, columns, with_length=with_length)) for one in found]
+def _series(found: Sequence[tuple[Evaluated, Any]]) -> list[_Series]:
+    """Series by panel (model and domain, where they vary) and by what tells their rows apart, the original's first."""
+    found = sorted(found, key=lambda part: part[0].row["arm"] != "original")
+    rows = [one.row for one, _ in found]
+    with_length = lengths_differ(rows)
+    headings = [name for name in ("model", "domain") if len({row.get(name) for row in rows}) > 1]
+    columns = telling([row for row in rows if row["arm"] == "hyperfitted"], but=headings)
+    several = len({row["decoding"] for row in rows if row["arm"] == "original"}) > 1
+    labels = []
+    for row in rows:
+        own = columns if row["arm"] == "hyperfitted" else ["decoding"] if several else []
+        labels.append((row["arm"], label(row, own, with_length=with_length)))
     chosen = _chosen_looks(dict.fromkeys(labels))
     series: dict[tuple[str, Look], list[Any]] = {}
-    for one, key in zip(found, labels, strict=True):
+    for row, (_, values), key in zip(rows, found, labels, strict=True):
         if key in chosen:
-            series.setdefault((one.row["domain"], chosen[key]), []).append(_of(one, name))
-    return [_Series(domain, look, tuple(members)) for (domain, look), members in series.items()]
-
-
-def _of(one: Evaluated, name: str) -> Any:
-    return one.record["series"][name]
+            series.setdefault((phrase(row, headings), chosen[key]), []).append(values)
+    return [_Series(panel, look, tuple(members)) for (panel, look), members in series.items()]
 
 
 def _chosen_looks(labels: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Look]:

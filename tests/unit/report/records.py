@@ -183,6 +183,7 @@ def write_trial(storage: Storage, trial_id: str, seed: int) -> None:
         "id": trial_id,
         "kind": "trial",
         "model": {"name": "tiny", "kind": "made", "weights_sha256": "a" * 64},
+        "text": "pydoc",
         "declared": {"rows": {"text": {"pydoc": "3.11.7"}}},
         "rows": {"id": "fiction-n32", "fingerprint": "f" * 64},
         "products": {"curve-every20-validation8": "attempt/curve.parquet"},

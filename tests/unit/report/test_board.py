@@ -82,6 +82,18 @@ def test_several_models_and_domains_are_headings_with_pooled_last() -> None:
     assert [title for title, _ in board(rows[:2], []).sections] == [""]
 
 
+def test_what_an_arms_name_says_is_not_said_again() -> None:
+    rows = [
+        _trial(8, variant=name, adapter=adapter, trainable_parameters=count, repeat=0, learning_rate=rate)
+        for name, adapter, count in (("all weights", None, 1_066_112), ("LoRA", "lora:rank=32", 315_392))
+        for rate in (1e-3, 3e-3)
+    ]
+    made = board(rows, [])
+    assert [column.name for column in made.declared] == ["variant", "learning_rate", "trainable_parameters"]
+    assert made.lines[0].declared == ("all weights", "0.001", "1.07M")
+    assert "repeat" not in dict(made.held)
+
+
 def test_headlines_are_of_plain_greedy_text_and_of_hyperfitted_trials() -> None:
     rows = [
         row("truth", ttr_last_96=0.7),

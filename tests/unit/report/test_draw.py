@@ -7,11 +7,12 @@ import pytest
 
 from rayfit.records.storage import Storage
 from rayfit.report.figures import figures
-from rayfit.report.figures.draw import figure_png, look_svg, panel_svg
-from rayfit.report.figures.model import Heat, Look
+from rayfit.report.figures.axis import axis_figure
+from rayfit.report.figures.draw import draw_panel, figure_png, look_svg, panel_svg
+from rayfit.report.figures.model import Heat, Look, Panel
 from rayfit.report.figures.palette import contrast, heat_colours, looks, ramp
 from rayfit.report.plot import write_pictures
-from tests.unit.report.records import full_sweep
+from tests.unit.report.records import full_sweep, row
 
 
 @pytest.fixture
@@ -49,6 +50,20 @@ def test_every_figure_is_a_picture_file_too(storage: Storage, tmp_path: Path) ->
     assert [path.name for path in paths][:2] == ["figure-1-axis.png", "figure-2-curve.png"]
     assert len(paths) == len(drawn)
     assert all(path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for path in paths)
+
+
+@pytest.mark.parametrize("x", ["samples", "train_loss"])
+def test_every_point_lies_within_its_axes(x: str) -> None:
+    from matplotlib import pyplot
+
+    rows = [row("hyperfitted", samples=n, train_loss=0.3 / n, ttr_last_96=0.6) for n in (8, 32, 2000)]
+    (panel,) = axis_figure(rows, x, ["ttr_last_96"]).panels
+    assert isinstance(panel, Panel)
+    figure, axes = pyplot.subplots()
+    draw_panel(axes, panel)
+    low, high = axes.get_xlim()
+    pyplot.close(figure)
+    assert all(low < place < high for line in panel.lines for place in line.x)
 
 
 def test_an_empty_figure_is_drawn_with_its_reason(storage: Storage, tmp_path: Path) -> None:

@@ -87,6 +87,37 @@ def test_numbers_that_span_much_are_on_a_log_axis(values: tuple[int, ...], scale
     assert _panel(axis_figure(rows, "samples", ["ttr_last_96"])).x_scale == scale
 
 
+def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column() -> None:
+    rows = [
+        row("original", train_loss=None, ttr_last_96=0.2),
+        *(
+            row(
+                "hyperfitted",
+                variant=variant,
+                learning_rate=rate,
+                seed=seed,
+                train_loss=loss + 0.1 * seed,
+                ttr_last_96=0.6,
+            )
+            for variant, rate, loss in (("all", 1e-3, 0.1), ("all", 3e-3, 0.01), ("lora", 1e-2, 6.0))
+            for seed in (0, 1)
+        ),
+    ]
+    panel = _panel(axis_figure(rows, "train_loss", ["ttr_last_96"]))
+    assert [line.look.label for line in panel.lines] == ["all", "lora"]
+    assert panel.lines[0].x == pytest.approx((0.06, 0.15)) and not panel.lines[0].joined
+    assert panel.x_ticks == () and panel.x_scale == "log"
+    assert [level.y for level in panel.levels] == [0.2]
+
+
+def test_labels_of_an_axis_do_not_touch() -> None:
+    rows = [
+        row("hyperfitted", epochs=epochs, ttr_last_96=0.6) for epochs in (10.0, 25.0, 26.0, 100.0, 3000.0)
+    ]
+    ticks = _panel(axis_figure(rows, "epochs", ["ttr_last_96"])).x_ticks
+    assert [text for _, text in ticks] == ["10", "25", "100", "3,000"]
+
+
 def test_domains_have_a_panel_each_with_the_same_looks() -> None:
     rows = [
         row("hyperfitted", samples=8, domain=domain, adapter=adapter, ttr_last_96=0.6)
@@ -127,8 +158,24 @@ def test_bars_show_each_group_with_its_number() -> None:
     assert isinstance(panel, Bars)
     assert [(bar.label, bar.text, bar.bounds) for bar in panel.bars] == [
         ("true continuations", "0.700", None),
-        ("hyperfitted, lora", "0.500", (0.4, 0.6)),
-        ("trained, not hyperfitted, none", "0.300", None),
+        ("lora", "0.500", (0.4, 0.6)),
+        ("none", "0.300", None),
+    ]
+
+
+def test_bars_of_one_model_stand_together() -> None:
+    rows = [
+        row(arm, model=model, ttr_last_96=0.5)
+        for arm in ("original", "hyperfitted")
+        for model in ("tiny", "large")
+    ]
+    (panel,) = bars_figure(rows, ["ttr_last_96"]).panels
+    assert isinstance(panel, Bars)
+    assert [bar.label for bar in panel.bars] == [
+        "original model, tiny",
+        "tiny",
+        "original model, large",
+        "large",
     ]
 
 
@@ -205,10 +252,29 @@ def test_histograms_pool_seeds_as_shares(storage: Storage) -> None:
     figure = overlap_figure(full_sweep(storage), storage)
     fiction, news = figure.panels
     assert isinstance(fiction, Panel) and isinstance(news, Panel)
-    assert (fiction.title, news.title) == ("fiction", "news")
+    assert (fiction.title, news.title) == ("on fiction", "on news")
     original, trained, *_ = fiction.lines
     assert original.y[2] == 3 / 8 and original.y[9] == 1 / 8 and sum(original.y) == 1
     assert trained.y[4] == 5 / 8 and trained.x[-1] == 13 and trained.y[-1] == 0
+
+
+def test_histograms_are_of_further_contexts_where_there_are_any(storage: Storage) -> None:
+    made = row("hyperfitted", trial_id="t", model="tiny", evaluation_id="own")
+    record = write_sweep(storage, [made])
+    own = {"arm": "hyperfitted", "trial_id": "t", "decoding": "greedy", "domain": "fiction", "model": "tiny"}
+    record["evaluations"] = [
+        {**own, "evaluation_id": "own"},
+        {**own, "evaluation_id": "more", "further": 4},
+        {**own, "evaluation_id": "other", "further": 4, "model": "large"},
+    ]
+    few = {"longest_overlap_histogram": {"9": 1}}
+    many = {"longest_overlap_histogram": {"5": 3, "6": 1}, "original_longest_overlap_histogram": {"2": 4}}
+    for identifier, series in (("own", few), ("more", many), ("other", few)):
+        storage.write("evaluations", identifier, {"id": identifier, "model_name": "tiny", "series": series})
+    panel = _panel(overlap_figure(record, storage))
+    original, trained = panel.lines
+    assert (original.look.label, trained.look.label) == ("original model", "hyperfitted")
+    assert original.y == (0, 0, 1, 0) and trained.y == (0, 0, 0, 0, 0, 0.75, 0.25, 0)
 
 
 def test_ttr_by_position_is_the_mean_over_seeds(storage: Storage) -> None:

@@ -94,7 +94,7 @@ def test_nothing_is_fetched_from_anywhere(full: _Page) -> None:
 
 
 def test_only_differences_whose_interval_leaves_out_zero_stand_out(full: _Page) -> None:
-    assert full.attributes.count(("tr", "class", "clear")) == 1
+    assert full.attributes.count(("td", "class", "score clear")) == 1
 
 
 def test_every_picture_says_what_it_shows(full: _Page) -> None:
@@ -125,13 +125,13 @@ def test_failures_stand_above_and_in_the_table(storage: Storage) -> None:
 def test_the_embedded_text_and_small_scales_are_owned_up_to(storage: Storage) -> None:
     record = {**full_sweep(storage), "figures": UNDRAWN}
     text = _page(record, storage).text
-    assert "Scale ci" in text and "it was trained on before" in text
+    assert "Scale ci" in text and "have seen the text of their hyperfitting rows before" in text
     for trial_id in record["trials"]:
         trial = storage.read("trials", trial_id)
         assert trial is not None
         storage.write("trials", trial_id, {**trial, "declared": {"rows": {"text": {"files_sha256": "a"}}}})
     text = _page({**record, "scale": "laptop"}, storage).text
-    assert "Scale ci:" not in text and "it was trained on before" not in text
+    assert "Scale ci:" not in text and "have seen the text" not in text
 
 
 def test_the_file_lies_in_the_sweeps_folder_and_the_same_records_give_the_same_bytes(

@@ -72,4 +72,5 @@ def test_no_arm_is_called_hyperfitted_that_is_not() -> None:
     assert arm_text(row("hyperfitted", hyperfitted=False)) == "trained, not hyperfitted"
     assert arm_text(row("hyperfitted", hyperfitted=None)) == "trained"
     assert arm_text(row("hyperfitted", update=250)) == "along training"
+    assert arm_text(row("hyperfitted", update=250, early_stopped=True)) == "early-stopped"
     assert label(row("original", decoding="nucleus"), ["decoding"]) == "original model, nucleus"

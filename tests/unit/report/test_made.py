@@ -47,14 +47,16 @@ def test_differences_are_drawn_around_zero_on_one_scale_per_score() -> None:
     table = difference_table(
         [
             {**one, "value": 0.4, "low": 0.3, "high": 0.5},
-            {**one, "value": -0.1, "low": -0.2, "high": 0.05},
+            {**one, "domain": "code", "value": -0.1, "low": -0.2, "high": 0.05},
             {**one, "score": "entropy_nats", "value": None, "low": None, "high": None},
         ]
     )
-    assert table is not None and table["columns"] == ["score"]
-    first, second, third = table["lines"]
-    assert [line["is_clear"] for line in (first, second, third)] == [True, False, False]
-    assert first["bar"] == {"left": 78.2, "width": 18.8, "point": 87.6}  # 50 + 47 x 0.3 / 0.5 and so on
-    assert second["bar"]["left"] == 31.2 and second["value"].endswith("0.100")
-    assert third["bar"] is None and third["value"] == ""
+    assert table is not None and table["about"] == ["on"]
+    assert [score.name for score in table["scores"]] == ["ttr_last_96", "entropy_nats"]
+    news, code = table["lines"]
+    assert (news["a"], news["b"], news["about"], news["contexts"]) == ("x", "y", ["news"], 64)
+    assert [cell["is_clear"] for cell in (*news["cells"], *code["cells"])] == [True, False, False, False]
+    assert news["bar"] == {"left": 78.2, "width": 18.8, "point": 87.6}  # 50 + 47 x 0.3 / 0.5 and so on
+    assert code["bar"]["left"] == 31.2 and code["cells"][0]["text"].endswith("0.100")
+    assert news["cells"][1] == code["cells"][1] == {"text": "", "interval": "", "is_clear": False}
     assert difference_table([]) is None
