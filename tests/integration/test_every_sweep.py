@@ -13,7 +13,10 @@ from tests.launching import ROOT, launch
 pytestmark = pytest.mark.integration
 
 # Few texts: what is tried here is that everything runs and is recorded. The effect itself is the smoke test's.
-FEW = ("--scale", "ci", "--contexts", "16", "--validation-rows", "8")
+FEW = (
+    *("--scale", "ci", "--contexts", "16", "--validation-rows", "8"),
+    *("--num-new-tokens", "48", "--eval-every", "96"),
+)
 KINDS = (
     "training_curve",
     "data_quantity",
