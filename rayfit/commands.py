@@ -32,6 +32,9 @@ def run(arguments: Sequence[str]) -> int:
         commands, "report", "write the report.html of sweeps again, from their records", _report
     )
     report.add_argument("sweep", nargs="?", help="a sweep's id (default: all sweeps)")
+    report.add_argument(
+        "--markdown", action="store_true", help="print questions, commands and tables instead"
+    )
     ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
@@ -120,9 +123,10 @@ def _sweeps(storage: Storage, asked: str | None) -> list[dict[str, Any]]:
 def _report(parsed: argparse.Namespace) -> int:
     storage = _opened(parsed)
     from rayfit.report.html import write_report
+    from rayfit.report.markdown import render_markdown
 
     for record in _sweeps(storage, parsed.sweep):
-        print(write_report(record, storage))
+        print(render_markdown(record) if parsed.markdown else write_report(record, storage))
     return 0
 
 

@@ -133,6 +133,9 @@ def agreement(rows: Sequence[Row], storage: Storage) -> dict[str, Any] | None:
         final = row["arm"] in ("original", "hyperfitted") and row["update"] is None
         if row["model"] == model and final and row["predictions_id"] and row["status"] == "FINISHED":
             subjects.setdefault(row["trial_id"] if row["arm"] == "hyperfitted" else "", []).append(row)
+    # Only those that were measured on the same texts can be compared: all of them, once the sweep is done.
+    domains = {row["domain"] for own in subjects.values() for row in own}
+    subjects = {key: own for key, own in subjects.items() if {row["domain"] for row in own} == domains}
     if len(subjects) < 2:
         return None
     trained = [own[0] for own in subjects.values() if own[0]["arm"] == "hyperfitted"]

@@ -95,7 +95,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "launches": [*launches, this_launch],
         "rows": [*rows, *pooled_rows(rows, storage)],
         "differences": differences(rows, storage) if finished else [],
-        "agreement": agreement(rows, storage),
+        "agreement": agreement(rows, storage) if finished else None,
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
     }

@@ -12,22 +12,32 @@ from rayfit.records.storage import RECORD, Storage
 from rayfit.track.content import Point, latest, milliseconds, points, valid_key
 
 PLAIN = "greedy"
+MATCHED = "original_matched"
+COMPARED = "beside-original"
 # what stands before the slash is a group of its own in MLflow's charts
 INTERVAL = "interval"
 _LENGTH = "num_new_tokens="
 # columns of the summary that were chosen and not measured: parameters of the run
-_DECLARED = ("updates", "num_updates", "samples", "epochs", "learning_rate", "batch_size", "seed", "repeat")
+_DECLARED = (
+    *("update", "updates", "num_updates", "samples", "epochs", "learning_rate", "batch_size", "seed"),
+    *("order_seed", "repeat", "stop_at_train_loss", "early_stopped", "hyperfitted"),
+)
+POOLED = "pooled"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One entry of a sweep's evaluations. `record` is None while it is not finished.
+    """One entry of a sweep's evaluations or comparisons. `record` is None while it is not finished.
 
     `prefix` stands before its scores' names: empty for plain greedy decoding, else the decoding's short name,
-    and the domain behind it when the sweep measures in several. `label` names its files.
+    and the domain behind it when the sweep measures in several; `original_matched` first for the original model
+    sampled at the temperature that a trial gives it, which belongs to that trial. `update` is that of weights kept
+    along training. `label` names its files.
     """
 
     trial_id: str | None
+    model: str | None = None
+    update: int | None = None
     decoding: str
     domain: str
     folder: Path
@@ -36,9 +46,10 @@ class Evaluation:
     record: dict[str, Any] | None
 
     def score_points(self, step: int) -> list[Point]:
-        """Its scores at `step`: `name`, and the interval as `interval/name.low` and `interval/name.high`."""
+        """Its scores at `step`, or at its own update: `name`, `interval/name.low` and `interval/name.high`."""
         if self.record is None:
             return []
+        step = step if self.update is None else self.update
         values: dict[str, Any] = {}
         for name, score in self.record.get("scores", {}).items():
             key = valid_key(*self.prefix, name)
@@ -62,7 +73,8 @@ class Evaluation:
 
 def read_evaluations(storage: Storage, sweep: Mapping[str, Any]) -> list[Evaluation]:
     """Every evaluation that a sweep's record names, with what storage holds of it."""
-    entries = sweep.get("evaluations", [])
+    # Contexts beyond the usual ones are for one histogram: their scores would stand under the same names.
+    entries = [entry for entry in sweep.get("evaluations", []) if not entry.get("further")]
     domains = {entry["domain"] for entry in entries} | set(
         sweep.get("options", {}).get("eval_datasets") or ()
     )
@@ -71,17 +83,40 @@ def read_evaluations(storage: Storage, sweep: Mapping[str, Any]) -> list[Evaluat
     for entry in entries:
         decoding, domain = short[entry["decoding"]], entry["domain"]
         behind = (domain,) if len(domains) > 1 else ()
+        own = entry.get("trial_id") if entry["arm"] != "original" else entry.get("matched_to")
+        prefix = () if decoding == PLAIN else (decoding,)
+        if entry.get("matched_to"):
+            prefix = (MATCHED,)
+        at = () if entry.get("update") is None else (f"at {entry['update']}",)
         evaluation = Evaluation(
-            trial_id=entry.get("trial_id") if entry["arm"] != "original" else None,
+            trial_id=own,
+            model=entry.get("model"),
+            update=entry.get("update"),
             decoding=entry["decoding"],
             domain=domain,
             folder=storage.folder("evaluations", entry["evaluation_id"]),
-            prefix=(() if decoding == PLAIN else (decoding,)) + behind,
-            label=slug("-".join((decoding, *behind))),
+            prefix=prefix + behind,
+            label=slug("-".join((decoding, *behind, *at))),
             record=storage.read("evaluations", entry["evaluation_id"]),
         )
         found.append(evaluation)
-    return found
+    return found + [
+        _comparison(storage, entry, several=len(domains) > 1) for entry in sweep.get("comparisons", [])
+    ]
+
+
+def _comparison(storage: Storage, entry: Mapping[str, Any], *, several: bool) -> Evaluation:
+    """A trial beside its original, as one more set of scores of the trial."""
+    behind = (entry["domain"],) if several else ()
+    return Evaluation(
+        trial_id=entry["trial_id"],
+        decoding=COMPARED,
+        domain=entry["domain"],
+        folder=storage.folder("comparisons", entry["comparison_id"]),
+        prefix=behind,
+        label=slug("-".join((COMPARED, *behind))),
+        record=storage.read("comparisons", entry["comparison_id"]),
+    )
 
 
 def short_names(sweep: Mapping[str, Any]) -> dict[str, str]:
@@ -106,35 +141,44 @@ def _settings(decoding: str) -> list[str]:
 
 
 def evaluations_of(
-    evaluations: list[Evaluation], trial_id: str | None, weights_sha256: str | None = None
+    evaluations: list[Evaluation],
+    trial_id: str | None,
+    weights_sha256: str | None = None,
+    model: str | None = None,
 ) -> list[Evaluation]:
-    """Those of one trial; of the original model for None.
+    """Those of one trial; of the original model for None, and then of `model` where there are several.
 
-    An evaluation of other weights than `weights_sha256` counts as not done: it is of the training before.
+    An evaluation of other weights than `weights_sha256` counts as not done: it is of the training before. The
+    original's at a matched temperature are of weights of its own.
     """
-    own = [entry for entry in evaluations if entry.trial_id == trial_id]
+    own = [entry for entry in evaluations if entry.trial_id == trial_id and model in (None, entry.model)]
     return [entry if _is_of(entry, weights_sha256) else replace(entry, record=None) for entry in own]
 
 
-def is_complete(own: list[Evaluation], evaluations: list[Evaluation]) -> bool:
-    """Whether `own` has every (decoding, domain) that the sweep measures anywhere."""
-    wanted = {(entry.decoding, entry.domain) for entry in evaluations}
-    return bool(wanted) and {(entry.decoding, entry.domain) for entry in own if entry.record} == wanted
+def is_complete(own: list[Evaluation]) -> bool:
+    """Whether everything that the sweep measures of a trial, or of an original model, is recorded."""
+    return bool(own) and all(entry.record for entry in own)
 
 
-def rows_of(sweep: Mapping[str, Any], trial_id: str | None) -> list[Mapping[str, Any]]:
-    """The summary's rows of one trial; of the original model for None."""
-    rows = sweep.get("rows", [])
+def rows_of(
+    sweep: Mapping[str, Any], trial_id: str | None, model: str | None = None
+) -> list[Mapping[str, Any]]:
+    """The summary's rows of one trial; of the original model for None, and then of `model` where there are several.
+
+    Rows of weights kept along training are left out: their numbers stand in their evaluations.
+    """
+    rows = [row for row in sweep.get("rows", []) if row.get("update") is None]
     if trial_id is None:
-        return [row for row in rows if row.get("arm") == "original"]
-    return [row for row in rows if row.get("trial_id") == trial_id]
+        own = [row for row in rows if row.get("arm") == "original" and row.get("trial_id") is None]
+        return [row for row in own if model in (None, row.get("model"))]
+    return [row for row in rows if row.get("trial_id") == trial_id and row.get("arm") != "original"]
 
 
-def error_of(sweep: Mapping[str, Any], trial_id: str | None) -> str | None:
+def error_of(sweep: Mapping[str, Any], trial_id: str | None, model: str | None = None) -> str | None:
     """Why a trial failed (the original model for None), in training or, as its row says, in evaluation."""
     if error := sweep.get("failed", {}).get("original" if trial_id is None else trial_id):
         return str(error)
-    failed = [row for row in rows_of(sweep, trial_id) if row.get("status") == "FAILED"]
+    failed = [row for row in rows_of(sweep, trial_id, model) if row.get("status") == "FAILED"]
     return str(failed[0].get("reason") or "unknown") if failed else None
 
 
@@ -145,18 +189,25 @@ def row_points(rows: list[Mapping[str, Any]], own: list[Evaluation], time: int, 
     """
     found: list[Point] = []
     prefixes = {(entry.decoding, entry.domain): entry.prefix for entry in own}
+    plain = {decoding: prefix[:-1] for (decoding, _), prefix in prefixes.items() if prefix}
     for row in rows:
         prefix = prefixes.get((str(row.get("decoding")), str(row.get("domain"))))
+        if row.get("domain") == POOLED:
+            prefix = (*plain.get(str(row.get("decoding")), ()), POOLED)
         if prefix is None:
             continue
         names = [
-            name for name in row if name not in _DECLARED and (not prefix or name.startswith("original_"))
+            name
+            for name in row
+            if name not in _DECLARED and (not prefix or name.startswith("original_") or prefix[-1] == POOLED)
         ]
         found += points({valid_key(*prefix, name): row[name] for name in names}, time, step)
     return found
 
 
 def _is_of(entry: Evaluation, weights_sha256: str | None) -> bool:
+    if entry.prefix[:1] == (MATCHED,):
+        return True
     evaluated = (entry.record or {}).get("checkpoint_weights_sha256")
     return weights_sha256 is None or evaluated is None or evaluated == weights_sha256
 

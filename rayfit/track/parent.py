@@ -20,11 +20,18 @@ from rayfit.track.content import (
 from rayfit.track.evaluated import PLAIN, short_names
 from rayfit.track.origin import made_by, sweep_times
 
-REPORTS = ("summary.json", "table.txt", "plot.png", "report.html", "results.parquet", "results.csv")
+REPORTS = (
+    *("report.html", "table.txt", "plot.png", "summary.json", "scores.json"),
+    *("results.parquet", "results.csv"),
+)
 COLUMNS = (
     "arm",
+    "variant",
+    "model",
+    "train_text",
     "decoding",
     "domain",
+    "update",
     "samples",
     "updates",
     "epochs",
@@ -38,6 +45,7 @@ COLUMNS = (
     "status",
     "reason",
 )
+ONLY_VARIED = ("variant", "model", "train_text", "decoding", "domain", "update")
 MEASURED = ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean", "train_loss")
 # of one launch only; an address may hold a password
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
@@ -54,6 +62,7 @@ def parent_content(
     ended = done or max((child.ended or 0 for child in children), default=0)
     folder = storage.folder("sweeps", sweep["id"])
     files = {name: folder / name for name in REPORTS if (folder / name).is_file()}
+    files |= {f"figures/{path.name}": path for path in sorted(folder.glob("figures/*.png"))}
     tags = {
         "rayfit.sweep_kind": sweep.get("sweep_kind"),
         "rayfit.question": sweep.get("question"),
@@ -84,7 +93,7 @@ def note(sweep: Mapping[str, Any]) -> str:
     rows = sweep.get("rows", [])
     columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
     # a column that says the same of every row is no help in so little space
-    columns = [name for name in columns if name not in ("decoding", "domain") or _varies(rows, name)]
+    columns = [name for name in columns if name not in ONLY_VARIED or _varies(rows, name)]
     if columns:
         lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for place, row in enumerate(rows):
@@ -119,7 +128,10 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
     for row in rows:
         arm = row.get("arm")
         decoding = row.get("decoding") or PLAIN
-        if arm not in ARMS or several_domains or short.get(decoding, decoding) != PLAIN:
+        if arm not in ARMS or row.get("update") is not None or several_domains:
+            continue
+        of_a_trial = arm == "original" and row.get("trial_id") is not None
+        if of_a_trial or short.get(decoding, decoding) != PLAIN:
             continue
         for name in MEASURED:
             number = as_number(row.get(name))

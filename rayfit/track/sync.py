@@ -12,7 +12,7 @@ from rayfit.records.storage import Storage
 from rayfit.track.connection import TrackingError, default_tracking_uri, tracking_errors
 from rayfit.track.content import CURRENT, Content
 from rayfit.track.evaluated import Evaluation, read_evaluations
-from rayfit.track.original import original_content
+from rayfit.track.original import original_content, original_models
 from rayfit.track.parent import parent_content
 from rayfit.track.trial import trial_content
 from rayfit.track.view import view_place, view_tag
@@ -86,8 +86,13 @@ def sync_sweep(
 def _children(
     storage: Storage, sweep: Mapping[str, Any], evaluations: list[Evaluation], *, finished: bool
 ) -> list[Content]:
-    """The original model first, then every trial that has come to something, in the sweep's order."""
-    children = [original_content(sweep, evaluations, finished=finished)]
+    """The original models first, then every trial that has come to something, in the sweep's order."""
+    models = original_models(evaluations)
+    several = len(models) > 1
+    children = [
+        original_content(sweep, evaluations, finished=finished, only=model if several else None)
+        for model in models or [None]
+    ]
     for trial_id in sweep.get("trials", []):
         children.append(trial_content(storage, sweep, trial_id, evaluations, finished=finished))
     return [child for child in children if child is not None]

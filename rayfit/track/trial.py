@@ -56,7 +56,7 @@ def trial_content(
         failure = read_json(folder / FAILURE) or ({"error": error} if error else None)
         return None if failure is None else _failed_content(sweep, trial_id, {"error": error, **failure})
     own = evaluations_of(evaluations, trial_id, record.get("weights_sha256"))
-    complete = is_complete(own, evaluations) or (finished and not evaluations)
+    complete = is_complete(own) or (finished and not evaluations)
     started = milliseconds(record.get("started_at"))
     trained = milliseconds(record.get("finished_at"))
     files: dict[str, Path | str] = {"record.json": folder / RECORD, **named_files(own)}
@@ -66,6 +66,8 @@ def trial_content(
     status = status_of(complete, error, finished)
     tags = {
         "rayfit.arm": "hyperfitted",
+        "rayfit.variant": ", ".join(name for name, ids in sweep.get("arms", {}).items() if trial_id in ids)
+        or None,
         "rayfit.trained_at": record.get("finished_at"),
         "rayfit.hyperfitted": record.get("hyperfitted"),
         "rayfit.base_weights_sha256": record.get("model", {}).get("weights_sha256"),
@@ -107,6 +109,9 @@ def trial_params(record: Mapping[str, Any]) -> dict[str, str]:
                 for key in ("samples", "num_updates", "epochs", "learning_rate", "batch_size")
             },
             "precision": record.get("precision"),
+            "adapter": record.get("adapter"),
+            "trainable_parameters": record.get("trainable_parameters"),
+            "updates_trained": record.get("updates_trained"),
             "dataset": record.get("text"),
             "model": model.get("name"),
             "model_kind": model.get("kind"),
@@ -177,17 +182,19 @@ def _scores(
     sweep: Mapping[str, Any], trial_id: str, record: Mapping[str, Any], own: list[Evaluation]
 ) -> list[Point]:
     """The evaluators' scores, then what only the summary and the trial's record know."""
-    step = int(record.get("num_updates") or 0)
+    step = int(record.get("updates_trained") or record.get("num_updates") or 0)
     time = milliseconds(record.get("finished_at")) or 0
     values = {
         "train_loss_floor": record.get("floor"),
         "overhead_seconds": record.get("overhead_seconds"),
         **{f"seconds/{valid_key(name)}": value for name, value in record.get("seconds", {}).items()},
     }
-    known = {point.key: point for point in points(values, time, step)}
-    known |= {point.key: point for point in row_points(rows_of(sweep, trial_id), own, time, step)}
-    known |= {point.key: point for entry in own for point in entry.score_points(step)}
-    return list(known.values())
+    found = [
+        *points(values, time, step),
+        *row_points(rows_of(sweep, trial_id), own, time, step),
+        *(point for entry in own for point in entry.score_points(step)),
+    ]
+    return list({(point.key, point.step): point for point in found}.values())
 
 
 def _dataset(storage: Storage, record: Mapping[str, Any]) -> Dataset | None:
