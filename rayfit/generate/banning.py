@@ -27,32 +27,48 @@ def ban_greedily(
     while begin < rows.size:
         row, end = rows[begin], begin
         score = scores[row]
-        free = _first_highest(score)
+        best, best_id = np.float32(-np.inf), score.size
         while end < rows.size and rows[end] == row:
-            saved[end] = score[ids[end]]
-            score[ids[end]] = -np.inf
+            token = ids[end]
+            saved[end] = score[token]
+            if saved[end] > best or (saved[end] == best and token < best_id):
+                best, best_id = saved[end], token
+            score[token] = -np.inf
             end += 1
         steps_banned[row, step] = True
-        if score[free] == -np.inf:
-            if score[_first_highest(score)] == -np.inf:
-                # Backwards, so that a pair that stands there twice gets its first value back.
-                for at in range(end - 1, begin - 1, -1):
-                    score[ids[at]] = saved[at]
-                lost[num_lost] = row
-                num_lost += 1
-            else:
-                steps_changed[row, step] = True
+        left = _is_left(score, best, best_id)
+        if left == 0:
+            # Backwards, so that a pair that stands there twice gets its first value back.
+            for at in range(end - 1, begin - 1, -1):
+                score[ids[at]] = saved[at]
+            lost[num_lost] = row
+            num_lost += 1
+        elif left == 1:
+            steps_changed[row, step] = True
         begin = end
     return lost[:num_lost]
 
 
 # No NaN comes here, which lets the search for the maximum run on whole vectors.
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
-def _first_highest(score: np.ndarray) -> int:
-    highest = score[0]
-    for value in score:
-        highest = max(highest, value)
-    for at in range(score.size):
-        if score[at] == highest:
-            return at
-    return 0
+def _is_left(score: np.ndarray, best: float, best_id: int) -> int:
+    """What is left of a row without its banned tokens, the highest of which was `best` at `best_id`.
+
+    2: the choice, for it was never banned. 1: lower scores only, so the choice changes. 0: nothing.
+    """
+    something = False
+    for begin in range(0, score.size, 256):
+        part = score[begin : begin + 256]
+        highest = part[0]
+        for value in part:
+            highest = max(highest, value)
+        if highest > best:
+            return 2
+        if highest == best and best > -np.inf:
+            for at in range(part.size):
+                if part[at] == best:
+                    if begin + at < best_id:
+                        return 2
+                    break
+        something = something or highest > -np.inf
+    return 1 if something else 0
