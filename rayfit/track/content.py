@@ -15,6 +15,9 @@ from rayfit.identity import bytes_digest, digest, file_digest
 
 # On every child that is not superseded: MLflow cannot search for runs that lack a tag.
 CURRENT = "rayfit.current"
+# The time that the points of a curve count from which was written while its training went on, in milliseconds since
+# 1970; a training's own start is in its record, and that is written last.
+LIVE_SINCE = "rayfit.live_since"
 MAX_TEXT = 5500  # characters of a tag or parameter; MLflow takes 8,000 and 6,000
 
 

@@ -55,10 +55,16 @@ def curve(samples: int) -> pl.DataFrame:
 
 
 def write_trial(
-    storage: Storage, samples: int, *, minute: int = 1, edition: int = 1, **changes: Any
+    storage: Storage,
+    samples: int,
+    *,
+    minute: int = 1,
+    edition: int = 1,
+    identifier: str | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A finished trial; `changes` replace entries of its record."""
-    identifier = trial_id(samples)
+    identifier = identifier or trial_id(samples)
     folder = storage.folder("trials", identifier)
     measured = curve(samples)
     write_parquet(folder / "attempt-1" / "curve.parquet", measured)
