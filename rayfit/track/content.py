@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,7 @@ def _content_digest(source: Path | str) -> str:
     return file_digest(source) if isinstance(source, Path) else bytes_digest(source.encode())
 
 
+@cache
 def valid_key(*parts: str) -> str:
     """The parts with slashes between, as MLflow allows it: `nucleus:top_p=0.8` is `nucleus:top_p_0.8`."""
     return "/".join(

@@ -42,16 +42,20 @@ class Measurement:
     record: dict[str, Any] | None
 
     def score_points(self, last_update: int) -> list[Point]:
-        """Its scores, at its own update or the last: `name`, and the interval as `interval/name.low` and `.high`."""
+        """Its scores, at its own update or the last: `name`, and the interval as `interval/name.low` and `.high`.
+
+        Of weights kept along training, which make curves, without the intervals: most of all numbers would be those.
+        """
         if self.record is None:
             return []
         values: dict[str, Any] = {}
         for name, score in self.record.get("scores", {}).items():
-            prefix = self.prefix_of(name)
-            if prefix is not None and score.get("value") is not None:
-                values |= interval_values(
-                    valid_key(*prefix, name), score["value"], (score.get("low"), score.get("high"))
-                )
+            prefix, number = self.prefix_of(name), score.get("value")
+            if prefix is None or number is None:
+                continue
+            key = valid_key(*prefix, name)
+            ends = (score.get("low"), score.get("high"))
+            values |= {key: number} if self.update is not None else interval_values(key, number, ends)
         step = last_update if self.update is None else self.update
         return points(values, milliseconds(self.record.get("finished_at")) or 0, step)
 

@@ -75,5 +75,6 @@ def _pooled_values(
         if name in _DECLARED or (is_matched and name in fixed):
             continue
         key = valid_key(*((POOLED,) if name in fixed else prefix), name)
-        values |= interval_values(key, row[name], (row.get("intervals") or {}).get(name, (None, None)))
+        ends = (row.get("intervals") or {}).get(name, (None, None))
+        values |= {key: row[name]} if row.get("update") else interval_values(key, row[name], ends)
     return values

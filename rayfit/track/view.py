@@ -60,9 +60,9 @@ def columns(children: Sequence[Content], figures: Iterable[str] = ()) -> list[st
 
 
 def _declared_columns(children: Sequence[Content]) -> list[str]:
-    """What tells the trials apart; first of it the arm, and the number of samples even where a sweep holds it.
+    """What tells the trials apart: arms first, then the number of samples even where a sweep holds it.
 
-    Without that no other number means much.
+    Without that number no other means much.
     """
     trials = [_as_row(child) for child in children if "samples" in child.params]
     found = telling(trials, but=("domain", "decoding"))
@@ -71,7 +71,7 @@ def _declared_columns(children: Sequence[Content]) -> list[str]:
         found.append("sample_seed")
     if any(row.get("order_seed") != row.get("sample_seed") for row in trials):
         found.append("order_seed")
-    arms = [f"tags.`{VARIANT}`"] if "variant" in found else []
+    arms = [f"tags.`{VARIANT}`"] if _varies(trials, "variant") else []
     names = dict.fromkeys(["samples", *(name for name in found if name != "variant")])
     return [*arms, *(f"params.`{_PARAMS.get(name, name)}`" for name in names)]
 

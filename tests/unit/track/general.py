@@ -182,7 +182,7 @@ def general_record(shape: Shape) -> dict[str, Any]:
     trials = [trial for model in shape.models for trial in trial_ids(shape, model)]
     arms = {name: trials[place :: len(shape.arms)] for place, name in enumerate(shape.arms)}
     # as a trial may stand in two arms
-    arms[shape.arms[0]].append(arms[shape.arms[-1]][0])
+    arms[shape.arms[0]] += arms[shape.arms[-1]][:1]
     return sweep_record(
         id="general-0123456789ab",
         trials=trials,

@@ -121,9 +121,11 @@ def write_trial(
     return record
 
 
-def write_failure(storage: Storage, samples: int, error: str, *, edition: int = 1) -> None:
+def write_failure(
+    storage: Storage, samples: int, error: str, *, edition: int = 1, failed_at: str = clock(2)
+) -> None:
     identifier = trial_id(samples)
-    failure = {"id": identifier, "error": error, "failed_at": clock(2), "edition": edition}
+    failure = {"id": identifier, "error": error, "failed_at": failed_at, "edition": edition}
     write_json(storage.folder("trials", identifier) / "failure.json", failure)
 
 
