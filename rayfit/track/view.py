@@ -18,6 +18,7 @@ TAG_PREFIX = "mlflow.sharedViewState."
 CHECKPOINT_SCORES = ("train_loss", "train_accuracy", "validation_loss", "entropy_nats", "top_1_agreement")
 TEXT_SCORES = ("ttr_last_96", "longest_overlap_mean")
 VARIANT = "rayfit.variant"
+_FIRST = ("", POOLED)
 # what `telling` calls otherwise than the runs' parameters do
 _PARAMS = {"updates": "num_updates"}
 
@@ -43,18 +44,24 @@ def view_tag(parent_id: str, children: Sequence[Content], figures: Iterable[str]
 
 
 def columns(children: Sequence[Content], figures: Iterable[str] = ()) -> list[str]:
-    """What tells the trials apart, then the main scores, those of texts for every decoding and domain.
+    """What tells the trials apart, then the main scores, each for every decoding and domain that it is measured in.
 
-    The scores of the sweep's figures are shown of plain greedy decoding only, pooled where there are several domains.
+    Those with one column come first, then those of texts, over all domains pooled before each of them. The scores of
+    the sweep's figures are shown of plain greedy decoding only, pooled where there are several domains.
     """
     measured = {point.key for child in children for point in child.scores}
     prefixes: dict[str, list[str]] = {}
     for key in sorted(measured):
         prefix, _, name = key.rpartition("/")
         prefixes.setdefault(name, []).append(prefix)
-    main = [name for name in (*CHECKPOINT_SCORES, *TEXT_SCORES) if name in prefixes]
-    scores = [_key(prefix, name) for name in main for prefix in prefixes[name]]
-    scores += [_key(prefix, name) for name in figures for prefix in ("", POOLED)]
+    single = [name for name in (*CHECKPOINT_SCORES, *TEXT_SCORES) if len(prefixes.get(name, ())) == 1]
+    several = [name for name in (*TEXT_SCORES, *CHECKPOINT_SCORES) if len(prefixes.get(name, ())) > 1]
+    scores = [
+        _key(prefix, name)
+        for name in (*single, *several)
+        for prefix in sorted(prefixes[name], key=lambda prefix: (prefix not in _FIRST, prefix))
+    ]
+    scores += [_key(prefix, name) for name in figures for prefix in _FIRST]
     shown = [name for name in dict.fromkeys((*scores, "updates", "minutes")) if name in measured]
     return [*_declared_columns(children), *(f"metrics.`{name}`" for name in shown)]
 

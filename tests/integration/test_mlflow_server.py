@@ -98,12 +98,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         started.stop()
 
 
-def test_a_sweep_over_http(server: Server, tmp_path: Path) -> None:
+def test_a_sweep_over_http(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = Storage(tmp_path / "runs")
     sweep = write_all(storage, decodings=("greedy", "nucleus:top_p=0.8"))
     client = connect(server.uri, storage)
     report = sync_sweep(storage, sweep, client, finished=True)
     assert report.created == 5
+    assert capsys.readouterr().out == ""
     parent = parent_of(client, sweep["id"])
     assert parent.info.status == "FINISHED"
     assert sorted(artifacts(client, parent)) == ["launches.json", "plot.png", "summary.json", "table.txt"]

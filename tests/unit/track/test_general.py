@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from typing import Any
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from rayfit.records.storage import Storage
 from rayfit.track.connection import connect
@@ -34,15 +37,21 @@ def final_and_kept(points: list[tuple[int, float, int]]) -> dict[int, float]:
     return {step: number for step, number, _ in points}
 
 
-@pytest.fixture
-def synced(storage: Storage) -> tuple[Any, Any, Storage]:
+@pytest.fixture(scope="module")
+def synced(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> tuple[MlflowClient, Run, Storage]:
+    """For tests that only read: the sweep in MLflow, its parent run."""
+    root = tmp_path_factory.mktemp("general")
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    storage = Storage(root)
     sweep = write_general(storage)
     client = connect(None, storage)
     sync_sweep(storage, sweep, client, finished=True)
     return client, parent_of(client, sweep["id"]), storage
 
 
-def test_every_model_has_an_original_of_its_own(synced: tuple[Any, Any, Storage]) -> None:
+def test_every_model_has_an_original_of_its_own(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, _ = synced
     assert len(children_of(client, parent)) == 2 + 4
     for model in ("pydoc-1m", "pydoc-2m"):
@@ -56,7 +65,7 @@ def test_every_model_has_an_original_of_its_own(synced: tuple[Any, Any, Storage]
 
 
 def test_scores_of_kept_weights_are_curves_that_end_at_the_final_weights(
-    synced: tuple[Any, Any, Storage],
+    synced: tuple[MlflowClient, Run, Storage],
 ) -> None:
     client, parent, _ = synced
     run = child_of(client, parent, trial_id=TRIAL)
@@ -76,7 +85,7 @@ def test_scores_of_kept_weights_are_curves_that_end_at_the_final_weights(
     assert run.data.metrics["code/ttr_last_96"] == value(f"{TRIAL}-greedy-code", "ttr_last_96")
 
 
-def test_what_no_decoding_changes_stands_once_per_domain(synced: tuple[Any, Any, Storage]) -> None:
+def test_what_no_decoding_changes_stands_once_per_domain(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, _ = synced
     points = history(client, child_of(client, parent, trial_id=TRIAL))
     for name in PREDICTED:
@@ -91,7 +100,7 @@ def test_what_no_decoding_changes_stands_once_per_domain(synced: tuple[Any, Any,
 
 
 def test_a_matched_original_and_the_comparison_belong_to_the_trial(
-    synced: tuple[Any, Any, Storage],
+    synced: tuple[MlflowClient, Run, Storage],
 ) -> None:
     client, parent, _ = synced
     points = history(client, child_of(client, parent, trial_id=TRIAL))
@@ -106,7 +115,7 @@ def test_a_matched_original_and_the_comparison_belong_to_the_trial(
         assert low == pytest.approx(expected - 0.1)
 
 
-def test_pooled_rows_have_scores_of_their_own(synced: tuple[Any, Any, Storage]) -> None:
+def test_pooled_rows_have_scores_of_their_own(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, _ = synced
     points = history(client, child_of(client, parent, trial_id=TRIAL))
     assert final_and_kept(points["pooled/ttr_last_96"]) == {
@@ -124,7 +133,7 @@ def test_pooled_rows_have_scores_of_their_own(synced: tuple[Any, Any, Storage]) 
     )
 
 
-def test_arms_models_and_adapters_are_told(synced: tuple[Any, Any, Storage]) -> None:
+def test_arms_models_and_adapters_are_told(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, _ = synced
     first, second = (child_of(client, parent, trial_id=trial) for trial in trial_ids(Shape(), "pydoc-1m"))
     assert first.data.tags["rayfit.variant"] == "constant updates"
@@ -156,7 +165,7 @@ def test_arms_models_and_adapters_are_told(synced: tuple[Any, Any, Storage]) -> 
     assert "metrics.`code/top_1_agreement`" in columns
 
 
-def test_files_of_a_general_sweep(synced: tuple[Any, Any, Storage]) -> None:
+def test_files_of_a_general_sweep(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, storage = synced
     assert sorted(artifacts(client, parent)) == [
         "figures/figure-1-agreement.png",
