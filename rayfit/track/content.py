@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from rayfit.identity import bytes_digest, digest, file_digest
 
 # On every child that is not superseded: MLflow cannot search for runs that lack a tag.
 CURRENT = "rayfit.current"
+# The time that the points of a curve count from which was written while its training went on, in milliseconds since
+# 1970; a training's own start is in its record, and that is written last.
+LIVE_SINCE = "rayfit.live_since"
 MAX_TEXT = 5500  # characters of a tag or parameter; MLflow takes 8,000 and 6,000
 
 
@@ -75,6 +79,7 @@ def _content_digest(source: Path | str) -> str:
     return file_digest(source) if isinstance(source, Path) else bytes_digest(source.encode())
 
 
+@cache
 def valid_key(*parts: str) -> str:
     """The parts with slashes between, as MLflow allows it: `nucleus:top_p=0.8` is `nucleus:top_p_0.8`."""
     return "/".join(

@@ -1,53 +1,47 @@
-"""The child run of the model before any training."""
+"""The child run of a model before any training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayfit.track.content import Content, as_number, as_params, as_tags, milliseconds
-from rayfit.track.evaluated import (
-    Evaluation,
-    error_of,
-    evaluations_of,
+from rayfit.track.measured import (
+    Measurement,
+    all_points,
     is_complete,
     last_finished,
     named_files,
-    row_points,
-    rows_of,
+    of_original,
 )
 from rayfit.track.origin import made_by, status_of, sweep_times
+from rayfit.track.summary import failure_in, row_points, rows_of_original
 
 ORIGINAL = "original"
 
 
-def original_models(evaluations: list[Evaluation]) -> list[str | None]:
-    """The models of a sweep, in its order; one None where the records do not name them."""
-    return list(dict.fromkeys(entry.model for entry in evaluations if entry.trial_id is None))
+def original_models(sweep: Mapping[str, Any]) -> list[str | None]:
+    """The models that the sweep evaluates before any training; [None] where its record names no models."""
+    entries = sweep.get("evaluations", [])
+    return list(dict.fromkeys(entry.get("model") for entry in entries if entry["arm"] == ORIGINAL))
 
 
 def original_content(
-    sweep: Mapping[str, Any], evaluations: list[Evaluation], *, finished: bool, only: str | None = None
+    sweep: Mapping[str, Any], measurements: Sequence[Measurement], model: str | None, *, finished: bool
 ) -> Content | None:
-    """The run of the model before any training, at step 0; None while nothing of it is evaluated.
-
-    `only`: its name, where the sweep has several.
-    """
-    own = evaluations_of(evaluations, None, model=only)
-    rows = rows_of(sweep, None, only)
+    """The run of a model before any training, at step 0; None while nothing of it is evaluated."""
+    own = of_original(measurements, model)
+    rows = rows_of_original(sweep, model)
     records = [entry.record for entry in own if entry.record]
-    error = error_of(sweep, None, only)
+    error = sweep.get("failed", {}).get(ORIGINAL) or failure_in(rows)
     if not records and error is None:
         return None
     first = records[0] if records else {}
-    model = str(first.get("model_name") or only or "model")
+    name = str(model or first.get("model_name") or sweep.get("options", {}).get("model", "model"))
     status = status_of(is_complete(own), error, finished)
     ended = last_finished(own) or milliseconds(sweep_times(sweep)[0]) or 0
     took = sum(as_number(record.get("seconds", {}).get("total")) or 0.0 for record in records)
-    params = {"model": model, "dataset": first.get("domain"), "eval_precision": first.get("eval_precision")}
-    params["num_new_tokens"] = first.get("num_new_tokens")
-    known = {point.key: point for point in row_points(rows, own, ended, 0)}
-    known |= {point.key: point for entry in own for point in entry.score_points(0)}
+    known = row_points(sweep, rows, own, ended, 0) | all_points(own, 0)
     tags = {
         "rayfit.arm": ORIGINAL,
         "rayfit.base_weights_sha256": first.get("checkpoint_weights_sha256"),
@@ -55,16 +49,24 @@ def original_content(
         **made_by(first),
     }
     return Content(
-        name=f"{model} {ORIGINAL}",
+        name=f"{name} {ORIGINAL}",
         status=status,
         started=ended - round(took * 1000),
         ended=ended if status != "RUNNING" else None,
         identity={
-            "rayfit.original": only or "true",
+            "rayfit.original": "true",
+            "rayfit.model": name,
             "rayfit.edition": str(max((record.get("edition", 1) for record in records), default=1)),
         },
         tags=as_tags(tags),
-        params=as_params(params),
+        params=as_params({"model": name, **measured_by(own)}),
         scores=tuple(known.values()),
         files=named_files(own),
     )
+
+
+def measured_by(own: Sequence[Measurement]) -> dict[str, Any]:
+    """How a run was evaluated, where all of it was evaluated alike."""
+    records = [entry.record for entry in own if entry.record and "evaluation_id" in entry.entry]
+    values = {name: {record.get(name) for record in records} for name in ("eval_precision", "num_new_tokens")}
+    return {name: next(iter(found)) for name, found in values.items() if len(found) == 1}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rayfit.records.storage import Storage
+from rayfit.report.rows import POOLED
 from rayfit.track.content import (
     MAX_TEXT,
     Content,
@@ -17,13 +19,14 @@ from rayfit.track.content import (
     milliseconds,
     points,
 )
-from rayfit.track.evaluated import PLAIN, short_names
+from rayfit.track.names import Names
 from rayfit.track.origin import made_by, sweep_times
 
 REPORTS = (
-    *("report.html", "table.txt", "plot.png", "summary.json", "scores.json"),
-    *("results.parquet", "results.csv"),
+    *("report.html", "plot.png", "table.txt", "summary.json", "scores.json"),
+    *("results.csv", "results.parquet"),
 )
+FIGURES = "figures"
 COLUMNS = (
     "arm",
     "variant",
@@ -31,10 +34,15 @@ COLUMNS = (
     "train_text",
     "decoding",
     "domain",
-    "update",
     "samples",
     "updates",
     "epochs",
+    "learning_rate",
+    "batch_size",
+    "adapter",
+    "seed",
+    "order_seed",
+    "repeat",
     "train_loss",
     "train_accuracy",
     "validation_loss",
@@ -45,7 +53,11 @@ COLUMNS = (
     "status",
     "reason",
 )
-ONLY_VARIED = ("variant", "model", "train_text", "decoding", "domain", "update")
+# a column of these that says the same of every row is no help in so little space
+ONLY_IF_TELLING = (
+    *("model", "train_text", "decoding", "domain"),
+    *("learning_rate", "batch_size", "adapter", "seed", "order_seed", "repeat"),
+)
 MEASURED = ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean", "train_loss")
 # of one launch only; an address may hold a password
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
@@ -61,8 +73,8 @@ def parent_content(
     begun, done = (milliseconds(time) for time in sweep_times(sweep))
     ended = done or max((child.ended or 0 for child in children), default=0)
     folder = storage.folder("sweeps", sweep["id"])
-    files = {name: folder / name for name in REPORTS if (folder / name).is_file()}
-    files |= {f"figures/{path.name}": path for path in sorted(folder.glob("figures/*.png"))}
+    files: dict[str, Path | str] = {name: folder / name for name in REPORTS if (folder / name).is_file()}
+    files |= {f"{FIGURES}/{path.name}": path for path in sorted((folder / FIGURES).glob("*.png"))}
     tags = {
         "rayfit.sweep_kind": sweep.get("sweep_kind"),
         "rayfit.question": sweep.get("question"),
@@ -90,10 +102,10 @@ def note(sweep: Mapping[str, Any]) -> str:
     if sweep.get("source"):
         lines += [f"Hyperfitting (arXiv 2412.04318), {sweep['source']}.", ""]
     lines += [f"`rayfit show {sweep['id']}`", ""]
-    rows = sweep.get("rows", [])
+    everything = sweep.get("rows", [])
+    rows = [row for row in everything if row.get("update") is None]
     columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
-    # a column that says the same of every row is no help in so little space
-    columns = [name for name in columns if name not in ONLY_VARIED or _varies(rows, name)]
+    columns = [name for name in columns if name not in ONLY_IF_TELLING or _varies(rows, name)]
     if columns:
         lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for place, row in enumerate(rows):
@@ -102,6 +114,11 @@ def note(sweep: Mapping[str, Any]) -> str:
             lines += ["", f"and {len(rows) - place} more rows: see `summary.json` among the artifacts"]
             break
         lines.append(line)
+    if len(rows) < len(everything):
+        lines += [
+            "",
+            f"Of weights kept along training: {len(everything) - len(rows)} rows, as curves of the runs.",
+        ]
     return "\n".join(lines)
 
 
@@ -114,7 +131,7 @@ def _status(sweep: Mapping[str, Any], children: list[Content]) -> str:
 
 
 def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> list[Point]:
-    """Counts of trials, and by arm what is most compared: the range over the trials in the greedy rows."""
+    """Counts of trials, and by arm what is most compared: the range over its greedy rows, one value where there is one."""
     trials = [child for child in children if "rayfit.trial_id" in child.identity]
     values: dict[str, Any] = {
         "trials/declared": len(sweep.get("trials", [])),
@@ -122,30 +139,33 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
         "trials/failed": sum(child.status == "FAILED" for child in trials),
         "trials/hyperfitted": sum(child.tags.get("rayfit.hyperfitted") == "true" for child in trials),
     }
-    rows = sweep.get("rows", [])
-    several_domains = _varies(rows, "domain")
-    short = short_names(sweep)
-    for row in rows:
-        arm = row.get("arm")
-        decoding = row.get("decoding") or PLAIN
-        if arm not in ARMS or row.get("update") is not None or several_domains:
-            continue
-        of_a_trial = arm == "original" and row.get("trial_id") is not None
-        if of_a_trial or short.get(decoding, decoding) != PLAIN:
-            continue
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in _greedy_rows(sweep):
         for name in MEASURED:
-            number = as_number(row.get(name))
-            if number is None:
-                continue
-            if arm != "hyperfitted":
-                values[f"{arm}/{name}"] = number
-                continue
-            low, high = f"{arm}/{name}.min", f"{arm}/{name}.max"
-            values |= {low: min(values.get(low, number), number), high: max(values.get(high, number), number)}
+            if (number := as_number(row.get(name))) is not None:
+                found.setdefault((row["arm"], name), []).append(number)
+    for (arm, name), numbers in found.items():
+        if arm == "hyperfitted" or min(numbers) < max(numbers):
+            values |= {f"{arm}/{name}.min": min(numbers), f"{arm}/{name}.max": max(numbers)}
+        else:
+            values[f"{arm}/{name}"] = numbers[0]
     return points(values, time, 0)
 
 
-def _varies(rows: list[Mapping[str, Any]], name: str) -> bool:
+def _greedy_rows(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
+    names = Names(sweep)
+    rows = [
+        row
+        for row in sweep.get("rows", [])
+        if row.get("arm") in ARMS and row.get("update") is None and names.is_plain(row.get("decoding"))
+    ]
+    if _varies(rows, "domain"):
+        rows = [row for row in rows if row["domain"] == POOLED]
+    return rows
+
+
+def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     return len({row[name] for row in rows if row.get(name) is not None}) > 1
 
 

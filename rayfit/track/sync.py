@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from rayfit.records.storage import Storage
+from rayfit.report.figures import figure_columns
 from rayfit.track.connection import TrackingError, default_tracking_uri, tracking_errors
 from rayfit.track.content import CURRENT, Content
-from rayfit.track.evaluated import Evaluation, read_evaluations
+from rayfit.track.matching import current_run, is_live, is_under_way, same_subject
+from rayfit.track.measured import read_measurements
 from rayfit.track.original import original_content, original_models
 from rayfit.track.parent import parent_content
 from rayfit.track.trial import trial_content
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 EXPERIMENT_PREFIX = "rayfit/"
+LOCK = "tracking.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +57,20 @@ def sync_sweep(
     """
     kind = sweep_record["sweep_kind"]
     # runs are made after looking whether they are there: two at once would both find nothing
-    with FileLock(storage.root / "tracking.lock"), tracking_errors(client):
+    with FileLock(storage.root / LOCK), tracking_errors(client):
         experiment = _experiment(storage, client, f"{EXPERIMENT_PREFIX}{kind}")
         experiment_id = experiment.experiment_id
-        children = _children(
-            storage, sweep_record, read_evaluations(storage, sweep_record), finished=finished
-        )
+        children = _children(storage, sweep_record, finished=finished)
         content = parent_content(storage, sweep_record, children, finished=finished)
         found = _find_parent(client, [experiment_id], sweep_record["id"])
         parent = found or create_run(client, experiment_id, content)
         parent_id = parent.info.run_id
-        runs = _search(client, [experiment_id], f"tags.`mlflow.parentRunId` = '{parent_id}'")
+        runs = search(client, [experiment_id], f"tags.`mlflow.parentRunId` = '{parent_id}'")
         linked = _linked(client, sweep_record, children)
         outcomes = [_write_child(client, experiment_id, parent_id, runs, child) for child in linked]
-        tag, view = view_tag(parent_id, children)
+        if finished:
+            _end_what_was_cut_off(client, runs, children)
+        tag, view = view_tag(parent_id, children, figure_columns(sweep_record.get("figures", [])))
         if experiment.tags.get(tag) != view:
             client.set_experiment_tag(experiment_id, tag, view)
         compare = f"[Compare the trials]({view_place(experiment_id, parent_id)})"
@@ -83,18 +86,14 @@ def sync_sweep(
     )
 
 
-def _children(
-    storage: Storage, sweep: Mapping[str, Any], evaluations: list[Evaluation], *, finished: bool
-) -> list[Content]:
+def _children(storage: Storage, sweep: Mapping[str, Any], *, finished: bool) -> list[Content]:
     """The original models first, then every trial that has come to something, in the sweep's order."""
-    models = original_models(evaluations)
-    several = len(models) > 1
+    measurements = read_measurements(storage, sweep)
     children = [
-        original_content(sweep, evaluations, finished=finished, only=model if several else None)
-        for model in models or [None]
+        original_content(sweep, measurements, model, finished=finished) for model in original_models(sweep)
     ]
     for trial_id in sweep.get("trials", []):
-        children.append(trial_content(storage, sweep, trial_id, evaluations, finished=finished))
+        children.append(trial_content(storage, sweep, trial_id, measurements, finished=finished))
     return [child for child in children if child is not None]
 
 
@@ -102,31 +101,25 @@ def _write_child(
     client: MlflowClient, experiment_id: str, parent_id: str, runs: list[Run], content: Content
 ) -> str:
     """Write the child and mark those that stood in its place; what happened, as a word of the report."""
-    key = next(name for name in ("rayfit.trial_id", "rayfit.original") if name in content.identity)
-    same = [run for run in runs if run.data.tags.get(key) == content.identity[key]]
-    current = next((run for run in same if _is_of(run, content)), None)
+    same = same_subject(runs, content)
+    current = current_run(client, same, content)
     is_new = current is None
     if current is None:
         current = create_run(client, experiment_id, content, parent_id)
     changed = write_run(client, current, replace(content, tags={**content.tags, CURRENT: "true"}))
     for run in same:
-        if run.info.run_id != current.info.run_id:
+        if run.info.run_id != current.info.run_id and not is_under_way(run, content):
             changed |= supersede(client, run, current.info.run_id)
     return "created" if is_new else "updated" if changed else "unchanged"
 
 
-def _is_of(run: Run, content: Content) -> bool:
-    """Whether a run shows this very training: the same edition, trained at the same time if it ever was.
-
-    A trial that is trained once more for a product it lacked keeps its edition and still gets a run of its
-    own: two curves in one run would be two values at every step.
-    """
-    tags = run.data.tags
-    trained = tags.get("rayfit.trained_at")
-    return (
-        tags.get("rayfit.edition") == content.identity["rayfit.edition"]
-        and (trained is None or trained == content.tags.get("rayfit.trained_at"))
-    )  # fmt: skip
+def _end_what_was_cut_off(client: MlflowClient, runs: list[Run], children: list[Content]) -> None:
+    """Runs of trials that were being trained when the launch ended, and that came to nothing."""
+    of_trials = {child.identity.get("rayfit.trial_id"): child for child in children}
+    for run in runs:
+        content = of_trials.get(run.data.tags.get("rayfit.trial_id"))
+        if is_live(run) and (content is None or is_under_way(run, content)):
+            client.set_terminated(run.info.run_id, status="KILLED")
 
 
 def _linked(client: MlflowClient, sweep: Mapping[str, Any], children: list[Content]) -> list[Content]:
@@ -186,11 +179,11 @@ def _experiment(storage: Storage, client: MlflowClient, name: str) -> Experiment
 
 
 def _find_parent(client: MlflowClient, experiment_ids: list[str], sweep_id: str) -> Run | None:
-    runs = _search(client, experiment_ids, f"tags.`rayfit.sweep_id` = '{sweep_id}'")
+    runs = search(client, experiment_ids, f"tags.`rayfit.sweep_id` = '{sweep_id}'")
     return runs[0] if runs else None
 
 
-def _search(client: MlflowClient, experiment_ids: list[str], query: str) -> list[Run]:
+def search(client: MlflowClient, experiment_ids: list[str], query: str) -> list[Run]:
     """All runs that match, oldest first."""
     found: list[Run] = []
     token = None

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -17,9 +18,19 @@ import pytest
 
 from rayfit.records.storage import Storage
 from rayfit.track.connection import TrackingError, connect
+from rayfit.track.live import LiveCurves
 from rayfit.track.sync import sync_sweep
+from tests.unit.track.general import write_general
 from tests.unit.track.reading import all_runs, artifacts, child_of, history, parent_of, snapshot
-from tests.unit.track.samples import curve, trial_id, write_all, write_evaluation, write_trial
+from tests.unit.track.samples import (
+    UPDATES,
+    curve,
+    sweep_record,
+    trial_id,
+    write_all,
+    write_evaluation,
+    write_trial,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -87,12 +98,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         started.stop()
 
 
-def test_a_sweep_over_http(server: Server, tmp_path: Path) -> None:
+def test_a_sweep_over_http(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = Storage(tmp_path / "runs")
     sweep = write_all(storage, decodings=("greedy", "nucleus:top_p=0.8"))
     client = connect(server.uri, storage)
     report = sync_sweep(storage, sweep, client, finished=True)
     assert report.created == 5
+    assert capsys.readouterr().out == ""
     parent = parent_of(client, sweep["id"])
     assert parent.info.status == "FINISHED"
     assert sorted(artifacts(client, parent)) == ["launches.json", "plot.png", "summary.json", "table.txt"]
@@ -122,6 +134,44 @@ def test_a_sweep_over_http(server: Server, tmp_path: Path) -> None:
     assert sync_sweep(storage, sweep, client, finished=True).created == 1
     old = child_of(client, parent, trial_id=trial_id(8), superseded="true")
     assert old.info.run_name.startswith("superseded: ")
+
+
+def test_a_sweep_of_several_models_over_http(server: Server, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "runs")
+    sweep = {**write_general(storage), "sweep_kind": "general"}
+    client = connect(server.uri, storage)
+    begin = time.monotonic()
+    assert sync_sweep(storage, sweep, client, finished=True).created == 7
+    assert time.monotonic() - begin < 60
+    parent = parent_of(client, sweep["id"], "rayfit/general")
+    assert "figures/figure-1-agreement.png" in artifacts(client, parent)
+    run = child_of(client, parent, trial_id=sweep["trials"][0])
+    assert [step for step, _, _ in history(client, run)["nucleus/docs/ttr_last_96"]] == [100, 200, UPDATES]
+    before = snapshot(client, "rayfit/general")
+    assert sync_sweep(storage, sweep, client, finished=True).unchanged == 7
+    assert snapshot(client, "rayfit/general") == before
+
+
+def test_a_curve_grows_over_http_and_is_completed_by_the_sync(server: Server, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "runs")
+    sweep = {**sweep_record((8,)), "sweep_kind": "live"}
+    client = connect(server.uri, storage)
+    live = LiveCurves(storage, client, every_seconds=3600)
+    live.start(sweep)
+    for row in curve(8).to_dicts()[:5]:
+        live.see({trial_id(8): {"status": "running", "tries": 1, "last_point": row}})
+    live.send()
+    live.close()
+    parent = parent_of(client, sweep["id"], "rayfit/live")
+    early = child_of(client, parent, trial_id=trial_id(8))
+    assert len(history(client, early)["curve/train_loss"]) == 5
+    done = datetime.now(UTC) + timedelta(seconds=1)
+    write_trial(storage, 8, finished_at=done.isoformat(timespec="milliseconds"))
+    sync_sweep(storage, sweep, client)
+    run = child_of(client, parent, trial_id=trial_id(8))
+    assert run.info.run_id == early.info.run_id
+    steps = [step for step, _, _ in history(client, run)["curve/train_loss"]]
+    assert steps == curve(8)["update"].to_list()
 
 
 def test_a_server_that_dies_is_filled_after_it_is_back(

@@ -55,10 +55,16 @@ def curve(samples: int) -> pl.DataFrame:
 
 
 def write_trial(
-    storage: Storage, samples: int, *, minute: int = 1, edition: int = 1, **changes: Any
+    storage: Storage,
+    samples: int,
+    *,
+    minute: int = 1,
+    edition: int = 1,
+    identifier: str | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """A finished trial; `changes` replace entries of its record."""
-    identifier = trial_id(samples)
+    identifier = identifier or trial_id(samples)
     folder = storage.folder("trials", identifier)
     measured = curve(samples)
     write_parquet(folder / "attempt-1" / "curve.parquet", measured)
@@ -115,9 +121,11 @@ def write_trial(
     return record
 
 
-def write_failure(storage: Storage, samples: int, error: str, *, edition: int = 1) -> None:
+def write_failure(
+    storage: Storage, samples: int, error: str, *, edition: int = 1, failed_at: str = clock(2)
+) -> None:
     identifier = trial_id(samples)
-    failure = {"id": identifier, "error": error, "failed_at": clock(2), "edition": edition}
+    failure = {"id": identifier, "error": error, "failed_at": failed_at, "edition": edition}
     write_json(storage.folder("trials", identifier) / "failure.json", failure)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rayfit.track.content import valid_key
-from rayfit.track.evaluated import short_names
+from rayfit.track.names import short_names
 
 
 @pytest.mark.parametrize(

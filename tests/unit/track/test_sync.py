@@ -90,7 +90,10 @@ def test_values_read_back_are_those_of_the_records(storage: Storage) -> None:
             record = storage.read("evaluations", entry["evaluation_id"])
             assert record is not None
             for name, score in record["scores"].items():
-                name = f"{prefix}{name}"
+                # the loss on the training rows is of the weights, however texts are generated
+                name = name if name.startswith("train_") else f"{prefix}{name}"
+                if entry["decoding"] != "greedy" and name.startswith("train_"):
+                    continue
                 for key, bound in (
                     (name, "value"),
                     (f"interval/{name}.low", "low"),
@@ -98,7 +101,6 @@ def test_values_read_back_are_those_of_the_records(storage: Storage) -> None:
                 ):
                     ((step, value, _),) = points[key]
                     assert (step, value) == (UPDATES, score[bound])
-        assert run.data.metrics["original_longest_overlap_mean"] == 3.25
         assert run.data.metrics["minutes"] == 1.05
         assert run.data.metrics["overhead_seconds"] == 0.21
 
@@ -122,7 +124,7 @@ def test_parameters_and_provenance(storage: Storage) -> None:
             "order_seed": "0",
             "optimizer": "adam",
             "num_workers": "1",
-            "dataset": "pydoc",
+            "train_text": "pydoc",
             "rows_fingerprint": f"{samples:064x}",
             "text_declared": '{"corpus": "pydoc"}',
             "use_gpu": "false",
@@ -159,6 +161,7 @@ def test_artifacts(storage: Storage, tmp_path: Path) -> None:
         "evaluations/nucleus-top-p-0.8.json",
         "generations/greedy.parquet",
         "generations/nucleus-top-p-0.8.parquet",
+        "measurements.json",
         "record.json",
     ]
     fetched = client.download_artifacts(run.info.run_id, "generations/greedy.parquet", str(tmp_path))

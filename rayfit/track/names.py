@@ -1,0 +1,66 @@
+"""What a sweep's scores are called in MLflow: the decoding and the domain before the slash, where they tell scores apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayfit.identity import slug
+
+PLAIN = "greedy"
+# The original model, sampled at the temperature that gives it a trial's entropy.
+MATCHED = "original_matched"
+_LENGTH = "num_new_tokens="
+
+
+class Names:
+    """Prefixes and labels of one sweep's measurements."""
+
+    def __init__(self, sweep: Mapping[str, Any]) -> None:
+        self._short = short_names(sweep)
+        self._has_several = len({entry["domain"] for entry in sweep.get("evaluations", [])}) > 1
+
+    def domain_prefix(self, domain: str) -> tuple[str, ...]:
+        """Of scores that no decoding changes: the domain, where the sweep measures in several."""
+        return (domain,) if self._has_several else ()
+
+    def prefix(self, decoding: str, domain: str, *, matched: bool = False) -> tuple[str, ...]:
+        """Of scores of generated texts: nothing for plain greedy decoding, else its short name; then the domain."""
+        short = self._short.get(decoding, decoding)
+        if matched:
+            # Its decoding is called matched, with settings behind it where two of them must be told apart.
+            kind, colon, settings = short.partition(":")
+            short = f"{MATCHED}{colon}{settings}" if kind == "matched" else f"{MATCHED}:{short}"
+        return (() if short == PLAIN else (short,)) + self.domain_prefix(domain)
+
+    def is_plain(self, decoding: str | None) -> bool:
+        """Whether a decoding is plain greedy, of whatever length the sweep has."""
+        return decoding is None or self._short.get(decoding, decoding) == PLAIN
+
+    def label(self, decoding: str, domain: str, *, matched: bool = False, further: int = 0) -> str:
+        """Of a measurement's files."""
+        words = self.prefix(decoding, domain, matched=matched)
+        if not matched and self.is_plain(decoding):
+            words = (PLAIN, *words)
+        return slug("-".join([*words, *([f"further-{further}"] if further else [])]))
+
+
+def short_names(sweep: Mapping[str, Any]) -> dict[str, str]:
+    """A sweep's decodings without the number of tokens, where that is the same for all; `greedy` is plain.
+
+    >>> short_names({"evaluations": [{"decoding": "nucleus:top_p=0.8,num_new_tokens=96"}]})
+    {'nucleus:top_p=0.8,num_new_tokens=96': 'nucleus:top_p=0.8'}
+    """
+    names = list(dict.fromkeys(entry["decoding"] for entry in sweep.get("evaluations", [])))
+    lengths = {next((part for part in _settings(name) if part.startswith(_LENGTH)), "") for name in names}
+    if len(lengths) > 1:
+        return {name: name for name in names}
+    short = {}
+    for name in names:
+        kept = [part for part in _settings(name) if not part.startswith(_LENGTH)]
+        short[name] = ":".join(part for part in (name.partition(":")[0], ",".join(kept)) if part)
+    return short
+
+
+def _settings(decoding: str) -> list[str]:
+    return [part for part in decoding.partition(":")[2].split(",") if part]

@@ -1,0 +1,80 @@
+"""What runs take from the rows of a sweep's summary: pooled scores, what only rows hold, why something failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rayfit.report.rows import COLUMNS, POOLED
+from rayfit.track.content import Point, points, valid_key
+from rayfit.track.measured import Measurement, interval_values
+from rayfit.track.names import Names
+
+Row = Mapping[str, Any]
+
+# Numbers of a training, the same in all of its rows, and of nothing that was measured of its weights.
+_OF_TRAINING = ("train_loss_floor", "minutes", "overhead_seconds")
+# what stands before the measured columns was chosen
+_DECLARED = (*COLUMNS[: COLUMNS.index("train_loss")], *_OF_TRAINING, "intervals")
+
+
+def rows_of_trial(sweep: Mapping[str, Any], trial_id: str) -> list[Row]:
+    """The rows of a trial; those of an original that is matched to it are among them."""
+    return [row for row in sweep.get("rows", []) if row.get("trial_id") == trial_id]
+
+
+def rows_of_original(sweep: Mapping[str, Any], model: str | None) -> list[Row]:
+    """The rows of a model before any training; of all models for None."""
+    rows = [row for row in sweep.get("rows", []) if row.get("arm") == "original" and not row.get("trial_id")]
+    return [row for row in rows if model is None or row.get("model") in (None, model)]
+
+
+def failure_in(rows: Iterable[Row]) -> str | None:
+    """Why one of the rows has no numbers."""
+    failed = [row for row in rows if row.get("status") == "FAILED"]
+    return str(failed[0].get("reason") or "unknown") if failed else None
+
+
+def variants(sweep: Mapping[str, Any], trial_id: str) -> str | None:
+    """The names of the arms that a trial stands in; None where the sweep has no arms of its own."""
+    return "; ".join(name for name, ids in (sweep.get("arms") or {}).items() if trial_id in ids) or None
+
+
+def row_points(
+    sweep: Mapping[str, Any], rows: Iterable[Row], own: Sequence[Measurement], time: int, last_update: int
+) -> dict[tuple[str, int], Point]:
+    """The numbers that no single measurement's record holds, by name and update.
+
+    The rows of all domains pooled have scores of their own, under `pooled`. From the others come minutes and the like:
+    once for a training; for originals, which are evaluated one by one, under each evaluation's prefix.
+    """
+    names = Names(sweep)
+    fixed = frozenset[str]().union(*(entry.fixed for entry in own))
+    found: dict[tuple[str, int], Point] = {}
+    for row in rows:
+        is_matched = row.get("arm") == "original" and row.get("trial_id") is not None
+        prefix = names.prefix(str(row.get("decoding")), str(row.get("domain")), matched=is_matched)
+        if row.get("domain") == POOLED:
+            values = _pooled_values(row, prefix, fixed, is_matched=is_matched)
+        elif is_matched:
+            continue
+        else:
+            prefix = prefix if row.get("arm") == "original" else ()
+            values = {valid_key(*prefix, name): row.get(name) for name in _OF_TRAINING}
+        update = row.get("update")
+        for point in points(values, time, last_update if update is None else update):
+            found.setdefault((point.key, point.step), point)
+    return found
+
+
+def _pooled_values(
+    row: Row, prefix: tuple[str, ...], fixed: frozenset[str], *, is_matched: bool
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in row:
+        if name in _DECLARED or (is_matched and name in fixed):
+            continue
+        key = valid_key(*((POOLED,) if name in fixed else prefix), name)
+        ends = (row.get("intervals") or {}).get(name, (None, None))
+        values |= {key: row[name]} if row.get("update") else interval_values(key, row[name], ends)
+    return values
