@@ -92,7 +92,7 @@ def parent_content(
         tags={**as_tags(tags), "mlflow.note.content": note(sweep)},
         params=as_params(options),
         scores=tuple(_totals(sweep, children, ended)) if finished else (),
-        files={**files, "launches.json": json.dumps(sweep.get("launches", []), indent=1)},
+        files={**files, "launches.json": json.dumps(sweep.get("launches", []), indent=1, sort_keys=True)},
     )
 
 

@@ -73,6 +73,17 @@ def test_the_parent_tells_the_question_the_table_and_the_launches(storage: Stora
     assert [run.data.params.get("samples") for run in shown] == [None, "8", "32", "128"]
 
 
+def test_the_record_read_back_changes_nothing(storage: Storage) -> None:
+    sweep = write_all(storage)
+    client = connect(None, storage)
+    sync_sweep(storage, sweep, client, finished=True)
+    # storage sorts keys: the end of a sweep has them in another order than `rayfit sync` does
+    again = storage.read("sweeps", sweep["id"])
+    assert again is not None
+    assert list(again["launches"][0]) != list(sweep["launches"][0])
+    assert sync_sweep(storage, again, client, finished=True).unchanged == 5
+
+
 def test_mlflow_can_be_filled_again_from_records(storage: Storage) -> None:
     sweep = write_all(storage)
     client = connect(None, storage)
