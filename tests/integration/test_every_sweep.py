@@ -131,7 +131,7 @@ def test_the_matched_temperature_gives_the_trial_s_entropy(
 ) -> None:
     _, records, _ = finished
     rows = records["decoding"]["rows"]
-    (matched,) = (row for row in rows if row["decoding"] == "matched")
+    (matched,) = (row for row in rows if row["decoding"] == "matched:num_new_tokens=48")
     original = next(row for row in rows if row["arm"] == "original")
     trial = next(row for row in rows if row["arm"] == "hyperfitted")
     assert matched["arm"] == "original" and matched["trial_id"] == trial["trial_id"]
