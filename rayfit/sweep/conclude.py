@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from rayfit.report.table import render_table
 from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.score.registry import SCORES
 from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
+from rayfit.track.live import LiveCurves
 from rayfit.track.sync import sync_sweep
 
 if TYPE_CHECKING:
@@ -35,7 +37,16 @@ class Tracker:
         self.uri = uri
         self._storage = storage
         self._client = connect(uri, storage)
+        self._live = LiveCurves(storage, self._client)
         self.error = self.place = ""
+
+    def start(self, launch: Launch) -> None:
+        """Begin to send the curves of the trials that `see` shows, every few seconds from a thread of its own."""
+        self._live.start(sweep_record(launch, finished=False))
+
+    def see(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the trial queue's state; nothing is sent here."""
+        self._live.see(state)
 
     def update(self, launch: Launch) -> None:
         """Send what is there by now, while the sweep runs."""
@@ -43,6 +54,7 @@ class Tracker:
 
     def finish(self, record: dict[str, Any]) -> None:
         """Send everything, the report's files with it."""
+        self._live.close()
         self._send(record, finished=True)
 
     def _send(self, record: dict[str, Any], *, finished: bool) -> None:

@@ -65,6 +65,8 @@ class Conductor:
         progress = TrialProgress(
             self._launch.console, {key: trial.recipe.num_updates for key, trial in self._trials.items()}
         )
+        if self._trials:
+            self._track.start(self._launch)
         while not self._tick(progress):
             time.sleep(_TICK_SECONDS)
         if self._tune is not None:
@@ -108,6 +110,7 @@ class Conductor:
 
         state = ray.get(self._queue.state.remote())
         progress.update(state)
+        self._track.see(state)
         for trial_id, trial in state.items():
             if trial["status"] in ("finished", "failed") and trial_id not in self._handled:
                 self._handled.add(trial_id)

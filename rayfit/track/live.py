@@ -24,7 +24,7 @@ from rayfit.track.writer import create_run, log_metrics, supersede, write_params
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EVERY_SECONDS = 10.0
+EVERY_SECONDS = 5.0
 
 
 @dataclass

@@ -14,6 +14,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rayfit.records.storage import Storage
+from rayfit.track.connection import connect
 from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
 
 pytestmark = pytest.mark.integration
@@ -82,30 +84,32 @@ def _mlflow_says(root: Path, statuses: dict[str, int]) -> None:
     assert found == statuses
 
 
+def _live_runs(root: Path) -> list[Any]:
+    """Trials' runs in MLflow that are under way and have a point of their curve."""
+    if not (root / "mlflow.db").exists():
+        return []
+    client = connect(None, Storage(root))
+    found = client.get_experiment_by_name("rayfit/data_quantity")
+    runs = client.search_runs([found.experiment_id]) if found else []
+    return [run for run in runs if run.info.status == "RUNNING" and "curve/train_loss" in run.data.metrics]
+
+
 def test_a_killed_worker_costs_time_and_not_a_bit(storage_root: Path, tmp_path: Path) -> None:
-    options = (
-        *SMALL,
-        "--samples",
-        "8",
-        "--contexts",
-        "8",
-        "--validation-rows",
-        "8",
-        "--storage",
-        storage_root,
-    )
+    options = (*SMALL, "--samples", "8", "--num-updates", "288", "--contexts", "8", "--validation-rows", "8")
+    options = (*options, "--storage", storage_root)
     process = start(*options)
     try:
         _wait_for(lambda: list(storage_root.glob("trials/*/attempt-*")), "the trial's attempt")
         (log,) = _wait_for(lambda: list(storage_root.glob("trials/*/logs/rank0.log")), "the trial's log")
         pid = int(re.search(r"process (\d+)", log.read_text()).group(1))
-        time.sleep(3)
+        _wait_for(lambda: _live_runs(storage_root), "a curve in MLflow while training goes on", 60)
         os.kill(pid, signal.SIGKILL)
         output, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 0, output
     assert log.read_text().count(" in group ") == 2, "the trial was served once more"
+    assert not _live_runs(storage_root), "the sweep's end ends its runs"
     killed = trial_records(storage_root)[8]
     calm = tmp_path / "calm"
     (calm).mkdir()
