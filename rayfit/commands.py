@@ -130,12 +130,17 @@ def _report(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _first_launch(record: dict[str, Any]) -> str:
+    return min((launch["started_at"] for launch in record.get("launches", [])), default="")
+
+
 def _sync(parsed: argparse.Namespace) -> int:
     storage = _opened(parsed)
     from rayfit.track.connection import connect, default_tracking_uri, ui_command
     from rayfit.track.sync import sync_sweep
 
-    records = _sweeps(storage, parsed.sweep)
+    # The older first: a sweep links to the runs of an earlier one, which must be there by then.
+    records = sorted(_sweeps(storage, parsed.sweep), key=_first_launch)
     uri = parsed.tracking_uri or default_tracking_uri(storage)
     client = connect(uri, storage)
     for record in records:

@@ -93,34 +93,43 @@ def _arm(
         training_seeds,
     ):
         check_batch(batch_size, num_workers_of(options, model))
-        exchange = changes.get("exchange")
-        if exchange is not None:
-            check_exchange(exchange, num_samples)
-        stop = changes.get("stop_at_train_loss", options.stop_at_train_loss)
-        if stop is not None:
-            check_stop_loss(stop, num_samples, options.sequence_length)
-            check_kept((1,) if options.keep_every else (), 1, stop)
+        recipe = Recipe(
+            learning_rate=rate,
+            batch_size=batch_size,
+            num_updates=_num_updates(length, num_samples, batch_size),
+            precision=options.precision,
+            adapter=adapter,
+            training_seed=(training_seed or 0) if adapter is not None else None,
+            stop_at_train_loss=_stop_loss(changes, options, num_samples),
+        )
         yield TrialSpec(
             model=model,
             domain=domain,
-            selection=Selection(
-                samples=num_samples,
-                sample_seed=seeds[0] + changes.get("sample_offset", 0),
-                order_seed=seeds[1] + changes.get("order_offset", 0),
-                exchange=exchange,
-            ),
-            recipe=Recipe(
-                learning_rate=rate,
-                batch_size=batch_size,
-                num_updates=_num_updates(length, num_samples, batch_size),
-                precision=options.precision,
-                adapter=adapter,
-                training_seed=(training_seed or 0) if adapter is not None else None,
-                stop_at_train_loss=stop,
-            ),
+            selection=_selection(changes, num_samples, *seeds),
+            recipe=recipe,
             repeat=changes.get("repeat", 0),
             arm=arm,
         )
+
+
+def _selection(changes: Mapping[str, Any], num_samples: int, sample_seed: int, order_seed: int) -> Selection:
+    exchange = changes.get("exchange")
+    if exchange is not None:
+        check_exchange(exchange, num_samples)
+    return Selection(
+        samples=num_samples,
+        sample_seed=sample_seed + changes.get("sample_offset", 0),
+        order_seed=order_seed + changes.get("order_offset", 0),
+        exchange=exchange,
+    )
+
+
+def _stop_loss(changes: Mapping[str, Any], options: Options, num_samples: int) -> float | None:
+    stop: float | None = changes.get("stop_at_train_loss", options.stop_at_train_loss)
+    if stop is not None:
+        check_stop_loss(stop, num_samples, options.sequence_length)
+        check_kept((1,) if options.keep_every else (), 1, stop)
+    return stop
 
 
 def _lengths(changes: Mapping[str, Any], options: Options) -> list[tuple[str, float]]:

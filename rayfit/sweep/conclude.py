@@ -96,6 +96,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "options": _plain_options(plan.options),
         "trials": ids,
         "failed": failed,
+        "failed_measurements": dict(launch.errors),
         "arms": _arms(plan),
         "evaluations": [_evaluation_entry(spec) for spec in plan.evaluations],
         "comparisons": [

@@ -15,7 +15,7 @@ from rayfit.track.measured import (
     of_original,
 )
 from rayfit.track.origin import made_by, status_of, sweep_times
-from rayfit.track.summary import failure_in, row_points, rows_of_original
+from rayfit.track.summary import failure_in, failure_of, row_points, rows_of_original
 
 ORIGINAL = "original"
 
@@ -33,7 +33,7 @@ def original_content(
     own = of_original(measurements, model)
     rows = rows_of_original(sweep, model)
     records = [entry.record for entry in own if entry.record]
-    error = sweep.get("failed", {}).get(ORIGINAL) or failure_in(rows)
+    error = sweep.get("failed", {}).get(ORIGINAL) or failure_in(rows) or failure_of(sweep, own)
     if not records and error is None:
         return None
     first = records[0] if records else {}

@@ -35,6 +35,14 @@ def failure_in(rows: Iterable[Row]) -> str | None:
     return str(failed[0].get("reason") or "unknown") if failed else None
 
 
+def failure_of(sweep: Mapping[str, Any], measurements: Iterable[Measurement]) -> str | None:
+    """Why one of the measurements has no record: those on further contexts and the comparisons have no row to say it."""
+    failed: Mapping[str, str] = sweep.get("failed_measurements", {})
+    missing = (each for each in measurements if each.record is None)
+    found = (failed.get(each.folder.name) for each in missing)
+    return next((error for error in found if error), None)
+
+
 def variants(sweep: Mapping[str, Any], trial_id: str) -> str | None:
     """The names of the arms that a trial stands in; None where the sweep has no arms of its own."""
     return "; ".join(name for name, ids in (sweep.get("arms") or {}).items() if trial_id in ids) or None

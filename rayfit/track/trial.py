@@ -31,7 +31,7 @@ from rayfit.track.measured import (
 )
 from rayfit.track.origin import made_by, status_of, sweep_times
 from rayfit.track.original import measured_by
-from rayfit.track.summary import failure_in, row_points, rows_of_trial, variants
+from rayfit.track.summary import failure_in, failure_of, row_points, rows_of_trial, variants
 
 FAILURE = "failure.json"
 
@@ -53,6 +53,7 @@ def trial_content(
         failure = read_json(folder / FAILURE) or ({"error": error} if error else None)
         return None if failure is None else _failed_content(sweep, trial_id, {"error": error, **failure})
     own = of_trial(measurements, record)
+    error = error or failure_of(sweep, own)
     complete = is_complete(own) or (finished and not measurements)
     started = milliseconds(record.get("started_at"))
     trained = milliseconds(record.get("finished_at"))

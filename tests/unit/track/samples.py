@@ -54,6 +54,16 @@ def curve(samples: int) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
+RECIPE = {
+    "learning_rate": 3e-3,
+    "batch_size": 8,
+    "num_updates": UPDATES,
+    "precision": "bf16",
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+}
+
+
 def write_trial(
     storage: Storage,
     samples: int,
@@ -68,14 +78,6 @@ def write_trial(
     folder = storage.folder("trials", identifier)
     measured = curve(samples)
     write_parquet(folder / "attempt-1" / "curve.parquet", measured)
-    recipe = {
-        "learning_rate": 3e-3,
-        "batch_size": 8,
-        "num_updates": UPDATES,
-        "precision": "bf16",
-        "optimizer": "adam",
-        "weight_decay": 0.0,
-    }
     record: dict[str, Any] = {
         "kind": "trial",
         "id": identifier,
@@ -83,7 +85,7 @@ def write_trial(
         "declared": {
             "model": {"made": {"hidden": 128, "layers": 4}},
             "rows": {"text": {"corpus": "pydoc"}, "samples": samples, "sample_seed": 0},
-            "recipe": recipe,
+            "recipe": RECIPE,
             "order_seed": 0,
             "repeat": 0,
             "train_version": 1,

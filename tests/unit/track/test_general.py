@@ -262,6 +262,25 @@ def test_a_trial_is_complete_with_what_is_wanted_of_it(storage: Storage) -> None
     assert "original_matched/ttr_last_96" not in new.data.metrics
 
 
+def test_what_has_no_row_of_its_own_and_failed_is_told(storage: Storage) -> None:
+    shape = Shape()
+    sweep = write_general(storage, shape)
+    alone = next(entry for entry in sweep["evaluations"] if entry.get("further") and entry["trial_id"])
+    beside = next(
+        entry for entry in sweep["comparisons"] if entry["trial_id"] not in (alone["trial_id"], None)
+    )
+    (storage.folder("evaluations", alone["evaluation_id"]) / "record.json").unlink()
+    (storage.folder("comparisons", beside["comparison_id"]) / "record.json").unlink()
+    sweep["failed_measurements"] = {alone["evaluation_id"]: "no memory", beside["comparison_id"]: "no disk"}
+    client = connect(None, storage)
+    sync_sweep(storage, sweep, client, finished=True)
+    parent = parent_of(client, sweep["id"])
+    for trial, error in ((alone["trial_id"], "no memory"), (beside["trial_id"], "no disk")):
+        run = child_of(client, parent, trial_id=trial)
+        assert (run.info.status, run.data.tags["error"]) == ("FAILED", error)
+    assert parent.info.status == "FAILED"
+
+
 def test_originals_of_old_storages_are_found_again(storage: Storage) -> None:
     sweep = write_general(storage)
     client = connect(None, storage)
