@@ -12,6 +12,7 @@ import torch
 
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import deepspeed_config
+from tests.integration.order_by_hand import order_by_hand
 from tests.integration.test_reset import _fail_between_backward_and_step
 from tests.tiny import random_rows, save_tiny_llama
 from tests.workers import run_workers
@@ -135,15 +136,7 @@ def _plain(
     if bf16:
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16()
-    stream = np.concatenate(
-        [
-            np.argsort(
-                np.random.Philox(key=np.array([3, epoch], dtype=np.uint64)).random_raw(len(ROWS)),
-                kind="stable",
-            )
-            for epoch in range(UPDATES)
-        ]
-    )
+    stream = order_by_hand(3, len(ROWS), UPDATES)
     losses = []
     for step in range(1, UPDATES + 1):
         batch = torch.from_numpy(ROWS[stream[(step - 1) * BATCH : step * BATCH]])

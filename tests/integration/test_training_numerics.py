@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rayfit.plan.deepspeed import deepspeed_config
+from tests.integration.order_by_hand import order_by_hand
 from tests.tiny import random_rows, save_tiny_llama
 from tests.workers import run_workers
 
@@ -84,16 +85,7 @@ def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[l
     if bf16_copy:
         for parameter in model.parameters():  # buffers (the rotary frequencies) stay fp32, as in the engine
             parameter.data = parameter.data.bfloat16()
-    # Written from the definition of the order: each epoch's rows by their Philox words, epochs joined, cut in eights.
-    stream = np.concatenate(
-        [
-            np.argsort(
-                np.random.Philox(key=np.array([3, epoch], dtype=np.uint64)).random_raw(len(ROWS)),
-                kind="stable",
-            )
-            for epoch in range(UPDATES)
-        ]
-    )
+    stream = order_by_hand(3, len(ROWS), UPDATES)
     losses = []
     for step in range(1, UPDATES + 1):
         batch = torch.from_numpy(ROWS[stream[(step - 1) * BATCH : step * BATCH]])
