@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SWEEPS := training_curve data_quantity decoding shuffle_seed recipe instruct model_size data_type
 STORAGE ?= runs
 
+# Two processes: one for the tests that start clusters and servers, one for all others.
+PARALLEL := -n 2 --dist loadgroup
+
 .PHONY: quickstart sweeps test test-all lint unit install clean
 
 quickstart: .venv/installed  ## install, then run the first sweep on the embedded model: minutes, no GPU, no network
@@ -22,7 +25,7 @@ install: .venv/installed
 test: lint unit  ## lint, types, unit tests and one short real run
 
 test-all: lint  ## everything that needs no GPU
-	$(BIN)/python -m pytest -q -m "not gpu"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu"
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -30,7 +33,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 unit: .venv/installed-test
-	$(BIN)/python -m pytest -q -m "not gpu and not integration"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu and not integration"
 
 # Torch first: what is installed already is not replaced, so a CPU or CUDA build put here by hand stays.
 .venv/installed: pyproject.toml constraints.txt

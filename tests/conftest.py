@@ -13,8 +13,19 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two processes of torch with two threads each, on two cores, wait for each other most of the time.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real clusters and servers run one after another, whatever else runs beside them."""
+    for item in items:
+        if item.get_closest_marker("integration") or item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.xdist_group("clusters"))
 
 
 @pytest.fixture(scope="session")
