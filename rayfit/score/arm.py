@@ -9,6 +9,7 @@ import polars as pl
 
 from rayfit.errors import RayfitError
 from rayfit.score.bleu import dataset_bleu, self_bleu
+from rayfit.score.series import histogram_entry
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import LONGEST_RUN, POOLED, WINDOW, TrainingRows, aggregate_scores
 from rayfit.score.tokens import token_texts
@@ -66,12 +67,15 @@ def pool_scores(frames: Sequence[pl.DataFrame], *, seed: int = 0, num_threads: i
     return arm_scores(joined.with_columns(self_bleu=among_all), seed=seed)
 
 
-def original_scores(original: pl.DataFrame, rows: TrainingRows, *, num_threads: int = 1) -> Entries:
+def original_scores(
+    original: pl.DataFrame, rows: TrainingRows, *, num_threads: int = 1
+) -> tuple[Entries, dict[str, Any]]:
     """The original model's texts beside one trial's training rows, which it never saw: what is there by chance.
 
-    `original` has `token_ids`, the original's generations without a blocker. Gives `original_longest_overlap_mean`
-    (tokens), `original_longest_overlap_share_above_5` (share of texts; the paper's Table 5) and
-    `original_dataset_bleu_mean` (the paper's Table 2).
+    `original` has `token_ids`, the original's generations without a blocker. Gives the scores
+    `original_longest_overlap_mean` (tokens), `original_longest_overlap_share_above_5` (share of texts; the paper's
+    Table 5) and `original_dataset_bleu_mean` (the paper's Table 2), and the series
+    `original_longest_overlap_histogram`, in the form of the trial's own (`text_series`; the paper's Figure 3).
     """
     texts = token_texts(original["token_ids"], "the original's token_ids")
     longest = rows.overlaps.longest_overlaps(texts).values
@@ -81,4 +85,5 @@ def original_scores(original: pl.DataFrame, rows: TrainingRows, *, num_threads: 
         "original_longest_overlap_share_above_5": longest > LONGEST_RUN,
         "original_dataset_bleu_mean": bleu,
     }
-    return {name: bootstrap_mean(column).entry() for name, column in values.items()}
+    scores = {name: bootstrap_mean(column).entry() for name, column in values.items()}
+    return scores, {"original_longest_overlap_histogram": histogram_entry(longest)}

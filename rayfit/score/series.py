@@ -28,10 +28,18 @@ def text_series(scored: pl.DataFrame) -> dict[str, Any]:
         raise RayfitError(
             f"scored texts: no column {', '.join(absent)}; give the frame that score_texts returns"
         )
-    counted = overlap_histogram(scored["longest_overlap"])
-    histogram = {str(length): num_texts for length, num_texts in counted.iter_rows()}
     curve = ttr_by_position(scored["token_ids"], WINDOW)
     return {
         "ttr_by_position": {"first_position": WINDOW, "values": curve["ttr"].to_list()},
-        "longest_overlap_histogram": histogram or None,
+        "longest_overlap_histogram": histogram_entry(scored["longest_overlap"]),
     }
+
+
+def histogram_entry(longest: pl.Series) -> dict[str, int] | None:
+    """Number of texts by longest overlap, as `text_series` gives it; None where no text was measured.
+
+    >>> histogram_entry(pl.Series([10, 2, None, 2]))
+    {'2': 2, '10': 1}
+    """
+    counted = overlap_histogram(longest)
+    return {str(length): num_texts for length, num_texts in counted.iter_rows()} or None

@@ -27,7 +27,7 @@ from rayfit.score.arm import arm_scores, original_scores
 from rayfit.score.mauve import mauve
 from rayfit.score.series import text_series
 from rayfit.score.statistics import missing
-from rayfit.score.text import index_rows, score_texts
+from rayfit.score.text import TrainingRows, index_rows, score_texts
 from rayfit.sweep.evaluation_task import EvaluationTask
 from rayfit.sweep.loading import held_model, let_go
 
@@ -106,13 +106,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
         "series": text_series(scored),
     }
     if index is not None:
-        baseline = None if task.baseline_id is None else generated_texts(storage, task.baseline_id)
-        if baseline is None:
-            reason = "the original model's evaluation, which it is read from, failed"
-            scores["original_longest_overlap_mean"] = missing(reason)
-        else:
-            scores |= original_scores(baseline, index, num_threads=task.model.num_threads)
-            record["baseline_id"] = task.baseline_id
+        _set_original_beside(record, task, index, storage)
     if task.rows_path is None:
         truth = score_texts(true, None, vocabulary_size=size)
         record["truth"], record["truth_series"] = arm_scores(truth), text_series(truth)
@@ -129,6 +123,21 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     storage.write("evaluations", task.id, record)
     _remove_old(folder, file_name)
     return record
+
+
+def _set_original_beside(
+    record: dict[str, Any], task: EvaluationTask, index: TrainingRows, storage: Storage
+) -> None:
+    """Put into a trial's record what the original model's texts share with the trial's training rows."""
+    baseline = None if task.baseline_id is None else generated_texts(storage, task.baseline_id)
+    if baseline is None:
+        reason = "the original model's evaluation, which it is read from, failed"
+        record["scores"]["original_longest_overlap_mean"] = missing(reason)
+        return
+    scores, series = original_scores(baseline, index, num_threads=task.model.num_threads)
+    record["scores"] |= scores
+    record["series"] |= series
+    record["baseline_id"] = task.baseline_id
 
 
 def _remove_old(folder: Path, file_name: str) -> None:

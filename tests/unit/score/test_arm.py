@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +12,7 @@ from rayfit.errors import RayfitError
 from rayfit.score.arm import arm_scores, original_scores, pool_scores
 from rayfit.score.bleu import dataset_bleu
 from rayfit.score.registry import SCORES
+from rayfit.score.series import text_series
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import AGGREGATES, index_rows, score_texts
 from tests.unit.score import oracles
@@ -85,13 +88,21 @@ def test_the_original_is_compared_with_the_rows_of_a_trial():
     original = domain("news", 5)
     texts = original["token_ids"].to_list()
     longest = [oracles.longest_overlap(text, ROWS.tolist()) for text in texts]
-    found = original_scores(original, index_rows(ROWS))
+    found, series = original_scores(original, index_rows(ROWS))
     assert found["original_longest_overlap_mean"]["value"] == pytest.approx(np.mean(longest))
     assert found["original_longest_overlap_share_above_5"]["value"] == np.mean([n > 5 for n in longest])
     assert found["original_dataset_bleu_mean"]["value"] == pytest.approx(
         dataset_bleu(texts, ROWS).values.mean()
     )
     assert set(found) <= set(SCORES)
+    counted = Counter(longest)
+    histogram = series["original_longest_overlap_histogram"]
+    assert list(histogram.items()) == [(str(length), counted[length]) for length in sorted(counted)]
+    assert series == {
+        "original_longest_overlap_histogram": text_series(score_texts(original, ROWS))[
+            "longest_overlap_histogram"
+        ]
+    }
 
 
 def test_whether_a_run_was_exceeded_is_told_of_every_text():
