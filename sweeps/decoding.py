@@ -33,7 +33,7 @@ SWEEP = Sweep(
         },
     },
     plot=("rep_4", "ttr_last_96"),
-    figures=({"kind": "bars", "y": "ttr_last_96"}, {"kind": "bars", "y": "rep_4"}),
+    figures=({"kind": "bars", "y": "ttr_last_96"}, {"kind": "bars", "y": "rep_4"}, {"kind": "calibration"}),
 )
 
 if __name__ == "__main__":

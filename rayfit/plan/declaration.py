@@ -44,7 +44,16 @@ ARM_ONLY = {
 }
 
 HYPERFITTED = "hyperfitted"
-FIGURES = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid")
+FIGURES = (
+    "axis",
+    "curve",
+    "agreement",
+    "overlap_histogram",
+    "ttr_by_position",
+    "bars",
+    "grid",
+    "calibration",
+)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,40 @@ def calibration(confidence_BT: np.ndarray, correct_BT: np.ndarray, num_bins: int
     return Calibration(sums(None), sums(confidence_BT), sums(correct_BT))
 
 
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bin of a reliability diagram: positions, mean confidence, accuracy with its 95% interval over texts, or none."""
+
+    positions: int
+    confidence: float
+    accuracy: float
+    interval: tuple[float, float] | None
+
+
+def reliability(
+    found: Calibration, *, seed: int = 0, num_resamples: int = 2_000
+) -> tuple[ReliabilityBin, ...]:
+    """The bins that hold positions, from low confidence to high, over all positions of all texts.
+
+    Guo et al. 2017, section 2. The intervals are bootstrap intervals over texts; resamples without a position in a bin
+    have no part in the bin's. A bin that one text alone fills has none.
+    """
+    drawn = resampled_counts(len(found.positions), seed, num_resamples)
+    bins = []
+    for place in np.flatnonzero(found.positions.sum(axis=0)):
+        positions, correct = found.positions[:, place], found.correct[:, place]
+        total = positions.sum()
+        interval = None
+        if np.count_nonzero(positions) > 1:
+            weights = drawn @ positions
+            shares = (drawn @ correct)[weights > 0] / weights[weights > 0]
+            low, high = np.quantile(shares, [0.025, 0.975])
+            interval = (float(low), float(high))
+        confidence = float(found.confidence[:, place].sum() / total)
+        bins.append(ReliabilityBin(int(total), confidence, float(correct.sum() / total), interval))
+    return tuple(bins)
+
+
 def calibration_error(found: Calibration, *, seed: int = 0, num_resamples: int = 2_000) -> Estimate:
     """Expected calibration error: the mean distance of accuracy from confidence, in [0, 1]; lower is better.
 

@@ -102,8 +102,7 @@ def prediction_scores(
     for name, column in (("perplexity_contexts", "nll_context_nats"), ("perplexity_texts", "nll_nats")):
         found[name] = as_perplexity(bootstrap_mean(frame[column], seed=seed)).entry()
         found[f"{name}_mean"] = bootstrap_mean(frame[column].exp(), seed=seed).entry()
-    bins = Calibration(*(np.array(frame[name].to_list()) for name in _BINS))
-    found["calibration_error"] = calibration_error(bins, seed=seed).entry()
+    found["calibration_error"] = calibration_error(stored_calibration(frame), seed=seed).entry()
     return found
 
 
@@ -114,6 +113,11 @@ def as_perplexity(nll_nats: Estimate) -> Estimate:
         for number in (nll_nats.value, nll_nats.low, nll_nats.high)
     )
     return Estimate(value, low, high, nll_nats.num_texts, nll_nats.num_missing, nll_nats.reason)
+
+
+def stored_calibration(frame: pl.DataFrame) -> Calibration:
+    """The sums per text and bin that a `prediction_frame` holds."""
+    return Calibration(*(np.array(frame[name].to_list(), dtype=np.float64) for name in _BINS))
 
 
 def stored_choices(frame: pl.DataFrame) -> np.ndarray:

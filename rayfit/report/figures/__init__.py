@@ -12,10 +12,11 @@ from rayfit.report.figures.axis import axis_figure
 from rayfit.report.figures.bars import bars_figure
 from rayfit.report.figures.heat import agreement_figure, grid_figure
 from rayfit.report.figures.model import Figure
+from rayfit.report.figures.reliability import calibration_figure
 from rayfit.report.figures.series import overlap_figure, position_figure
 from rayfit.report.labels import telling
 
-KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid")
+KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid", "calibration")
 _Y = "ttr_last_96"
 
 
@@ -51,6 +52,8 @@ def _figure(wanted: Mapping[str, Any], record: Mapping[str, Any], storage: Stora
         return overlap_figure(record, storage)
     if kind == "ttr_by_position":
         return position_figure(record, storage)
+    if kind == "calibration":
+        return calibration_figure(record, storage)
     raise unknown("sweep: figures", str(kind), KINDS)
 
 

@@ -21,7 +21,7 @@ _POSITION = "TTR of the 96 most recent tokens, by length of the text so far"
 
 
 @dataclass(frozen=True)
-class _Series:
+class Series:
     """The series of evaluations of one panel that differ in seeds only."""
 
     panel: str
@@ -45,7 +45,7 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
         ),
         *((one, _of(one, _OVERLAP)) for one in found),
     ]
-    groups = _series(parts)
+    groups = seed_series(parts)
     if not groups:
         return Figure("overlap_histogram", _HISTOGRAM, missing="no evaluation kept its overlaps' histogram")
 
@@ -62,7 +62,7 @@ def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     found = [
         (one, _of(one, _BY_POSITION)) for one in evaluated(record, storage) if one.row.get("update") is None
     ]
-    groups = _series([(one, series) for one, series in found if series and len(series["values"]) > 1])
+    groups = seed_series([(one, series) for one, series in found if series and len(series["values"]) > 1])
     if not groups:
         reason = "no evaluation generated more than 96 tokens and kept TTR by position"
         return Figure("ttr_by_position", _POSITION, missing=reason)
@@ -82,8 +82,8 @@ def _figure(
     kind: str,
     title: str,
     caption: str,
-    groups: Iterable[_Series],
-    line: Callable[[_Series], Line],
+    groups: Iterable[Series],
+    line: Callable[[Series], Line],
     panel: Callable[[str, tuple[Line, ...]], Panel],
 ) -> Figure:
     lines: dict[str, list[Line]] = {}
@@ -94,7 +94,7 @@ def _figure(
     return Figure(kind, title, caption, panels, legend)
 
 
-def _histogram_line(group: _Series) -> Line:
+def _histogram_line(group: Series) -> Line:
     counts: dict[int, int] = {}
     for histogram in group.found:
         for length, count in histogram.items():
@@ -106,7 +106,7 @@ def _histogram_line(group: _Series) -> Line:
     )
 
 
-def _position_line(group: _Series) -> Line:
+def _position_line(group: Series) -> Line:
     first = group.found[0]["first_position"]
     values = [series["values"] for series in group.found if series["first_position"] == first]
     length = min(map(len, values))
@@ -114,8 +114,11 @@ def _position_line(group: _Series) -> Line:
     return Line(group.look, tuple(float(first + place) for place in range(length)), mean)
 
 
-def _series(found: Sequence[tuple[Evaluated, Any]]) -> list[_Series]:
-    """Series by panel (model and domain, where they vary) and by what tells their rows apart, the original's first."""
+def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False) -> list[Series]:
+    """Series by panel (model and domain, where they vary) and by what tells their rows apart, the original's first.
+
+    `markers`: whether the lines' points are shown.
+    """
     found = sorted(found, key=lambda part: part[0].row["arm"] != "original")
     rows = [one.row for one, _ in found]
     with_length = lengths_differ(rows)
@@ -126,23 +129,23 @@ def _series(found: Sequence[tuple[Evaluated, Any]]) -> list[_Series]:
     for row in rows:
         own = columns if row["arm"] == "hyperfitted" else ["decoding"] if several else []
         labels.append((row["arm"], label(row, own, with_length=with_length)))
-    chosen = _chosen_looks(dict.fromkeys(labels))
+    chosen = _chosen_looks(dict.fromkeys(labels), markers=markers)
     series: dict[tuple[str, Look], list[Any]] = {}
     for row, (_, values), key in zip(rows, found, labels, strict=True):
         if key in chosen:
             series.setdefault((phrase(row, headings), chosen[key]), []).append(values)
-    return [_Series(panel, look, tuple(members)) for (panel, look), members in series.items()]
+    return [Series(panel, look, tuple(members)) for (panel, look), members in series.items()]
 
 
-def _chosen_looks(labels: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Look]:
+def _chosen_looks(labels: Iterable[tuple[str, str]], *, markers: bool) -> dict[tuple[str, str], Look]:
     labels = list(labels)
     own = [text for arm, text in labels if arm == "hyperfitted"][:_MOST_LINES]
     originals = [text for arm, text in labels if arm == "original"]
     dashes = (ORIGINAL_DASH, ":", "-.")
     return {
-        **{("hyperfitted", look.label): look for look in looks(own, markers=False)},
+        **{("hyperfitted", look.label): look for look in looks(own, markers=markers)},
         **{
-            ("original", text): Look(text, ORIGINAL_COLOUR, "", dashes[place % 3])
+            ("original", text): Look(text, ORIGINAL_COLOUR, "X" if markers else "", dashes[place % 3])
             for place, text in enumerate(originals)
         },
     }

@@ -21,6 +21,7 @@ FIGURES: list[dict[str, Any]] = [
     {"kind": "agreement"},
     {"kind": "overlap_histogram"},
     {"kind": "ttr_by_position"},
+    {"kind": "calibration"},
 ]
 
 
@@ -231,6 +232,7 @@ def write_evaluation(storage: Storage, made: dict[str, Any], words: str, number:
         "decoding": made["decoding"],
         "domain": made["domain"],
         "trial_id": made["trial_id"],
+        "predictions_id": write_predictions(storage, made, number),
         "generations": path.name,
         "num_contexts": number,
         "contexts_fingerprint": "e" * 64,
@@ -247,3 +249,26 @@ def write_evaluation(storage: Storage, made: dict[str, Any], words: str, number:
     }
     storage.write("evaluations", identifier, record)
     return path
+
+
+def write_predictions(storage: Storage, made: dict[str, Any], number: int = 8) -> str:
+    """The predictions behind a row, the same under every decoding, in two of 15 bins.
+
+    The original is right as often as it is sure; a trial a fifth as often.
+    """
+    identifier = f"{made['trial_id'] or 'original'}-{made['domain']}"
+    right = 1.0 if made["arm"] == "original" else 0.2
+    positions = [[0.0] * 6 + [10.0] + [0.0] * 7 + [30.0] for _ in range(number)]
+    confidence = [[0.0] * 6 + [4.5] + [0.0] * 7 + [29.0] for _ in range(number)]
+    correct = [[right * value for value in row] for row in confidence]
+    frame = pl.DataFrame(
+        {
+            "calibration_positions": positions,
+            "calibration_confidence": confidence,
+            "calibration_correct": correct,
+        }
+    )
+    folder = storage.folder("predictions", identifier)
+    write_parquet(folder / "texts-1.parquet", frame)
+    storage.write("predictions", identifier, {"id": identifier, "texts": "texts-1.parquet"})
+    return identifier

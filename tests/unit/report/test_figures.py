@@ -14,7 +14,14 @@ from rayfit.report.figures.heat import agreement_figure, grid_figure
 from rayfit.report.figures.model import Bars, Figure, Heat, Panel
 from rayfit.report.figures.series import overlap_figure
 from rayfit.report.figures.words import alt_text
-from tests.unit.report.records import FIGURES, full_sweep, row, write_sweep, write_trial
+from tests.unit.report.records import (
+    FIGURES,
+    full_sweep,
+    row,
+    write_predictions,
+    write_sweep,
+    write_trial,
+)
 
 
 @pytest.fixture
@@ -285,6 +292,43 @@ def test_ttr_by_position_is_the_mean_over_seeds(storage: Storage) -> None:
     line = next(line for line in panel.lines if line.look.label == "trained on fiction, greedy")
     assert line.x[0] == 96.0 and len(line.x) == 40
     assert line.y[:2] == pytest.approx((0.66, 0.661))
+
+
+def test_calibration_of_the_original_beside_that_of_trials_once_for_all_decodings(storage: Storage) -> None:
+    (figure,) = figures({**full_sweep(storage), "figures": [{"kind": "calibration"}]}, storage)
+    fiction, news = figure.panels
+    assert isinstance(fiction, Panel) and isinstance(news, Panel)
+    assert (fiction.title, news.title) == ("on fiction", "on news")
+    ideal, original, *trained = fiction.lines
+    assert ideal.x == ideal.y == (0.0, 1.0)
+    assert original.x == pytest.approx((0.45, 29 / 30)) and original.y == pytest.approx(original.x)
+    assert original.look.label == "original model, on fiction: ECE 0.000"
+    # Of 40 positions 33.5 are expected to be right by their confidence, and a fifth of that are.
+    assert [line.look.label for line in trained] == [
+        f"trained on {text}, on fiction: ECE {0.8 * 33.5 / 40:.3f}" for text in ("fiction", "news")
+    ]
+    assert trained[0].y == pytest.approx((0.09, 29 / 150))
+    assert trained[0].bounds[1] == pytest.approx((29 / 150, 29 / 150))
+    assert len(figure.legend) == 7
+
+
+def test_calibration_leaves_out_what_lies_along_training(storage: Storage) -> None:
+    own = {"trial_id": "t", "model": "tiny", "updates": 80, "ttr_last_96": 0.5}
+    rows = [
+        row("hyperfitted", **own, update=update, evaluation_id=identifier)
+        for update, identifier in ((40, "kept"), (None, "final"))
+    ]
+    rows.append(row("original", evaluation_id="absent", model="tiny"))
+    for made in rows[:2]:
+        predictions = write_predictions(storage, made)
+        storage.write("evaluations", made["evaluation_id"], {"predictions_id": predictions})
+    storage.write("evaluations", "absent", {"predictions_id": None})
+    record = write_sweep(storage, rows)
+    (figure,) = figures({**record, "figures": [{"kind": "calibration"}]}, storage)
+    assert [line.look.label for line in _panel(figure).lines] == [
+        "perfect calibration",
+        "hyperfitted: ECE 0.670",
+    ]
 
 
 def test_every_kind_of_figure_says_what_is_missing_where_nothing_is_there(storage: Storage) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rayfit.errors import RayfitError
-from rayfit.score.calibration import Calibration, calibration, calibration_error
+from rayfit.score.calibration import Calibration, calibration, calibration_error, reliability
 from rayfit.score.registry import score
 
 
@@ -33,6 +33,35 @@ def test_error_is_the_definition_s(seed, num_bins):
     found = calibration_error(calibration(confidence, correct, num_bins))
     assert found.value == pytest.approx(brute_force(confidence, correct, num_bins), abs=1e-12)
     assert found.num_texts == 6
+
+
+def test_bins_are_those_of_the_definition_and_give_the_error():
+    generator = np.random.default_rng(7)
+    confidence = generator.beta(2, 3, (8, 30))
+    correct = generator.random((8, 30)) < confidence
+    found = calibration(confidence, correct, 10)
+    bins = reliability(found)
+    assert sum(one.positions for one in bins) == 240 and len(bins) < 11
+    held = [
+        (confidence[inside].mean(), correct[inside].mean(), inside.sum())
+        for m in range(1, 11)
+        if (inside := (confidence > (m - 1) / 10) & (confidence <= m / 10)).any()
+    ]
+    given = [(one.confidence, one.accuracy, one.positions) for one in bins]
+    np.testing.assert_allclose(given, held, rtol=0, atol=1e-12)
+    error = sum(one.positions * abs(one.accuracy - one.confidence) for one in bins) / 240
+    assert error == pytest.approx(calibration_error(found).value, abs=1e-12)
+
+
+def test_a_bin_s_interval_is_over_texts_and_one_text_has_none():
+    # Of each text half of the bin is right or all of it, so that texts differ and positions within them do not.
+    confidence = np.full((40, 20), 0.75)
+    correct = np.repeat(np.arange(40) % 2 == 0, 20).reshape(40, 20)
+    confidence[0, 0] = 0.1
+    low_bin, full = reliability(calibration(confidence, correct, 2), num_resamples=4_000)
+    assert low_bin.interval is None and low_bin.positions == 1
+    spread = 1.96 * 0.5 / 40**0.5
+    assert full.interval == pytest.approx((full.accuracy - spread, full.accuracy + spread), abs=0.03)
 
 
 def test_a_calibrated_model_has_almost_none_and_a_boastful_one_its_excess():

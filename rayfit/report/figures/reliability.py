@@ -1,0 +1,92 @@
+"""Reliability diagrams: how often a model's first choice is right, by how confident it is (Guo et al. 2017, Figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from rayfit.records.frames import prediction_texts
+from rayfit.records.storage import Storage
+from rayfit.report.figures.model import Figure, Line, Look, Panel
+from rayfit.report.figures.series import Series, seed_series
+from rayfit.report.joined import Evaluated, evaluated
+from rayfit.report.labels import DECLARED
+from rayfit.score.calibration import Calibration, calibration_error, reliability
+from rayfit.score.predictions import stored_calibration
+
+KIND = "calibration"
+_TITLE = "Whether the model's confidence can be believed"
+_IDEAL = Look("perfect calibration", "#a3adb5", "", "-")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One checkpoint's sums over the true texts of a domain, and its expected calibration error."""
+
+    sums: Calibration
+    error: float
+
+
+def calibration_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+    """Accuracy against confidence, in bins, of the original and the trained; a panel per model and domain."""
+    groups = seed_series(_measured(record, storage), markers=True)
+    if not groups:
+        return Figure(KIND, _TITLE, missing="no checkpoint's predictions over the true texts are there")
+    several = len({group.panel for group in groups}) > 1
+    lines: dict[str, list[Line]] = {}
+    for group in groups:
+        lines.setdefault(group.panel, []).append(_line(group, several))
+    ideal = Line(_IDEAL, (0.0, 1.0), (0.0, 1.0))
+    panels = tuple(
+        Panel(title, "confidence (bin mean)", "accuracy (share)", (ideal, *found), y_range=(0, 1))
+        for title, found in lines.items()
+    )
+    caption = (
+        "The probability of the most probable token against how often that token is the true one, at every position of "
+        "the held-out true texts, in 15 bins of equal width; below the diagonal a model is surer than it is right. ECE: "
+        "expected calibration error. Seeds are pooled, their ECE is averaged; bars are 95% intervals over texts."
+    )
+    legend = (_IDEAL, *(line.look for found in lines.values() for line in found))
+    return Figure(KIND, _TITLE, caption, panels, legend)
+
+
+def _measured(record: Mapping[str, Any], storage: Storage) -> list[tuple[Evaluated, _Measured]]:
+    """Final weights' predictions on each domain, once however many decodings generated from them."""
+    found: dict[tuple[Any, ...], tuple[Evaluated, _Measured]] = {}
+    for one in evaluated(record, storage):
+        identifier = one.record.get("predictions_id")
+        row = {**one.row, "decoding": None}
+        key = (identifier, *(row.get(name) for name in DECLARED))
+        if identifier is None or row.get("update") is not None or key in found:
+            continue
+        frame = prediction_texts(storage, identifier)
+        if frame is not None:
+            sums = stored_calibration(frame)
+            error = calibration_error(sums, num_resamples=1).value
+            if error is not None:
+                found[key] = (replace(one, row=row), _Measured(sums, error))
+    return list(found.values())
+
+
+def _line(group: Series, several: bool) -> Line:
+    """One line of a panel, named with its error, and with its panel where there are several."""
+    error = fmean(measured.error for measured in group.found)
+    name = f"{group.look.label}, {group.panel}" if several else group.look.label
+    bins = reliability(_pooled([measured.sums for measured in group.found]))
+    return Line(
+        replace(group.look, label=f"{name}: ECE {error:.3f}"),
+        tuple(one.confidence for one in bins),
+        tuple(one.accuracy for one in bins),
+        tuple(one.interval for one in bins),
+    )
+
+
+def _pooled(seeds: list[Calibration]) -> Calibration:
+    """Sums over seeds, text by text where all seeds have the same texts, so that texts remain what is drawn again."""
+    join = sum if len({len(one.positions) for one in seeds}) == 1 else np.concatenate
+    names = ("positions", "confidence", "correct")
+    return Calibration(*(join([getattr(one, name) for one in seeds]) for name in names))
