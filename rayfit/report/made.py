@@ -32,7 +32,7 @@ def how_it_was_made(record: Mapping[str, Any], storage: Storage) -> dict[str, An
         "versions": _versions([*trials, *evaluations]),
         "commits": sorted({made["git_commit"] for made in (*trials, *evaluations) if made.get("git_commit")}),
         "trials": [_trial(trial) for trial in trials],
-        "times": _times(trials, evaluations),
+        "times": [*_times(trials, evaluations), *_worker_hours(trials)],
         "costs": _costs([record, *trials]),
     }
 
@@ -101,6 +101,25 @@ def _times(
         if seconds:
             times.append((f"{what}, {len(seconds)} in all", duration(sum(seconds))))
     return times
+
+
+def _worker_hours(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Time of trials times the workers that each ran on, by device: what a price per hour is multiplied with.
+
+    Trials that do not say how many workers they had are left out.
+    """
+    seconds: dict[str, float] = {}
+    for trial in trials:
+        workers, total = (
+            trial.get("placement", {}).get("num_workers"),
+            trial.get("seconds", {}).get("total"),
+        )
+        if workers is not None and total is not None:
+            device = trial.get("device") or "an unknown device"
+            seconds[device] = seconds.get(device, 0.0) + workers * total
+    return [
+        (f"worker-hours of training on {device}", f"{total / 3600:.3g}") for device, total in seconds.items()
+    ]
 
 
 def _costs(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,10 @@ def figure_png(drawn: Figure, target: Path, *, title: str = "") -> None:
     size = (7.2, 4.4) if len(panels) == 1 else (5.2 * columns, 3.6 * rows)
     if len(panels) == 1 and isinstance(panels[0], Bars):
         size = (7.2, max(2.5, _size(panels[0])[1] + 0.8))
+    legend_columns, looks = _legend_form(drawn.legend, size[0])
+    lines = sum(1 + look.label.count("\n") for look in looks) / legend_columns
+    # Up to four lines of legend have their place in the size; more would be taken from the panels.
+    size = (size[0], size[1] + 0.18 * max(0.0, lines - 4))
     with _pyplot() as pyplot:
         figure, grid = pyplot.subplots(
             rows, columns, figsize=size, dpi=150, layout="constrained", squeeze=False
@@ -81,9 +86,8 @@ def figure_png(drawn: Figure, target: Path, *, title: str = "") -> None:
             else:
                 draw_panel(axes, heat)
         if drawn.legend and len(drawn.legend) > 1:
-            figure.legend(
-                handles=[_handle(look) for look in drawn.legend], loc="outside lower center", ncols=2
-            )
+            handles = [_handle(look) for look in looks]
+            figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns)
         if drawn.missing:
             grid.flat[0].text(
                 0.5, 0.5, drawn.missing, ha="center", va="center", transform=grid.flat[0].transAxes
@@ -92,6 +96,20 @@ def figure_png(drawn: Figure, target: Path, *, title: str = "") -> None:
         figure.suptitle(wrapped, fontsize=9)
         figure.savefig(target)
         pyplot.close(figure)
+
+
+def _legend_form(legend: Sequence[Look], inches: float) -> tuple[int, list[Look]]:
+    """Columns of a legend so wide, one where two would not fit, and its looks with labels that are no wider."""
+    characters = int(inches / _INCHES_PER_CHARACTER)
+    half = characters // 2 - _HANDLE_CHARACTERS
+    columns = 2 if all(len(look.label) <= half for look in legend) else 1
+    width = characters // columns - _HANDLE_CHARACTERS
+    return columns, [replace(look, label=textwrap.fill(look.label, width)) for look in legend]
+
+
+# An average character at the legend's 8.5 points, and what a handle with its gaps takes, both a little over.
+_INCHES_PER_CHARACTER = 0.072
+_HANDLE_CHARACTERS = 8
 
 
 def draw_panel(axes: Any, panel: Panel | Bars) -> None:

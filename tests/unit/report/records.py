@@ -190,6 +190,8 @@ def write_trial(storage: Storage, trial_id: str, seed: int) -> None:
         "products": {"curve-every20-validation8": "attempt/curve.parquet"},
         "seconds": {"total": 90.0, "train": 60.0, "measure": 30.0},
         "overhead_seconds": 0.5,
+        "device": "cpu",
+        "placement": {"num_workers": 2},
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "git_commit": "c" * 40,
         "weights_sha256": "b" * 64,

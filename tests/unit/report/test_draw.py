@@ -52,6 +52,30 @@ def test_every_figure_is_a_picture_file_too(storage: Storage, tmp_path: Path) ->
     assert all(path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for path in paths)
 
 
+@pytest.mark.parametrize(
+    "words", ["LoRA", "LoRA of the last blocks, 100 epochs, 400 updates, W", "W" * 3 + " long" * 30]
+)
+def test_a_legend_lies_within_its_picture(
+    words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from matplotlib.figure import Figure as Picture
+
+    saved: list[Picture] = []
+    monkeypatch.setattr(Picture, "savefig", lambda picture, *_, **__: saved.append(picture))
+    rows = [
+        row("hyperfitted", variant=f"{words} {place}", samples=n, ttr_last_96=0.6)
+        for place in range(3)
+        for n in (8, 32)
+    ]
+    figure_png(axis_figure(rows, "samples", ["ttr_last_96"]), tmp_path / "picture.png")
+    (picture,) = saved
+    picture.draw_without_rendering()
+    (legend,) = picture.legends
+    bounds = legend.get_window_extent()
+    assert len(legend.get_texts()) == 3
+    assert bounds.x0 >= 0 and bounds.x1 <= picture.bbox.x1 and bounds.y0 >= 0
+
+
 @pytest.mark.parametrize("x", ["samples", "train_loss"])
 def test_every_point_lies_within_its_axes(x: str) -> None:
     from matplotlib import pyplot

@@ -23,8 +23,28 @@ def test_everything_that_made_the_numbers_is_told(storage: Storage) -> None:
     assert made["commits"] == ["c" * 40, "d" * 40]
     assert dict(made["fingerprints"])["contexts of news"] == "e" * 64
     assert dict(made["options"]) == {"samples": "32", "learning rate": "0.003", "seeds": "0, 1"}
-    assert dict(made["times"]) == {"training, 4 in all": "6 min 0 s", "evaluation, 18 in all": "1 min 48 s"}
+    assert dict(made["times"]) == {
+        "training, 4 in all": "6 min 0 s",
+        "evaluation, 18 in all": "1 min 48 s",
+        "worker-hours of training on cpu": "0.2",  # four trials of 90 seconds on two workers
+    }
     assert [trial["sample_seed"] for trial in made["trials"]] == [0, 1, 0, 1]
+
+
+def test_worker_hours_are_counted_by_device_and_only_where_workers_are_known(storage: Storage) -> None:
+    record = full_sweep(storage)
+    first, second, third, _ = record["trials"]
+    for key, changes in (
+        (first, {"device": "NVIDIA H200", "placement": {"num_workers": 8}}),
+        (second, {"placement": {}}),
+        (third, {"seconds": {}}),
+    ):
+        trial = storage.read("trials", key)
+        assert trial is not None
+        storage.write("trials", key, {**trial, **changes})
+    times = dict(how_it_was_made(record, storage)["times"])
+    assert times["worker-hours of training on NVIDIA H200"] == "0.2"
+    assert times["worker-hours of training on cpu"] == "0.05"
 
 
 def test_cost_is_told_where_it_is_known_and_nowhere_else(storage: Storage) -> None:
