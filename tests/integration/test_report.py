@@ -10,7 +10,7 @@ import pytest
 from rayfit.records.storage import Storage
 from rayfit.report.html import write_report
 from tests.integration.browser import Browser, chromium
-from tests.unit.report.records import full_sweep
+from tests.unit.report.records import full_sweep, row, write_sweep
 
 pytestmark = [
     pytest.mark.integration,
@@ -76,6 +76,44 @@ def test_only_tables_scroll_sideways(browser: Browser, report: Path, width: int)
             && e.getBoundingClientRect().right > {width} + 1).map(e => e.tagName + '.' + e.className)"""
     )
     assert beyond == []
+
+
+def test_a_table_of_many_scores_fits_a_laptop(browser: Browser, tmp_path: Path) -> None:
+    scores = (
+        "rep_2",
+        "rep_3",
+        "rep_4",
+        "top_1_mass",
+        "top_1_agreement",
+        "dataset_bleu_max",
+        "self_bleu_mean",
+    )
+    own = dict.fromkeys((*scores, "ttr_last_96", "longest_overlap_share_above_10"), (0.622, 0.601, 0.663))
+    own |= dict.fromkeys(("validation_loss", "entropy_nats"), (3.9, 3.79, 4.01))
+    own |= {"perplexity_texts": (2413.0, 2009.0, 2889.0), "longest_overlap_mean": (10.2, 9.1, 11.5)}
+    rows = [row("truth", ttr_last_96=(0.64, 0.62, 0.66)), row("original", model="tiny", **own)]
+    for place, decoding in enumerate(("greedy", "nucleus", "greedy:block=W1")):
+        trial = {"trial_id": f"t{place}", "hyperfitted": False, "learning_rate": 0.003, "samples": 32}
+        numbers = {"train_loss": 0.5, "train_accuracy": 0.97, "original_longest_overlap_mean": 4.9}
+        rows.append(
+            row(
+                "hyperfitted",
+                model="tiny",
+                decoding=decoding,
+                batch_size=8 + place,
+                **trial,
+                **numbers,
+                **own,
+            )
+        )
+    storage = Storage(tmp_path / "runs")
+    record = write_sweep(storage, rows, figures=[{"kind": "bars", "y": list(own)}])
+    browser.open(write_report(record, storage), width=LAPTOP)
+    assert browser.evaluate("document.querySelectorAll('.board thead th').length") > 16
+    wider = browser.evaluate(
+        "(e => e.scrollWidth - e.clientWidth)(document.querySelector('.board').parentElement)"
+    )
+    assert wider <= 0
 
 
 def test_the_test_would_see_a_request_and_a_missing_picture(browser: Browser, tmp_path: Path) -> None:

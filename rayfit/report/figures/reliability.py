@@ -20,6 +20,8 @@ from rayfit.score.predictions import stored_calibration
 
 KIND = "calibration"
 _TITLE = "Whether the model's confidence can be believed"
+# A little more than 0 to 1, so that points on the edge are seen whole.
+_Y_RANGE = (-0.03, 1.03)
 _IDEAL = Look("perfect calibration", "#a3adb5", "", "-")
 
 
@@ -42,7 +44,7 @@ def calibration_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
         lines.setdefault(group.panel, []).append(_line(group, several))
     ideal = Line(_IDEAL, (0.0, 1.0), (0.0, 1.0))
     panels = tuple(
-        Panel(title, "confidence (bin mean)", "accuracy (share)", (ideal, *found), y_range=(0, 1))
+        Panel(title, "confidence (bin mean)", "accuracy (share)", (ideal, *found), y_range=_Y_RANGE)
         for title, found in lines.items()
     )
     caption = (
