@@ -43,7 +43,9 @@ class Options:
         None, "texts to train on: presets (`rayfit datasets`), local files or folders, hub datasets"
     )
     eval_datasets: tuple[str, ...] | None = option(None, "texts to evaluate on (default: each trial's own)")
-    text_column: str = option("text", "the column that holds the text of a parquet, jsonl or csv file")
+    text_column: str = option(
+        "text", "the column that holds the text, or the prompts, of a parquet, jsonl or csv file"
+    )
     pool: int = option(50_000, "documents of a streamed dataset that are drawn from", minimum=1)
     scale: str | None = option(None, "the sweep's grid: ci (minutes), laptop, or paper", choices=SCALES)
     arms: tuple[str, ...] | None = option(None, "only these of the sweep's declared arms")
@@ -88,6 +90,10 @@ class Options:
     decodings: tuple[str, ...] | None = option(None, "how tokens are picked (default: greedy)")
     further_contexts: int | None = option(
         None, "contexts beyond these, continued for the overlap histogram alone", minimum=1
+    )
+    prompts: str | None = option(
+        None,
+        "a file of prompts of your own, one per line (or parquet, jsonl, csv), continued whole beside the contexts",
     )
     mauve_model: str | None = option(
         None, "local directory of the model whose features MAUVE compares; its standard is gpt2-large"

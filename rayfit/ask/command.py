@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rayfit.ask.page import key, page
 from rayfit.ask.request import Request
+from rayfit.data.prompts import read_prompts
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.engines import ENGINES, check_engine
@@ -43,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument(
         "--prompt", metavar="TEXT", help="the text to be continued; - reads it from standard input"
     )
-    prompt.add_argument("--prompts", metavar="FILE", help="a file with one prompt per line")
+    prompt.add_argument(
+        "--prompts", metavar="FILE", help="a file with one prompt per line, or a parquet, jsonl or csv table"
+    )
     add(
         "--decoding",
         default="greedy",
@@ -56,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DATA|TRIAL",
         help="cite no run of these texts: a trial's rows, a local file or folder, or a dataset preset, whole",
     )
-    add("--text-column", default="text", help="column of a table given to --block (default: text)")
+    add(
+        "--text-column",
+        default="text",
+        help="column of a table given to --prompts or --block (default: text)",
+    )
     add("--top", type=int, default=0, metavar="K", help="also the K most probable next tokens along the text")
     add(
         "--engine",
@@ -120,15 +127,7 @@ def request_of(parsed: argparse.Namespace) -> Request:
 
 def _prompts(parsed: argparse.Namespace) -> tuple[str, ...]:
     if parsed.prompts is not None:
-        path = Path(parsed.prompts).expanduser()
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RayfitError(f"--prompts: {path} cannot be read as UTF-8 text: {error}") from error
-        prompts = tuple(line for line in lines if line.strip())
-        if not prompts:
-            raise RayfitError(f"--prompts: {path} holds no prompt; give one per line")
-        return prompts
+        return read_prompts(Path(parsed.prompts).expanduser(), text_column=parsed.text_column)
     # A shell's `echo` ends what it writes with a line break that nobody means.
     prompt = sys.stdin.read().rstrip("\n") if parsed.prompt == "-" else parsed.prompt
     if not prompt.strip():

@@ -8,6 +8,7 @@ from typing import Any
 
 from rayfit.ask.blocked import block_rows
 from rayfit.ask.request import Request, Subject
+from rayfit.data.prompts import prompt_ids
 from rayfit.errors import RayfitError
 from rayfit.generate.contexts import context_window
 from rayfit.generate.index import BlockIndex
@@ -73,9 +74,7 @@ def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]
     opened: list[Opened] = []
     for subject in subjects:
         tokenizer, config = load_tokenizer_and_config(subject.path)
-        contexts = [
-            _context(tokenizer, config, subject, place, request) for place in range(len(request.prompts))
-        ]
+        contexts = _contexts(tokenizer, config, subject, request)
         rows = None
         if request.decoding.block is not None:
             rows = block_rows(request, subject, trials[-1] if trials else None, tokenizer)
@@ -95,26 +94,17 @@ def same_tokenizer(opened: Sequence[Opened]) -> bool:
     return all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
 
 
-def _context(tokenizer: Any, config: Any, subject: Subject, place: int, request: Request) -> list[int]:
-    """A prompt's token ids, BOS first where the tokenizer has one, as training rows begin."""
-    prompt, count = request.prompts[place], len(request.prompts)
-    key = "--prompt" if count == 1 else f"--prompts, prompt {place + 1} of {count}"
-    ids = list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
-    if not ids:
-        raise RayfitError(f"{key}: {prompt!r} gives no token under the tokenizer of {subject.path}")
-    if tokenizer.bos_token_id is not None:
-        ids.insert(0, tokenizer.bos_token_id)
-    window, wanted = context_window(config), request.decoding.num_new_tokens
-    if window is not None and len(ids) >= window:
-        raise RayfitError(
-            f"{key}: its {len(ids)} tokens fill the context window of {subject.path}, {window} tokens; shorten it"
-        )
-    if window is not None and len(ids) + wanted > window:
-        raise RayfitError(
-            f"{key}: its {len(ids)} tokens and {wanted} new ones are more than the context window of {subject.path}, "
-            f"{window} tokens; at most --num-new-tokens {window - len(ids)} fits"
-        )
-    return ids
+def _contexts(tokenizer: Any, config: Any, subject: Subject, request: Request) -> list[list[int]]:
+    """The prompts' token ids."""
+    return prompt_ids(
+        request.prompts,
+        lambda prompt: tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"],
+        bos_id=tokenizer.bos_token_id,
+        window=context_window(config),
+        num_new_tokens=request.decoding.num_new_tokens,
+        model=str(subject.path),
+        flag="--prompt" if len(request.prompts) == 1 else "--prompts",
+    )
 
 
 def _blocked(rows: list[list[int]], tokenizer: Any, config: Any, request: Request) -> Blocked:

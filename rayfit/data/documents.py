@@ -62,7 +62,8 @@ def read_documents(path: Path, *, text_column: str, span_characters: int) -> lis
         return [Document(file.relative_to(path).as_posix(), _read_text(file)) for file in files]
     if path.suffix == ".txt":
         return _paragraphs(path, span_characters)
-    return _table_rows(path, text_column)
+    texts = table_column(path, text_column)
+    return [Document(f"{path.stem}/{row:06d}", text) for row, text in enumerate(texts) if text]
 
 
 def _read_text(file: Path) -> str:
@@ -92,7 +93,12 @@ def joined(parts: Iterable[str], separator: str, at_least: int) -> Iterator[str]
         yield separator.join(held)
 
 
-def _table_rows(file: Path, text_column: str) -> list[Document]:
+def table_column(file: Path, text_column: str, *, where: str = "dataset") -> list[str | None]:
+    """The texts of a column of a parquet, jsonl or csv file, None where a row has none.
+
+    Raises RayfitError for a file that cannot be read, which begins with `where`, and for a column that is missing or
+    not text.
+    """
     try:
         match file.suffix:
             case ".parquet":
@@ -102,7 +108,8 @@ def _table_rows(file: Path, text_column: str) -> list[Document]:
             case _:
                 table = pl.read_csv(file, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise RayfitError(f"dataset: {file} cannot be read as {file.suffix[1:]}: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RayfitError(f"{where}: {file} cannot be read as {file.suffix[1:]}: {reason}") from error
     if text_column not in table.columns:
         hint = nearest(text_column, table.columns)
         raise RayfitError(
@@ -112,5 +119,4 @@ def _table_rows(file: Path, text_column: str) -> list[Document]:
         raise RayfitError(
             f"text_column: {text_column!r} of {file} is {table.schema[text_column]}, expected text"
         )
-    texts = table[text_column].to_list()
-    return [Document(f"{file.stem}/{row:06d}", text) for row, text in enumerate(texts) if text]
+    return table[text_column].to_list()

@@ -7,6 +7,7 @@ from typing import Any
 
 from rayfit.generate.decoding import Decoding
 from rayfit.identity import DATA_VERSION, GENERATE_VERSION, SCORE_VERSION, make_id
+from rayfit.plan.contexts import Contexts, HeldOut, Prompts
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 
@@ -26,25 +27,28 @@ class EvaluationSettings:
     engine: str = "transformers"
     mauve_features: str = ""
 
-    def declared_contexts(self, domain: Domain, further: int = 0) -> dict[str, Any]:
-        """What decides the contexts' texts; `further` are those beyond the usual ones, drawn after them."""
+    def declared_contexts(self, contexts: Contexts) -> dict[str, Any]:
+        """What decides the contexts' texts; further ones are drawn after the usual ones."""
+        if isinstance(contexts, Prompts):
+            return {"prompts": contexts.sha256, "data_version": DATA_VERSION}
+        further = contexts.further
         return {
-            "text": domain.text.declared,
-            **asdict(domain.settings),
+            "text": contexts.domain.text.declared,
+            **asdict(contexts.domain.settings),
             "contexts": self.num_contexts,
             "context_length": self.context_length,
             "data_version": DATA_VERSION,
             **({"further": further} if further else {}),
         }
 
-    def rows_id(self, domain: Domain, model: ModelSource, further: int = 0) -> str:
-        """The id of a domain's contexts and validation rows under a model's tokenizer."""
-        declared = {
-            "contexts": self.declared_contexts(domain, further),
-            "validation": self.num_validation,
-            "model": model.declared,
-        }
-        return make_id(f"{domain.name}-held-out-{model.name}", declared)
+    def rows_id(self, contexts: Contexts, model: ModelSource) -> str:
+        """The id of contexts, and of their domain's validation rows, under a model's tokenizer."""
+        declared = {"contexts": self.declared_contexts(contexts), "model": model.declared}
+        if isinstance(contexts, Prompts):
+            return make_id(f"prompts-{model.name}", declared)
+        return make_id(
+            f"{contexts.name}-held-out-{model.name}", {**declared, "validation": self.num_validation}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class PredictionSpec:
         declared = {
             **self.subject.declared(),
             **_declared_measuring(self.subject, self.settings),
-            "contexts": self.settings.declared_contexts(self.domain),
+            "contexts": self.settings.declared_contexts(HeldOut(domain=self.domain)),
             "kind": "predictions",
         }
         return make_id(f"{self.subject.readable}-on-{self.domain.name}", declared)
@@ -99,18 +103,16 @@ class PredictionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSpec:
-    """One subject under one decoding on one domain: generated, and scored together with its predictions.
+    """One subject under one decoding on some contexts: generated, and scored together with its predictions.
 
     `matched_to`: the trial whose entropy decides the temperature of a matched decoding of the original model.
-    `further`: so many contexts beyond the usual ones, for the overlap histogram.
     """
 
     subject: Subject
-    domain: Domain
+    contexts: Contexts
     decoding: Decoding
     settings: EvaluationSettings
     matched_to: TrialSpec | None = None
-    further: int = 0
 
     @property
     def id(self) -> str:
@@ -118,7 +120,7 @@ class EvaluationSpec:
         declared = {
             **self.subject.declared(),
             **_declared_measuring(self.subject, self.settings),
-            "contexts": self.settings.declared_contexts(self.domain, self.further),
+            "contexts": self.settings.declared_contexts(self.contexts),
             "decoding": self.decoding.declared(),
             "generate_version": GENERATE_VERSION,
         }
@@ -132,10 +134,10 @@ class EvaluationSpec:
 
     @property
     def predictions(self) -> PredictionSpec | None:
-        """The predictions whose scores go into this evaluation; none for further contexts."""
-        if self.further:
+        """The predictions whose scores go into this evaluation; none for further contexts and prompts."""
+        if isinstance(self.contexts, Prompts) or self.contexts.further:
             return None
-        return PredictionSpec(subject=self.subject, domain=self.domain, settings=self.settings)
+        return PredictionSpec(subject=self.subject, domain=self.contexts.domain, settings=self.settings)
 
     @property
     def baseline(self) -> EvaluationSpec | None:
@@ -149,8 +151,12 @@ class EvaluationSpec:
         """What solves the temperature of a matched decoding."""
         if self.matched_to is None:
             return None
+        assert isinstance(self.contexts, HeldOut)  # there is no entropy along prompts to be matched
         return ComparisonSpec(
-            trial=self.matched_to, domain=self.domain, settings=self.settings, solves_temperature=True
+            trial=self.matched_to,
+            domain=self.contexts.domain,
+            settings=self.settings,
+            solves_temperature=True,
         )
 
 

@@ -12,6 +12,7 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
 from rayfit.identity import make_id
+from rayfit.plan.contexts import Contexts, HeldOut, Prompts, given_prompts
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.evaluations import (
     ComparisonSpec,
@@ -60,7 +61,7 @@ class Plan:
 
     `trials` may name the same trial twice, in two arms: it is trained once. `eval_domains` is empty where each trial
     is evaluated on the text that it was trained on. `placements` by the model's name. `given`: models and texts, by
-    name, as the command line said them.
+    name, as the command line said them. `prompts`: those of one's own, continued beside the contexts of the domains.
     """
 
     sweep: Sweep
@@ -73,6 +74,7 @@ class Plan:
     evaluation: EvaluationSettings
     placements: dict[str, Placement]
     given: dict[str, str]
+    prompts: Prompts | None = None
 
     @property
     def placement(self) -> Placement:
@@ -115,64 +117,71 @@ class Plan:
 
     def decodings_of(self, trial: TrialSpec | None) -> tuple[Decoding, ...]:
         """The decodings a checkpoint is evaluated under; the original model has no training rows to block."""
-        if trial is None:
-            return baseline_decodings(self.decodings)
+        return baseline_decodings(self.decodings) if trial is None else self.decodings_of_trials
+
+    @property
+    def decodings_of_trials(self) -> tuple[Decoding, ...]:
+        """All but the matched ones, which are of the original model alone."""
         return tuple(decoding for decoding in self.decodings if decoding.kind != "matched")
 
     def evaluation_of(
         self,
         subject: Subject,
         decoding: Decoding,
-        domain: Domain,
+        contexts: Contexts,
         *,
         matched_to: TrialSpec | None = None,
-        further: int = 0,
     ) -> EvaluationSpec:
         """One evaluation of this plan."""
         return EvaluationSpec(
             subject=subject,
-            domain=domain,
+            contexts=contexts,
             decoding=decoding,
             settings=self.evaluation,
             matched_to=matched_to,
-            further=further,
         )
 
     def evaluation_id(self, trial: TrialSpec | None, decoding: Decoding) -> str:
         """The id of a trial's, or of the first model's, evaluation on its first domain."""
         model = self.models[0] if trial is None else trial.model
         domain = self.domains_of_model(model)[0] if trial is None else self.domains_of(trial)[0]
-        return self.evaluation_of(Subject(model=model, trial=trial), decoding, domain).id
+        return self.evaluation_of(Subject(model=model, trial=trial), decoding, HeldOut(domain=domain)).id
 
     @cached_property
     def evaluations(self) -> tuple[EvaluationSpec, ...]:
         """Everything that is generated and scored, original models first. Not while ids are pending."""
-        found = [
-            self.evaluation_of(Subject(model=model), decoding, domain, further=further)
-            for model in self.models
-            for domain in self.domains_of_model(model)
-            for decoding in self.decodings_of(None)
-            for further in self._contexts
-        ]
+        found = []
+        for model in self.models:
+            found += self._evaluations_of(Subject(model=model), self.domains_of_model(model))
         for trial in self.unique_trials:
+            for subject in self.subjects_of(trial):
+                found += self._evaluations_of(subject, self.domains_of(trial))
             found += [
-                self.evaluation_of(subject, decoding, domain, further=further)
-                for subject in self.subjects_of(trial)
-                for domain in self.domains_of(trial)
-                for decoding in self.decodings_of(trial)
-                for further in (self._contexts if subject.update is None else (0,))
-            ]
-            found += [
-                self.evaluation_of(Subject(model=trial.model), decoding, domain, matched_to=trial)
+                self.evaluation_of(
+                    Subject(model=trial.model), decoding, HeldOut(domain=domain), matched_to=trial
+                )
                 for domain in self.domains_of(trial)
                 for decoding in self.matched_decodings
             ]
         return tuple({spec.id: spec for spec in found}.values())
 
-    @property
-    def _contexts(self) -> tuple[int, ...]:
-        """The sets of contexts: the usual ones, and those beyond them where they are asked for."""
-        return (0, self.options.further_contexts) if self.options.further_contexts else (0,)
+    def _evaluations_of(self, subject: Subject, domains: Iterable[Domain]) -> list[EvaluationSpec]:
+        """On all that a subject continues: of weights kept along training, the usual contexts alone."""
+        decodings, is_kept = self.decodings_of(subject.trial), subject.update is not None
+        found = [
+            self.evaluation_of(subject, decoding, contexts)
+            for domain in domains
+            for decoding in decodings
+            for contexts in ((HeldOut(domain=domain),) if is_kept else self.held_out(domain))
+        ]
+        if self.prompts is not None and not is_kept:
+            found += [self.evaluation_of(subject, decoding, self.prompts) for decoding in decodings]
+        return found
+
+    def held_out(self, domain: Domain) -> tuple[HeldOut, ...]:
+        """A domain's sets of contexts: the usual ones, and those beyond them where they are asked for."""
+        more = self.options.further_contexts
+        return (HeldOut(domain=domain), *((HeldOut(domain=domain, further=more),) if more else ()))
 
     @property
     def matched_decodings(self) -> tuple[Decoding, ...]:
@@ -238,12 +247,13 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         **_given("--eval-datasets", options.eval_datasets or (), eval_texts),
     }
     domains = tuple(_domain(options, models, text) for text in texts)
+    eval_domains = tuple(_domain(options, models, text) for text in eval_texts)
     return Plan(
         sweep=sweep,
         options=options,
         models=models,
         domains=domains,
-        eval_domains=tuple(_domain(options, models, text) for text in eval_texts),
+        eval_domains=eval_domains,
         trials=tuple(grid(sweep, options, models, domains)),
         decodings=_decodings(options),
         evaluation=EvaluationSettings(
@@ -257,6 +267,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         ),
         placements={model.name: _placement(options, model) for model in models},
         given=given_names,
+        prompts=given_prompts(options, (*domains, *eval_domains)),
     )
 
 

@@ -123,7 +123,15 @@ def _settings(plan: Plan) -> list[str]:
         f"{evaluation.num_contexts} contexts per text, of {options.context_length} tokens, {options.num_new_tokens} new "
         f"tokens, {', '.join(decoding.name for decoding in plan.decodings)}, {evaluation.num_validation} validation "
         f"rows, {evaluation.eval_precision}",
+        *_prompts(plan),
     ]
+
+
+def _prompts(plan: Plan) -> list[str]:
+    if plan.prompts is None:
+        return []
+    count = len(plan.prompts.texts)
+    return [f"prompts: {count} of {plan.options.prompts}, in rows on {plan.prompts.name}; text scores only"]
 
 
 def _notes(plan: Plan) -> list[str]:

@@ -21,7 +21,8 @@ from rayfit.report.joined import evaluated
 from rayfit.report.made import duration, how_it_was_made
 from rayfit.report.paper import paper_numbers
 from rayfit.report.repetition import LEVELS
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, rows_on_texts
+from rayfit.report.table import contexts_text
 from rayfit.report.texts import comparisons
 
 REPORT = "report.html"
@@ -61,6 +62,7 @@ def render_report(record: Mapping[str, Any], storage: Storage) -> str:
 
 def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
     rows: list[Row] = record.get("rows", [])
+    on_texts = rows_on_texts(rows, record.get("prompts"))
     kind = record["sweep_kind"]
     drawn = figures(record, storage)
     wanted = [
@@ -75,12 +77,12 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
             trial[part] = "" if seconds is None else duration(seconds)
     return {
         "title": f"{record['question'] or record['id']} - rayfit",
-        "lede": _lede(record, rows, storage),
+        "lede": _lede(record, on_texts, storage),
         "notices": _notices(record, rows, storage),
-        "headlines": headlines(rows),
+        "headlines": headlines(on_texts),
         "board": table,
         "board_width": 150 + 88 * (table.width - 1),
-        "counts": _counts(table.several_seeds, storage, record),
+        "counts": _counts(table.several_seeds, storage, {**record, "rows": on_texts}),
         "paper": published(kind),
         "experiment": kind,
         "figures": [_shown(figure) for figure in drawn],
@@ -160,7 +162,8 @@ def _is_on_own_text(trial: Mapping[str, Any]) -> bool:
 
 def _counts(several_seeds: bool, storage: Storage, record: Mapping[str, Any]) -> str:
     numbers = {one.record["num_contexts"] for one in evaluated(record, storage)}
-    contexts = f"{' or '.join(map(str, sorted(numbers)))} contexts per row. " if numbers else ""
+    counted = " or ".join(map(str, sorted(numbers)))
+    contexts = f"{contexts_text(counted, record.get('prompts'))} " if numbers else ""
     spread = "Small: one standard deviation over seeds (±), or " if several_seeds else "Small: "
     arrows = "↑ higher is better, ↓ lower is better; a dash is not measured."
     return f"{contexts}{spread}the 95% interval over contexts. {arrows}"

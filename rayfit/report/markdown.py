@@ -17,7 +17,7 @@ def render_markdown(record: Mapping[str, Any]) -> str:
         f"## {record['sweep_kind']}",
         f"{record['question']} ({record['source']})",
         f"```console\n$ {_command(record)}\n```",
-        f"```text\n{render_table(record['rows'], record['options']['contexts'])}\n```",
+        f"```text\n{render_table(record['rows'], record['options']['contexts'], record.get('prompts'))}\n```",
     ]
     if shown and agreement:
         parts.append(

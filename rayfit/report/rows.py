@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rayfit.errors import unknown
+from rayfit.plan.contexts import HeldOut
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, unblocked
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
@@ -64,6 +65,7 @@ WORDS = (
 )
 POOLED = "pooled"
 
+NO_PREDICTIONS = "prompts have no true text, over which losses, perplexity and entropy are taken"
 NO_OVERLAP = "has no training rows of its own; each trial's row has its overlap with that trial's rows"
 
 
@@ -73,6 +75,11 @@ def check_columns(*names: str) -> None:
     for name in names:
         if name not in valid:
             raise unknown("sweep: plot", name, valid)
+
+
+def rows_on_texts(rows: Sequence[Row], prompts: Mapping[str, Any] | None) -> list[Row]:
+    """The rows on held-out contexts, without those on prompts. `prompts`: as a sweep's record says which those are."""
+    return [row for row in rows if prompts is None or row["domain"] != prompts["name"]]
 
 
 def sweep_rows(
@@ -91,13 +98,13 @@ def sweep_rows(
         rows += [
             join.original(spec)
             for spec in plan.evaluations
-            if spec.subject.model == model and _is_plain(spec) and not spec.further
+            if spec.subject.model == model and _is_plain(spec) and spec.contexts.has_rows
         ]
     for trial in plan.trials:
         found = [
             join.trial(spec, trial)
             for spec in plan.evaluations
-            if spec.subject.trial is not None and spec.subject.trial.id == trial.id and not spec.further
+            if spec.subject.trial is not None and spec.subject.trial.id == trial.id and spec.contexts.has_rows
         ]
         _mark_early_stopped(found)
         rows += found
@@ -142,7 +149,7 @@ class _Join:
         own = [
             spec
             for spec in self._plan.evaluations
-            if _is_plain(spec) and not spec.further and (spec.subject.model, spec.domain) == (model, domain)
+            if _is_plain(spec) and (spec.subject.model, spec.contexts) == (model, HeldOut(domain=domain))
         ]
         for spec in own:
             record = self._storage.read("evaluations", spec.id)
@@ -159,7 +166,8 @@ class _Join:
     def original(self, spec: EvaluationSpec) -> Row:
         """The original model under one decoding."""
         row = self._row("original", spec, self._errors.get(spec.id, ""))
-        row["reason"] = row["reason"] or NO_OVERLAP
+        if row["status"] == "FINISHED":
+            _add_reason(row, NO_OVERLAP)
         return row
 
     def matched(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
@@ -179,19 +187,20 @@ class _Join:
         row = self._row("hyperfitted", spec, error)
         row["variant"] = trial.arm if self._plan.sweep.has_arms else None
         trained = None if trial.id is None else self._storage.read("trials", trial.id)
-        _add_trial(row, trial, spec.subject.update, trained)
+        loss = row["train_loss"] if spec.predictions is not None else self._train_loss(spec, trial)
+        _add_trial(row, trial, spec.subject.update, trained, loss)
         if spec.subject.update is None and not error:
             own = [
                 comparison
                 for comparison in self._plan.comparisons
-                if comparison.trial.id == trial.id and comparison.domain == spec.domain
+                if comparison.trial.id == trial.id and HeldOut(domain=comparison.domain) == spec.contexts
             ]
             for comparison in own:
                 self._add_comparison(row, comparison)
         return row
 
     def _row(self, arm: str, spec: EvaluationSpec, error: str) -> Row:
-        row = _empty(arm, spec.subject.model.name, spec.decoding.name, spec.domain.name)
+        row = _empty(arm, spec.subject.model.name, spec.decoding.name, spec.contexts.name)
         row["baseline_decoding"] = unblocked(spec.decoding).name
         record = self._storage.read("evaluations", spec.id)
         if record is None or error:
@@ -201,9 +210,20 @@ class _Join:
         row["evaluation_id"] = spec.id
         row["predictions_id"] = None if spec.predictions is None else spec.predictions.id
         add_scores(row, record["scores"])
+        if not isinstance(spec.contexts, HeldOut):
+            _add_reason(row, NO_PREDICTIONS)
         if spec.subject.trial is None:
             row["minutes"] = round(record["seconds"]["total"] / 60, 3)
         return row
+
+    def _train_loss(self, spec: EvaluationSpec, trial: TrialSpec) -> float | None:
+        """A trial's loss as its predictions have it: of the training rows, the same on whatever domain."""
+        contexts = HeldOut(domain=self._plan.domains_of(trial)[0])
+        predictions = self._plan.evaluation_of(spec.subject, spec.decoding, contexts).predictions
+        assert predictions is not None
+        record = self._storage.read("predictions", predictions.id) or {"scores": {}}
+        value = record["scores"].get("train_loss", {}).get("value")
+        return None if value is None else float(value)
 
     def _add_comparison(self, row: Row, spec: ComparisonSpec, names: tuple[str, ...] | None = None) -> None:
         record = self._storage.read("comparisons", spec.id)
@@ -233,7 +253,14 @@ def add_scores(row: Row, scores: Mapping[str, Mapping[str, Any]]) -> None:
             row["intervals"][name] = [entry["low"], entry["high"]]
 
 
-def _add_trial(row: Row, trial: TrialSpec, update: int | None, trained: dict[str, Any] | None) -> None:
+def _add_reason(row: Row, reason: str) -> None:
+    row["reason"] = f"{row['reason']}; {reason}" if row["reason"] else reason
+
+
+def _add_trial(
+    row: Row, trial: TrialSpec, update: int | None, trained: dict[str, Any] | None, loss: float | None
+) -> None:
+    """What is known of a trial. `loss`: over its training rows, as the evaluator measured it."""
     recipe, selection = trial.recipe, trial.selection
     stopped = (trained or {}).get("stopped_at_update")
     updates = update or stopped or recipe.num_updates
@@ -256,7 +283,6 @@ def _add_trial(row: Row, trial: TrialSpec, update: int | None, trained: dict[str
         return
     row["trainable_parameters"] = trained.get("trainable_parameters")
     row["train_loss_floor"] = trained["floor"]
-    loss = row["train_loss"]
     if update is None:
         # The evaluator's loss decides where there is one; the worker's own, in training precision, until then.
         loss = loss if loss is not None else trained["final"]["train_loss"]
@@ -266,6 +292,6 @@ def _add_trial(row: Row, trial: TrialSpec, update: int | None, trained: dict[str
         return
     row["hyperfitted"] = is_hyperfitted(loss, trained["floor"])
     if row["status"] == "FINISHED" and not row["hyperfitted"]:
-        row["reason"] = "not hyperfitted: the final training loss is more than 0.1 above its floor"
+        _add_reason(row, "not hyperfitted: the final training loss is more than 0.1 above its floor")
         if recipe.stop_at_train_loss is not None and stopped is None:
             row["reason"] += f"; the training loss {recipe.stop_at_train_loss:g} was not reached"

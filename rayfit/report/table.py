@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rayfit.report.rows import WORDS, Row
@@ -53,7 +53,7 @@ LEGEND = (
 )
 
 
-def render_table(rows: list[Row], num_contexts: int) -> str:
+def render_table(rows: list[Row], num_contexts: int, prompts: Mapping[str, Any] | None = None) -> str:
     """The rows as aligned text with a heading and a legend; what does not apply is a dash."""
     several = len({row["decoding"] for row in rows if row["decoding"]}) > 1
     varied = [column for column in _IF_VARIED if len({row[column[0]] for row in rows} - {None}) > 1]
@@ -73,7 +73,14 @@ def render_table(rows: list[Row], num_contexts: int) -> str:
         aligned = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
         text.append("  ".join([first.ljust(widths[0]), *aligned, last]).rstrip())
     text.insert(1, "-" * max(map(len, text)))
-    return "\n".join([*text, "", f"{num_contexts} contexts per row. {LEGEND}"])
+    return "\n".join([*text, "", f"{contexts_text(str(num_contexts), prompts)} {LEGEND}"])
+
+
+def contexts_text(num_contexts: str, prompts: Mapping[str, Any] | None) -> str:
+    """How many texts a row is of. `prompts`: as a sweep's record says which they are."""
+    if prompts is None:
+        return f"{num_contexts} contexts per row."
+    return f"{num_contexts} contexts per row; in rows on {prompts['name']} {prompts['count']} prompts, without true text."
 
 
 def _has(row: Row, name: str) -> bool:

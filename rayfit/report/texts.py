@@ -33,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Example:
-    """One context with its continuations; `name` says where in which document it stands."""
+    """One context with its continuations; `name` says where in which document it stands, or which prompt it is."""
 
     name: str
     context: str
@@ -117,7 +117,7 @@ def _comparison(
     examples = []
     for place in _spread_places(len(base), number):
         line = base.row(place, named=True)
-        made = [_truth(line, tokens)]
+        made = [] if line["truth"] is None else [_truth(line, tokens)]
         for (one, _), lines in zip(kept, by_id, strict=True):
             made.append(_side(one.row, columns, lines[line["context_id"]], tokens))
         examples.append(Example(line["context_id"], line["context"], tuple(made)))

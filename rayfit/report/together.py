@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import polars as pl
+
 from rayfit.records.frames import generated_texts, prediction_texts
 from rayfit.records.storage import Storage
 from rayfit.report.labels import label, telling
@@ -74,7 +76,7 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
     columns = _naming(trained)
     found = []
     for row, other in _pairs(rows):
-        frames = [generated_texts(storage, one["evaluation_id"]) for one in (row, other)]
+        frames = [_texts_of(one, storage) for one in (row, other)]
         if frames[0] is None or frames[1] is None:
             continue
         for score in COMPARED:
@@ -93,6 +95,12 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def _texts_of(row: Row, storage: Storage) -> pl.DataFrame | None:
+    """A row's generations under the row's name of their domain: prompts may have been evaluated under another file's."""
+    frame = generated_texts(storage, row["evaluation_id"])
+    return None if frame is None else frame.with_columns(domain=pl.lit(row["domain"]))
 
 
 def _naming(trained: Sequence[Row]) -> list[str]:

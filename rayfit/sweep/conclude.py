@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.contexts import Contexts, HeldOut
 from rayfit.plan.evaluations import EvaluationSpec
 from rayfit.plan.planning import Plan
 from rayfit.records.provenance import git_commit, now
@@ -17,7 +18,7 @@ from rayfit.report.figures import figures
 from rayfit.report.html import write_report
 from rayfit.report.plot import draw_plot, write_pictures
 from rayfit.report.results import write_results
-from rayfit.report.rows import Row, sweep_rows
+from rayfit.report.rows import Row, rows_on_texts, sweep_rows
 from rayfit.report.table import render_table
 from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.score.registry import SCORES
@@ -86,6 +87,7 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
     ids = [str(trial.id) for trial in plan.unique_trials]
     failed = {key: failure["error"] for key in ids if (failure := _current_failure(storage, key)) is not None}
     rows = sweep_rows(plan, storage, launch.errors, launch.trial_errors)
+    prompts = _prompts(plan)
     return {
         "kind": "sweep",
         "id": plan.sweep_id,
@@ -106,11 +108,23 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         "uses": _uses(plan),
         "figures": [dict(figure) for figure in plan.sweep.figures],
         "launches": [*launches, this_launch],
-        "rows": [*rows, *pooled_rows(rows, storage)],
+        "prompts": prompts,
+        "rows": [*rows, *pooled_rows(rows_on_texts(rows, prompts), storage)],
         "differences": differences(rows, storage) if finished else [],
         "agreement": agreement(rows, storage) if finished else None,
         "first_trained_by": _first_trained_by(storage, plan.sweep_id, ids),
         "tracking_uri": without_password(plan.options.tracking_uri or default_tracking_uri(storage)),
+    }
+
+
+def _prompts(plan: Plan) -> dict[str, Any] | None:
+    """Which rows are on prompts: those whose domain is `name`."""
+    if plan.prompts is None:
+        return None
+    return {
+        "name": plan.prompts.name,
+        "count": len(plan.prompts.texts),
+        "sha256": plan.prompts.sha256,
     }
 
 
@@ -124,17 +138,14 @@ def _arms(plan: Plan) -> dict[str, list[str]]:
 
 def _uses(plan: Plan) -> dict[str, list[str]]:
     """Ids of the made models, cut texts and rows that the sweep stands on."""
-    furthers = (0, plan.options.further_contexts) if plan.options.further_contexts else (0,)
-    held_out = [
-        plan.evaluation.rows_id(domain, model, further)
-        for model in plan.models
-        for domain in plan.all_domains
-        for further in furthers
-    ]
+    contexts: list[Contexts] = [each for domain in plan.all_domains for each in plan.held_out(domain)]
+    if plan.prompts is not None:
+        contexts.append(plan.prompts)
+    continued = [plan.evaluation.rows_id(each, model) for model in plan.models for each in contexts]
     return {
         "models": [model.made_id for model in plan.models if model.kind == "made"],
         "texts": [domain.spans_id for domain in plan.all_domains],
-        "rows": sorted({*held_out, *(trial.rows_id for trial in plan.unique_trials)}),
+        "rows": sorted({*continued, *(trial.rows_id for trial in plan.unique_trials)}),
     }
 
 
@@ -148,12 +159,12 @@ def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
         "evaluation_id": spec.id,
         "predictions_id": None if spec.predictions is None else spec.predictions.id,
         "decoding": spec.decoding.name,
-        "domain": spec.domain.name,
+        "domain": spec.contexts.name,
     }
     if spec.matched_to is not None:
         entry["matched_to"] = spec.matched_to.id
-    if spec.further:
-        entry["further"] = spec.further
+    if isinstance(spec.contexts, HeldOut) and spec.contexts.further:
+        entry["further"] = spec.contexts.further
     return entry
 
 
@@ -197,7 +208,7 @@ def conclude(launch: Launch, track: Any) -> int:
     rows: list[Row] = record["rows"]
     folder = storage.folder("sweeps", plan.sweep_id)
     folder.mkdir(parents=True, exist_ok=True)
-    table = render_table(rows, plan.evaluation.num_contexts)
+    table = render_table(rows, plan.evaluation.num_contexts, record["prompts"])
     (folder / "table.txt").write_text(table + "\n")
     write_json(
         folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}
@@ -208,7 +219,7 @@ def conclude(launch: Launch, track: Any) -> int:
     models = ", ".join(model.name for model in plan.models)
     texts = ", ".join(domain.name for domain in plan.domains)
     title = f"{plan.sweep.question}\n{models} on {texts}, scale {plan.options.scale}"
-    draw_plot(rows, x, y, folder / "plot.png", title=title)
+    draw_plot(rows_on_texts(rows, record["prompts"]), x, y, folder / "plot.png", title=title)
     storage.write("sweeps", plan.sweep_id, record)
     write_report(record, storage)
     write_pictures(figures(record, storage), folder / "figures")

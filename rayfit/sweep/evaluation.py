@@ -31,6 +31,8 @@ from rayfit.score.text import TrainingRows, index_rows, score_texts
 from rayfit.sweep.evaluation_task import EvaluationTask
 from rayfit.sweep.loading import held_model, let_go
 
+NO_TRUTH = "prompts have no true continuation"
+
 
 def generate_part(task: EvaluationTask, part: int, storage: Storage) -> None:
     """Continue one part of the contexts and keep the texts; what a part has is not generated again.
@@ -83,9 +85,8 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     size = len(tokenizer)
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
     true = truths(pl.read_parquet(task.contexts_path), task)
-    true_texts = tokenizer.batch_decode(true["token_ids"].to_list(), skip_special_tokens=True)
-    likeness = mauve(scored["text"].to_list(), true_texts, model_path=task.mauve_model)
-    scores = {**arm_scores(scored), "mauve": likeness.entry(), **_predicted(task, storage)}
+    likeness = missing(NO_TRUTH) if true is None else _likeness(scored, true, tokenizer, task)
+    scores = {**arm_scores(scored), "mauve": likeness, **_predicted(task, storage)}
     record = {
         **task.about,
         "kind": "evaluation",
@@ -107,7 +108,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     }
     if index is not None:
         _set_original_beside(record, task, index, storage)
-    if task.rows_path is None:
+    if task.rows_path is None and true is not None:
         truth = score_texts(true, None, vocabulary_size=size)
         record["truth"], record["truth_series"] = arm_scores(truth), text_series(truth)
     file_name = f"generations-{secrets.token_hex(4)}.parquet"
@@ -148,6 +149,12 @@ def _remove_old(folder: Path, file_name: str) -> None:
         shutil.rmtree(parts, ignore_errors=True)
 
 
+def _likeness(scored: pl.DataFrame, true: pl.DataFrame, tokenizer: Any, task: EvaluationTask) -> Any:
+    """MAUVE of the generated texts against the true ones."""
+    true_texts = tokenizer.batch_decode(true["token_ids"].to_list(), skip_special_tokens=True)
+    return mauve(scored["text"].to_list(), true_texts, model_path=task.mauve_model).entry()
+
+
 def _predicted(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     """The scores of the checkpoint's predictions, which are the same under every decoding."""
     if task.predictions_id is None:
@@ -165,10 +172,12 @@ def generations(
 ) -> pl.DataFrame:
     """One row per context: context_id, domain, the texts of context, true continuation and generation, token_ids.
 
+    The true continuation is null where there is none.
     With training rows also what the citation blocker did (null without one): `steps_banned`, steps with a ban in
     force; `steps_changed`, steps where it changed the choice.
     """
-    ids = token_matrix(contexts)
+    ids, length = contexts["token_ids"].to_list(), task.context_length
+    given = [row[:length] for row in ids]
     names = context_names(contexts)
     tokenizer, config = load_tokenizer_and_config(task.model.path)
     index = None
@@ -176,7 +185,7 @@ def generations(
         starts = word_starts(tokenizer, config.vocab_size)
         index = BlockIndex.build(token_matrix(rows), starts, run=decoding.block.run, bos_id=task.bos_id)
     result = _engine(task)(
-        ids[:, : task.context_length].tolist(),
+        given,
         decoding,
         suppress_ids=special_ids(tokenizer, config),
         context_ids=names,
@@ -187,14 +196,20 @@ def generations(
         {
             "context_id": names,
             "domain": [task.domain] * len(names),
-            "context": tokenizer.batch_decode(ids[:, : task.context_length], skip_special_tokens=True),
-            "truth": tokenizer.batch_decode(ids[:, task.context_length :], skip_special_tokens=True),
+            "context": tokenizer.batch_decode(given, skip_special_tokens=True),
+            "truth": pl.Series(_true_texts(ids, length, tokenizer), dtype=pl.String),
             "text": tokenizer.batch_decode(tokens, skip_special_tokens=True),
             "token_ids": pl.Series(tokens, dtype=pl.List(pl.Int32)),
             "steps_banned": pl.Series(_listed(result.steps_banned, names), dtype=pl.Int32),
             "steps_changed": pl.Series(_listed(result.steps_changed, names), dtype=pl.Int32),
         }
     )
+
+
+def _true_texts(ids: list[list[int]], length: int | None, tokenizer: Any) -> list[Any]:
+    if length is None:
+        return [None] * len(ids)
+    return list(tokenizer.batch_decode([row[length:] for row in ids], skip_special_tokens=True))
 
 
 def _engine(task: EvaluationTask) -> Engine:
@@ -217,8 +232,10 @@ def context_names(contexts: pl.DataFrame) -> list[str]:
     return [f"{document}:{start}" for document, start in contexts.select("document", "start").iter_rows()]
 
 
-def truths(contexts: pl.DataFrame, task: EvaluationTask) -> pl.DataFrame:
-    """The true continuations, as many tokens as are generated (or as there are), as a frame of generations."""
+def truths(contexts: pl.DataFrame, task: EvaluationTask) -> pl.DataFrame | None:
+    """The true continuations, as many tokens as are generated (or as there are), as a frame of generations, or None."""
+    if task.context_length is None:
+        return None
     true_ids = token_matrix(contexts)[:, task.context_length :][:, : task.decoding.num_new_tokens]
     return pl.DataFrame(
         {

@@ -44,6 +44,7 @@ class EvaluationTask:
 
     `rows_path` and `baseline_id` (the original model's evaluation, without a blocker) are None for the original model;
     `predictions_id` is None where only texts count; `comparison_id` holds the temperature of a matched decoding.
+    `context_length` is None for contexts that are continued whole and have no true continuation.
     """
 
     id: str
@@ -56,7 +57,7 @@ class EvaluationTask:
     predictions_id: str | None
     baseline_id: str | None
     comparison_id: str | None
-    context_length: int
+    context_length: int | None
     bos_id: int | None
     domain: str
     about: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What can be wrong with a model's directory, found out before any training: its kind, its tokenizer."""
+"""What can be wrong with a model's directory, found out before any training: its kind, its tokenizer, its context window."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.errors import RayfitError
+from rayfit.records.storage import read_json
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
 
@@ -44,6 +45,13 @@ def load_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
         path, "tokenizer", lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     )
     return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), tokenizer.bos_token_id
+
+
+def read_window(path: Path) -> int | None:
+    """Tokens that the model of a directory can hold, or None where its configuration does not say."""
+    config = read_json(path / "config.json") or {}
+    names = ("max_position_embeddings", "n_positions", "n_ctx")
+    return next((int(config[name]) for name in names if config.get(name)), None)
 
 
 def _loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:

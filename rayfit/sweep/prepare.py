@@ -17,9 +17,9 @@ from rayfit.generate.engines import check_engine
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
-from rayfit.records.storage import Storage, read_json
+from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
-from rayfit.sweep.model_check import check_model
+from rayfit.sweep.model_check import check_model, read_window
 from rayfit.sweep.models import hub_model, made_model
 from rayfit.sweep.rows import domain_spans, prepare_rows
 from rayfit.sweep.texts import identify_text
@@ -89,9 +89,7 @@ def _model_path(model: ModelSource, storage: Storage, say: Say) -> Path:
 
 def _check_window(plan: Plan, model: ModelSource, model_path: Path) -> None:
     """Rows and generations must fit the model's context window, which is known before any training."""
-    config = read_json(model_path / "config.json") or {}
-    names = ("max_position_embeddings", "n_positions", "n_ctx")
-    window = next((config[name] for name in names if config.get(name)), None)
+    window = read_window(model_path)
     generated = plan.options.context_length + max(decoding.num_new_tokens for decoding in plan.decodings)
     need = max(plan.options.sequence_length, generated)
     if window is not None and need > window:
@@ -110,8 +108,9 @@ def _check_storage(storage: Storage) -> None:
 def absolute(options: Options) -> Options:
     """Options with local paths made absolute, so that other processes, with other working folders, mean the same."""
     changes: dict[str, Any] = {"storage": str(Path(options.storage).expanduser().resolve())}
-    if options.mauve_model is not None:
-        changes["mauve_model"] = str(Path(options.mauve_model).expanduser().resolve())
+    for name in ("mauve_model", "prompts"):
+        if path := getattr(options, name):
+            changes[name] = str(Path(path).expanduser().resolve())
     for name in ("model", "dataset", "eval_datasets"):
         if values := getattr(options, name):
             changes[name] = tuple(absolute_name(value) for value in values)

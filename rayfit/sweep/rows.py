@@ -8,14 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from rayfit.data.rows import rows_fingerprint, tokenize_spans
+from rayfit.data.prompts import prompt_ids, prompt_rows
+from rayfit.data.rows import Tokenize, rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_further, draw_held_out, draw_samples
+from rayfit.plan.contexts import Contexts, HeldOut, Prompts
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.sweep.model_check import load_tokenizer
+from rayfit.sweep.model_check import load_tokenizer, read_window
 from rayfit.sweep.texts import read_spans
 
 SPANS = "spans.parquet"
@@ -23,6 +25,14 @@ ROWS = "rows.parquet"
 CONTEXTS = "contexts.parquet"
 VALIDATION = "validation.parquet"
 FURTHER = "further.parquet"
+PROMPTS = "prompts.parquet"
+
+
+def contexts_file(contexts: Contexts) -> str:
+    """The file, in the folder of their rows, that holds contexts."""
+    if isinstance(contexts, Prompts):
+        return PROMPTS
+    return FURTHER if contexts.further else CONTEXTS
 
 
 def domain_spans(domain: Domain, storage: Storage) -> pl.DataFrame:
@@ -52,9 +62,13 @@ def domain_spans(domain: Domain, storage: Storage) -> pl.DataFrame:
 def prepare_rows(
     plan: Plan, model: ModelSource, model_path: Path, spans: dict[str, pl.DataFrame], storage: Storage
 ) -> None:
-    """The rows that one model trains and is evaluated on, under its tokenizer. `spans`: the cut texts by name."""
+    """The rows that one model trains and is evaluated on, under its tokenizer. `spans`: the cut texts by name.
+
+    Raises RayfitError for a span that gives too few tokens and for a prompt that the model's window cannot hold.
+    """
     tokenize, bos_id = load_tokenizer(model_path)
-    further = (0, plan.options.further_contexts) if plan.options.further_contexts else (0,)
+    if plan.prompts is not None:
+        _prompt_rows(plan, plan.prompts, model, tokenize, bos_id, read_window(model_path), storage)
 
     def cut(frame: pl.DataFrame, domain: Domain) -> pl.DataFrame:
         return tokenize_spans(
@@ -69,8 +83,8 @@ def prepare_rows(
     trained_on = [trial.domain for trial in trials]
     for domain in plan.all_domains:
         if domain in trained_on or domain in plan.domains_of_model(model):
-            for count in further:
-                _held_out_rows(plan, model, domain, spans[domain.name], count, storage, bos_id, cut)
+            for contexts in plan.held_out(domain):
+                _held_out_rows(plan, model, contexts, spans[domain.name], storage, bos_id, cut)
     for trial in trials:
         _training_rows(trial, spans[trial.domain.name], storage, bos_id, cut)
 
@@ -78,24 +92,23 @@ def prepare_rows(
 def _held_out_rows(
     plan: Plan,
     model: ModelSource,
-    domain: Domain,
+    contexts: HeldOut,
     spans: pl.DataFrame,
-    further: int,
     storage: Storage,
     bos_id: int | None,
     cut: Callable[[pl.DataFrame, Domain], pl.DataFrame],
 ) -> None:
-    """Contexts and validation rows of a domain; or, where `further` is said, so many contexts beyond them."""
-    identifier = plan.evaluation.rows_id(domain, model, further)
+    """The usual contexts of a domain with its validation rows, or those beyond them."""
+    identifier = plan.evaluation.rows_id(contexts, model)
     if storage.read("rows", identifier) is not None:
         return
     sizes = {"num_contexts": plan.evaluation.num_contexts, "num_validation": plan.evaluation.num_validation}
-    if further:
-        drawn = {FURTHER: draw_further(spans, **sizes, num_further=further)}
+    if contexts.further:
+        drawn = {FURTHER: draw_further(spans, **sizes, num_further=contexts.further)}
     else:
-        contexts, validation = draw_held_out(spans, **sizes)
-        drawn = {CONTEXTS: contexts, VALIDATION: validation}
-    frames = {name: cut(frame, domain) for name, frame in drawn.items()}
+        usual, validation = draw_held_out(spans, **sizes)
+        drawn = {CONTEXTS: usual, VALIDATION: validation}
+    frames = {name: cut(frame, contexts.domain) for name, frame in drawn.items()}
 
     def fill(folder: Path) -> dict[str, Any]:
         for name, frame in frames.items():
@@ -103,11 +116,49 @@ def _held_out_rows(
         return {
             "kind": "held-out rows",
             "id": identifier,
-            "declared": plan.evaluation.declared_contexts(domain, further),
+            "declared": plan.evaluation.declared_contexts(contexts),
             "bos_id": bos_id,
             "near_duplicates_dropped": spans.filter(pl.col("split") == "near_duplicate").height,
             "fingerprints": {name: rows_fingerprint(frame) for name, frame in frames.items()},
             "counts": {name: len(frame) for name, frame in frames.items()},
+            **provenance(),
+        }
+
+    storage.make_folder("rows", identifier, fill)
+
+
+def _prompt_rows(
+    plan: Plan,
+    prompts: Prompts,
+    model: ModelSource,
+    tokenize: Tokenize,
+    bos_id: int | None,
+    window: int | None,
+    storage: Storage,
+) -> None:
+    """Prompts under a model's tokenizer; whether they fit depends on the decodings too, so it is asked every time."""
+    token_ids = prompt_ids(
+        prompts.texts,
+        tokenize,
+        bos_id=bos_id,
+        window=window,
+        num_new_tokens=max(decoding.num_new_tokens for decoding in plan.decodings_of_trials),
+        model=model.name,
+    )
+    identifier = plan.evaluation.rows_id(prompts, model)
+    if storage.read("rows", identifier) is not None:
+        return
+    rows = prompt_rows(prompts.texts, token_ids)
+
+    def fill(folder: Path) -> dict[str, Any]:
+        write_parquet(folder / PROMPTS, rows)
+        return {
+            "kind": "prompts",
+            "id": identifier,
+            "declared": plan.evaluation.declared_contexts(prompts),
+            "bos_id": bos_id,
+            "fingerprints": {PROMPTS: rows_fingerprint(rows)},
+            "counts": {PROMPTS: len(rows)},
             **provenance(),
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from rayfit.config import Options, flag
+from rayfit.plan.contexts import HeldOut
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, PredictionSpec, Subject
 from rayfit.plan.planning import Plan
@@ -20,12 +21,12 @@ from rayfit.records.trials import checkpoint_product, kept_product, product_path
 from rayfit.sweep.evaluation_task import ComparisonTask, EvaluationTask, ModelTask, PredictionTask
 from rayfit.sweep.group import TrialTask
 from rayfit.sweep.prepare import Prepared
-from rayfit.sweep.rows import CONTEXTS, FURTHER, ROWS, VALIDATION
+from rayfit.sweep.rows import CONTEXTS, ROWS, VALIDATION, contexts_file
 
 # What a command need not repeat to make a trial again, because it does not decide anything of it, or because it is
 # said of each trial below.
 _NOT_REPEATED = (
-    *("plan", "fresh", "scale", "storage", "tracking_uri", "num_cpus", "revision", "arms"),
+    *("plan", "fresh", "scale", "storage", "tracking_uri", "num_cpus", "revision", "arms", "prompts"),
     *("model", "dataset", "samples", "num_updates", "epochs", "learning_rate", "batch_size", "adapter"),
     *("seeds", "sample_seeds", "order_seeds", "training_seeds", "stop_at_train_loss"),
 )
@@ -87,7 +88,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
     plan = prepared.plan
     rows = storage.read("rows", trial.rows_id)
     assert rows is not None
-    held_out = plan.evaluation.rows_id(trial.domain, trial.model)
+    held_out = plan.evaluation.rows_id(HeldOut(domain=trial.domain), trial.model)
     return TrialTask(
         id=str(trial.id),
         rows_path=storage.folder("rows", trial.rows_id) / ROWS,
@@ -192,7 +193,7 @@ def about_subject(prepared: Prepared, subject: Subject, storage: Storage) -> dic
 def prediction_task(prepared: Prepared, spec: PredictionSpec, storage: Storage) -> PredictionTask:
     """What an evaluator needs to measure a subject's predictions."""
     settings, trial = spec.settings, spec.subject.trial
-    folder = storage.folder("rows", settings.rows_id(spec.domain, spec.subject.model))
+    folder = storage.folder("rows", settings.rows_id(HeldOut(domain=spec.domain), spec.subject.model))
     return PredictionTask(
         id=spec.id,
         model=model_task(prepared, spec.subject, storage),
@@ -205,14 +206,14 @@ def prediction_task(prepared: Prepared, spec: PredictionSpec, storage: Storage) 
 
 
 def evaluation_task(prepared: Prepared, spec: EvaluationSpec, storage: Storage) -> EvaluationTask:
-    """What an evaluator needs to continue a domain's contexts and score the texts."""
+    """What an evaluator needs to continue contexts and score the texts."""
     plan, settings, trial, model = prepared.plan, spec.settings, spec.subject.trial, spec.subject.model
-    held_out_id = settings.rows_id(spec.domain, model, spec.further)
-    held_out = storage.read("rows", held_out_id)
-    assert held_out is not None
-    contexts = FURTHER if spec.further else CONTEXTS
+    rows_id = settings.rows_id(spec.contexts, model)
+    rows = storage.read("rows", rows_id)
+    assert rows is not None
+    file_name = contexts_file(spec.contexts)
     baseline, comparison, predictions = spec.baseline, spec.comparison, spec.predictions
-    path = storage.folder("rows", held_out_id) / contexts
+    path = storage.folder("rows", rows_id) / file_name
     return EvaluationTask(
         id=spec.id,
         model=model_task(prepared, spec.subject, storage),
@@ -224,13 +225,13 @@ def evaluation_task(prepared: Prepared, spec: EvaluationSpec, storage: Storage) 
         predictions_id=None if predictions is None else predictions.id,
         baseline_id=None if baseline is None else baseline.id,
         comparison_id=None if comparison is None else comparison.id,
-        context_length=settings.context_length,
-        bos_id=held_out["bos_id"],
-        domain=spec.domain.name,
+        context_length=settings.context_length if isinstance(spec.contexts, HeldOut) else None,
+        bos_id=rows["bos_id"],
+        domain=spec.contexts.name,
         mauve_model=Path(plan.options.mauve_model) if plan.options.mauve_model else None,
         about={
             **about_subject(prepared, spec.subject, storage),
-            "contexts_fingerprint": held_out["fingerprints"][contexts],
+            "contexts_fingerprint": rows["fingerprints"][file_name],
             **matched_with(spec, storage),
         },
     )
@@ -247,7 +248,7 @@ def matched_with(spec: EvaluationSpec, storage: Storage) -> dict[str, Any]:
 def comparison_task(prepared: Prepared, spec: ComparisonSpec, storage: Storage) -> ComparisonTask:
     """What an evaluator needs to hold a trial's predictions beside its original's."""
     subject = Subject(model=spec.trial.model, trial=spec.trial)
-    folder = storage.folder("rows", spec.settings.rows_id(spec.domain, spec.trial.model))
+    folder = storage.folder("rows", spec.settings.rows_id(HeldOut(domain=spec.domain), spec.trial.model))
     return ComparisonTask(
         id=spec.id,
         original=model_task(prepared, subject.original, storage),

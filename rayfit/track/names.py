@@ -18,11 +18,13 @@ class Names:
 
     def __init__(self, sweep: Mapping[str, Any]) -> None:
         self._short = short_names(sweep)
-        self._has_several = len({entry["domain"] for entry in sweep.get("evaluations", [])}) > 1
+        self._prompts = (sweep.get("prompts") or {}).get("name")
+        domains = {entry["domain"] for entry in sweep.get("evaluations", [])} - {self._prompts}
+        self._has_several = len(domains) > 1
 
     def domain_prefix(self, domain: str) -> tuple[str, ...]:
-        """Of scores that no decoding changes: the domain, where the sweep measures in several."""
-        return (domain,) if self._has_several else ()
+        """Of scores that no decoding changes: the domain, where the sweep measures in several; always of prompts."""
+        return (domain,) if self._has_several or domain == self._prompts else ()
 
     def prefix(self, decoding: str, domain: str, *, matched: bool = False) -> tuple[str, ...]:
         """Of scores of generated texts: nothing for plain greedy decoding, else its short name; then the domain."""

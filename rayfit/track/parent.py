@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.records.storage import Storage
-from rayfit.report.rows import POOLED
+from rayfit.report.rows import POOLED, rows_on_texts
 from rayfit.track.content import (
     MAX_TEXT,
     Content,
@@ -152,12 +152,12 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
     return points(values, time, 0)
 
 
-def _greedy_rows(sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _greedy_rows(sweep: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
     names = Names(sweep)
     rows = [
         row
-        for row in sweep.get("rows", [])
+        for row in rows_on_texts(sweep.get("rows", []), sweep.get("prompts"))
         if row.get("arm") in ARMS and row.get("update") is None and names.is_plain(row.get("decoding"))
     ]
     if _varies(rows, "domain"):

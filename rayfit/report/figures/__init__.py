@@ -15,6 +15,7 @@ from rayfit.report.figures.model import Figure
 from rayfit.report.figures.reliability import calibration_figure
 from rayfit.report.figures.series import overlap_figure, position_figure
 from rayfit.report.labels import telling
+from rayfit.report.rows import rows_on_texts
 
 KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid", "calibration")
 _Y = "ttr_last_96"
@@ -23,8 +24,10 @@ _Y = "ttr_last_96"
 def figures(record: Mapping[str, Any], storage: Storage) -> list[Figure]:
     """Every figure that a sweep's record asks for; where it asks for none, what suits its rows.
 
+    They are of the texts: few prompts make no curve, and have no losses.
     Raises RayfitError for a kind of figure that there is not.
     """
+    record = {**record, "rows": rows_on_texts(record.get("rows", []), record.get("prompts"))}
     return [_figure(wanted, record, storage) for wanted in record.get("figures") or default_figures(record)]
 
 

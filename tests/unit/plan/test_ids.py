@@ -13,6 +13,7 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan import evaluations as evaluations_module
 from rayfit.plan import trials as trials_module
+from rayfit.plan.contexts import HeldOut
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource, TextSource, known_files
 from rayfit.plan.trials import Domain, Recipe, Selection, TextSettings, TrialSpec
@@ -73,6 +74,7 @@ ELSEWHERE = {
     "epochs",
     "training_seeds",
     "arms",
+    "prompts",  # test_prompts.py
 }
 
 
@@ -86,7 +88,7 @@ def _evaluation_id(plan: Plan, *, original: bool = False) -> str:
 
 
 def _held_out_id(plan: Plan) -> str:
-    return plan.evaluation.rows_id(plan.domains[0], plan.models[0])
+    return plan.evaluation.rows_id(HeldOut(domain=plan.domains[0]), plan.models[0])
 
 
 def test_every_option_is_decided_to_be_part_of_ids_or_not() -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from rayfit.plan.evaluations import Subject
 from rayfit.records.storage import Storage
-from rayfit.report.rows import COLUMNS, Row, sweep_rows
+from rayfit.report.rows import COLUMNS, NO_PREDICTIONS, Row, rows_on_texts, sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import (
     FLOOR,
+    scores,
     write_all,
     write_evaluated,
     write_original,
@@ -129,3 +131,59 @@ def test_hyperfitted_is_decided_on_the_evaluator_s_loss(
     assert row["hyperfitted"] is hyperfitted
     assert (row["status"], bool(row["reason"])) == ("FINISHED", not hyperfitted)
     assert hyperfitted or "0.1 above its floor" in row["reason"]
+
+
+def test_rows_on_prompts_have_text_scores_alone(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("one\ntwo\n")
+    plan = plan_of(storage, prompts=str(tmp_path / "mine.txt"))
+    write_all(storage, plan)
+    (trial,) = plan.trials
+    assert plan.prompts is not None
+    record = {"scores": scores(ttr_last_96=0.5, self_bleu_mean=0.1), "seconds": {"total": 1.0}}
+    originals, trials = (
+        plan.evaluation_of(subject, plan.decodings[0], plan.prompts)
+        for subject in (Subject(model=trial.model), Subject(model=trial.model, trial=trial))
+    )
+    assert _places(sweep_rows(plan, storage, {}))[2:] == [
+        ("original", "mine", "PENDING"),
+        ("hyperfitted", "pydoc", "FINISHED"),
+        ("hyperfitted", "mine", "PENDING"),
+    ]
+    storage.write("evaluations", originals.id, record)
+    storage.write("evaluations", trials.id, record)
+    rows = sweep_rows(plan, storage, {})
+    assert {status for _, status in _statuses(rows)} == {"FINISHED"}
+    truths = [row for row in rows if row["arm"] == "truth"]
+    assert [row["domain"] for row in truths] == ["pydoc"]
+    original, trained = (row for row in rows if row["domain"] == "mine")
+    for row in (original, trained):
+        assert (row["ttr_last_96"], row["self_bleu_mean"]) == (0.5, 0.1)
+        measured = ("train_loss", "train_accuracy", "validation_loss", "entropy_nats", "predictions_id")
+        assert [row[name] for name in measured] == [None] * 5
+        assert "prompts have no true text" in row["reason"]
+    assert "no training rows of its own" in original["reason"]
+    assert trained["reason"] == NO_PREDICTIONS
+    given = {"name": "mine", "count": 2}
+    assert [row["domain"] for row in rows_on_texts(rows, given)] == ["pydoc"] * 3
+    assert rows_on_texts(rows, None) == rows
+
+
+def test_whether_a_trial_is_hyperfitted_is_the_same_on_prompts(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("one\n")
+    plan = plan_of(storage, prompts=str(tmp_path / "mine.txt"))
+    (trial,) = plan.trials
+    write_trained(storage, trial, own_loss=0.05)
+    write_evaluated(storage, plan, trial, train_loss=0.5)
+    for spec in plan.evaluations:
+        if spec.predictions is not None:
+            storage.write("predictions", spec.predictions.id, {"scores": scores(train_loss=0.5)})
+        elif spec.subject.trial is not None:
+            storage.write("evaluations", spec.id, {"scores": scores(ttr_last_96=0.5)})
+    usual, mine = (row for row in sweep_rows(plan, storage, {}) if row["arm"] == "hyperfitted")
+    # the evaluator's loss decides, not the one that the worker measured in its own precision
+    assert usual["hyperfitted"] is False and mine["hyperfitted"] is False
+    assert mine["train_loss"] is None and mine["reason"].endswith(usual["reason"])
+
+
+def _places(rows: list[Row]) -> list[tuple[str, str, str]]:
+    return [(row["arm"], row["domain"], row["status"]) for row in rows]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rayfit.track.content import valid_key
-from rayfit.track.names import short_names
+from rayfit.track.names import Names, short_names
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,11 @@ def test_short_names_of_decodings(names: list[str], short: list[str]) -> None:
 def test_keys_hold_only_what_mlflow_allows() -> None:
     assert valid_key("nucleus:top_p=0.8,block=W1", "ttr_last_96") == "nucleus:top_p_0.8 block_W1/ttr_last_96"
     assert valid_key("matched(trial)", "entropy_nats") == "matched_trial_/entropy_nats"
+
+
+def test_prompts_have_a_prefix_and_give_none_to_the_texts() -> None:
+    entries = [{"decoding": "greedy", "domain": domain} for domain in ("news", "mine")]
+    names = Names({"evaluations": entries, "prompts": {"name": "mine", "count": 3}})
+    assert names.prefix("greedy", "news") == () and names.label("greedy", "news") == "greedy"
+    assert names.prefix("greedy", "mine") == ("mine",) and names.label("greedy", "mine") == "greedy-mine"
+    assert Names({"evaluations": entries}).prefix("greedy", "news") == ("news",)

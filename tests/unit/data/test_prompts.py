@@ -1,0 +1,120 @@
+"""Prompts of one's own: the forms of their file, and their tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from rayfit.data.prompts import prompt_ids, prompt_rows, read_prompts
+from rayfit.data.rows import rows_fingerprint
+from rayfit.errors import RayfitError
+
+PROMPTS = ("Once upon a time", "two\nlines", " kept as it is ")
+
+
+def read(path: Path, text_column: str = "text") -> tuple[str, ...]:
+    return read_prompts(path, text_column=text_column)
+
+
+def refusal(path: Path, text_column: str = "text") -> str:
+    with pytest.raises(RayfitError) as caught:
+        read(path, text_column)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_text_file_has_one_prompt_per_line(tmp_path: Path) -> None:
+    file = tmp_path / "p.txt"
+    file.write_bytes(b"\xef\xbb\xbfOnce upon a time\r\n\n  \n kept as it is \n")
+    assert read(file) == ("Once upon a time", " kept as it is ")
+
+
+def test_tables_have_one_prompt_per_row(tmp_path: Path) -> None:
+    table = pl.DataFrame({"text": PROMPTS, "other": [1, 2, 3]})
+    table.write_parquet(tmp_path / "p.parquet")
+    table.write_csv(tmp_path / "p.csv")
+    table.write_ndjson(tmp_path / "p.jsonl")
+    assert {read(tmp_path / f"p.{suffix}") for suffix in ("parquet", "csv", "jsonl")} == {PROMPTS}
+    table.rename({"text": "prompt"}).write_parquet(tmp_path / "p.parquet")
+    assert read(tmp_path / "p.parquet", "prompt") == PROMPTS
+    assert "no column 'text'" in refusal(tmp_path / "p.parquet")
+    assert "is Int64, expected text" in refusal(tmp_path / "p.parquet", "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("p.txt", b"", "holds no prompt; give one per line"),
+        ("p.txt", b"\n \n", "holds no prompt; give one per line"),
+        ("p.txt", b"\xff\xfe", "cannot be read as UTF-8"),
+        ("p.jsonl", b'{"text": "a"}\n{"text": " "}\n', "prompt 2 of "),
+        ("p.jsonl", b'{"text": null}\n{"text": "a"}\n', "prompt 1 of "),
+        ("p.jsonl", b'{"text": \n', "cannot be read as jsonl"),
+        ("p.csv", b"", "cannot be read as csv"),
+        ("p.csv", b"text\n", "holds no prompt; give one per row"),
+        ("p.csv", b"text\n\xff\xfe\n", "cannot be read as csv"),
+        ("p.json", b"[]", "expected .jsonl"),
+    ],
+)
+def test_what_is_no_file_of_prompts(tmp_path: Path, name: str, content: bytes, part: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    message = refusal(tmp_path / name)
+    assert message.startswith("--prompts: ") and part in message
+
+
+@pytest.mark.parametrize("name", ["none.txt", "none.jsonl", "none.csv", "none.parquet", "."])
+def test_a_file_that_is_not_there(tmp_path: Path, name: str) -> None:
+    message = refusal(tmp_path / name)
+    assert message.startswith("--prompts: ") and "cannot be read" in message
+
+
+def _ids(*prompts: str, bos_id: int | None = 0, window: int | None = 10) -> list[list[int]]:
+    return prompt_ids(
+        prompts,
+        lambda text: [ord(each) for each in text],
+        bos_id=bos_id,
+        window=window,
+        num_new_tokens=4,
+        model="tiny",
+    )
+
+
+def test_prompts_are_taken_whole_with_bos_where_there_is_one() -> None:
+    assert _ids("ab", "c") == [[0, 97, 98], [0, 99]]
+    assert _ids("ab", "c", bos_id=None) == [[97, 98], [99]]
+    assert len(_ids("abcde")[0]) + 4 == 10
+    assert len(_ids("a" * 50, window=None)[0]) == 51
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (
+            ("a", "bcdefg"),
+            "--prompts, prompt 2 of 2: its 7 tokens and 4 new ones are more than the context window of tiny, 10 tokens; "
+            "at most --num-new-tokens 3 fits",
+        ),
+        (
+            ("abcdefghi",),
+            "--prompts: its 10 tokens fill the context window of tiny, 10 tokens; shorten it; 6 fit before 4 new ones",
+        ),
+        (("",), "--prompts: '' gives no token under the tokenizer of tiny"),
+    ],
+)
+def test_a_prompt_that_does_not_fit(prompts: tuple[str, ...], message: str) -> None:
+    with pytest.raises(RayfitError) as caught:
+        _ids(*prompts)
+    assert str(caught.value) == message
+
+
+def test_rows_of_any_length_have_a_fingerprint() -> None:
+    rows = prompt_rows(("ab", "c"), _ids("ab", "c"))
+    assert rows["token_ids"].to_list() == [[0, 97, 98], [0, 99]] and rows["start"].to_list() == [1, 2]
+    same = prompt_rows(("ab", "c"), [[0, 97, 98], [0, 99]])
+    other = prompt_rows(("ab", "c"), [[0, 97, 98], [1, 99]])
+    assert rows_fingerprint(rows) == rows_fingerprint(same) != rows_fingerprint(other)
+    assert json.dumps(rows.to_dicts())  # plain values
