@@ -7,11 +7,10 @@ import os
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from rayfit.ask.page import key, page
 from rayfit.ask.request import Request
-from rayfit.data.prompts import read_prompts
+from rayfit.data.prompts import file_and_column, read_prompts
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.engines import ENGINES, check_engine
@@ -127,7 +126,8 @@ def request_of(parsed: argparse.Namespace) -> Request:
 
 def _prompts(parsed: argparse.Namespace) -> tuple[str, ...]:
     if parsed.prompts is not None:
-        return read_prompts(Path(parsed.prompts).expanduser(), text_column=parsed.text_column)
+        path, column = file_and_column(parsed.prompts, parsed.text_column)
+        return read_prompts(path, text_column=column)
     # A shell's `echo` ends what it writes with a line break that nobody means.
     prompt = sys.stdin.read().rstrip("\n") if parsed.prompt == "-" else parsed.prompt
     if not prompt.strip():

@@ -14,6 +14,14 @@ from rayfit.errors import RayfitError
 _FLAG = "--prompts"
 
 
+def file_and_column(given: str, text_column: str) -> tuple[Path, str]:
+    """The file that `FILE` or `FILE:COLUMN` names, and the column where it is a table; `text_column` is the default."""
+    before, _, column = given.rpartition(":")
+    if before and column and (table := Path(before).expanduser()).suffix in TABLES and table.is_file():
+        return table, column
+    return Path(given).expanduser(), text_column
+
+
 def read_prompts(path: Path, *, text_column: str) -> tuple[str, ...]:
     """The prompts of a file, in its order.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TypeAlias
 
 from rayfit.config import Options
-from rayfit.data.prompts import read_prompts
+from rayfit.data.prompts import file_and_column, read_prompts
 from rayfit.errors import RayfitError
 from rayfit.identity import digest, slug
 from rayfit.plan.trials import Domain
@@ -64,8 +63,8 @@ def given_prompts(options: Options, domains: Iterable[Domain]) -> Prompts | None
     """The prompts that the options name, or None. Raises RayfitError for a file that will not do."""
     if options.prompts is None:
         return None
-    path = Path(options.prompts).expanduser()
-    prompts = Prompts(name=slug(path.stem), texts=read_prompts(path, text_column=options.text_column))
+    path, column = file_and_column(options.prompts, options.text_column)
+    prompts = Prompts(name=slug(path.stem), texts=read_prompts(path, text_column=column))
     taken = {_POOLED: "all texts together", **{domain.name: "a text of this sweep" for domain in domains}}
     if prompts.name in taken:
         raise RayfitError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rayfit.data.prompts import prompt_ids, prompt_rows, read_prompts
+from rayfit.data.prompts import file_and_column, prompt_ids, prompt_rows, read_prompts
 from rayfit.data.rows import rows_fingerprint
 from rayfit.errors import RayfitError
 
@@ -41,6 +41,10 @@ def test_tables_have_one_prompt_per_row(tmp_path: Path) -> None:
     assert {read(tmp_path / f"p.{suffix}") for suffix in ("parquet", "csv", "jsonl")} == {PROMPTS}
     table.rename({"text": "prompt"}).write_parquet(tmp_path / "p.parquet")
     assert read(tmp_path / "p.parquet", "prompt") == PROMPTS
+    named = f"{tmp_path / 'p.parquet'}:prompt"
+    assert file_and_column(named, "text") == (tmp_path / "p.parquet", "prompt")
+    for other in (str(tmp_path / "p.parquet"), str(tmp_path / "none.csv:prompt")):
+        assert file_and_column(other, "text") == (Path(other), "text")
     assert "no column 'text'" in refusal(tmp_path / "p.parquet")
     assert "is Int64, expected text" in refusal(tmp_path / "p.parquet", "other")
 

@@ -167,6 +167,20 @@ def full_sweep(storage: Storage) -> dict[str, Any]:
     )
 
 
+def prompt_sweep(storage: Storage) -> dict[str, Any]:
+    """A sweep of one text, with rows on three prompts of one's own."""
+    rows = [entry for entry in original_rows(storage) if entry["domain"] == "fiction"]
+    rows += [entry for entry in trial_rows(storage, "fiction", 0) if entry["domain"] == "fiction"]
+    on_prompts = [{**row, "domain": "mine"} for row in rows if row["arm"] != "truth"]
+    for entry in on_prompts:
+        entry |= {"validation_loss": None, "entropy_nats": None, "train_loss": None, "reason": "prompts"}
+        entry |= {"ttr_last_96": 0.99, "intervals": {}}
+        write_evaluation(storage, entry, LOOP, 3)
+    figures = [entry for entry in FIGURES if entry["kind"] not in ("agreement", "grid")]
+    prompts = {"name": "mine", "count": 3, "sha256": "0" * 64}
+    return write_sweep(storage, [*rows, *on_prompts], figures=figures, prompts=prompts)
+
+
 def write_trial(storage: Storage, trial_id: str, seed: int) -> None:
     """A finished trial with a training curve."""
     curve = pl.DataFrame(
@@ -217,7 +231,10 @@ def write_evaluation(storage: Storage, made: dict[str, Any], words: str, number:
             "context_id": [f"book/{place}.txt:0" for place in range(number)],
             "domain": [made["domain"]] * number,
             "context": [f"He said <{place}> & went" for place in range(number)],
-            "truth": [f"away to see the sea, {place} times." for place in range(number)],
+            "truth": [
+                f"away to see the sea, {place} times." if made["domain"] in DOMAINS else None
+                for place in range(number)
+            ],
             "text": texts,
             "token_ids": [[ord(letter) for letter in text] for text in texts],
             "ttr_last_96": [0.9 / (1 + place) for place in range(number)],

@@ -17,6 +17,7 @@ from rayfit.report.figures.words import alt_text
 from tests.unit.report.records import (
     FIGURES,
     full_sweep,
+    prompt_sweep,
     row,
     write_predictions,
     write_sweep,
@@ -363,3 +364,9 @@ def test_figures_in_words_say_their_numbers() -> None:
     assert "hyperfitted: 8: 0.08, 2,000: 20" in text and "level of true continuations: 0.7" in text
     (bars,) = bars_figure(rows, ["ttr_last_96"]).panels
     assert isinstance(bars, Bars) and "true continuations 0.700" in alt_text(bars)
+
+
+def test_figures_are_of_the_texts_and_not_of_prompts(storage: Storage) -> None:
+    record = prompt_sweep(storage)
+    rows = [row for row in record["rows"] if row["domain"] != "mine"]
+    assert figures(record, storage) == figures({**record, "rows": rows, "prompts": None}, storage)

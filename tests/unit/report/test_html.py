@@ -11,7 +11,7 @@ from rayfit.commands import run
 from rayfit.errors import RayfitError
 from rayfit.records.storage import Storage
 from rayfit.report.html import render_report, write_report
-from tests.unit.report.records import SWEEP, full_sweep, row, write_sweep
+from tests.unit.report.records import SWEEP, full_sweep, prompt_sweep, row, write_sweep
 
 # Figures that cost no drawing, where a test is about something else.
 UNDRAWN = [{"kind": "agreement"}]
@@ -154,3 +154,13 @@ def test_the_command_writes_one_report_or_all(storage: Storage, capsys: pytest.C
         assert capsys.readouterr().out.strip() == str(path) and path.is_file()
     with pytest.raises(RayfitError, match=f"did you mean '{SWEEP}'"):
         run(["report", f"{SWEEP}x", "--storage", str(storage.root)])
+
+
+def test_prompts_have_lines_and_texts_of_their_own_and_no_part_in_headlines(storage: Storage) -> None:
+    record = prompt_sweep(storage)
+    record["figures"] = UNDRAWN
+    text = _page(record, storage).text
+    assert "8 contexts per row; in rows on mine 3 prompts, without true text." in text
+    assert "tiny on fiction;" in text and "tiny on mine" in text
+    headlines = text[: text.index("This sweep")]
+    assert "0.99" not in headlines and "0.99" in text

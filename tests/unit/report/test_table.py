@@ -71,3 +71,6 @@ def test_the_legend_says_how_many_contexts(storage: Storage) -> None:
     plan = plan_of(storage)
     write_all(storage, plan)
     assert "37 contexts per row" in render_table(sweep_rows(plan, storage, {}), 37)
+    assert "37 contexts per row; in rows on mine 3 prompts" in render_table(
+        sweep_rows(plan, storage, {}), 37, {"name": "mine", "count": 3}
+    )

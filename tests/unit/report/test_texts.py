@@ -6,7 +6,7 @@ import pytest
 
 from rayfit.records.storage import Storage
 from rayfit.report.texts import _spread_places, comparisons
-from tests.unit.report.records import full_sweep, original_rows, write_sweep
+from tests.unit.report.records import full_sweep, original_rows, prompt_sweep, write_sweep
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_without_generations_or_trials_there_is_nothing_to_compare(storage: Stor
 )
 def test_places_are_even(count: int, number: int, places: list[int]) -> None:
     assert _spread_places(count, number) == places
+
+
+def test_prompts_are_continued_side_by_side_without_a_true_continuation(storage: Storage) -> None:
+    fiction, mine = comparisons(prompt_sweep(storage), storage)
+    assert (fiction.title, mine.title) == ("tiny on fiction", "tiny on mine")
+    assert len(mine.examples) == 3
+    for example in mine.examples:
+        assert [side.label for side in example.sides] == [
+            "original model, greedy",
+            "hyperfitted, greedy",
+            "hyperfitted, greedy, blocked (W1)",
+        ]

@@ -144,3 +144,13 @@ def test_agreement_is_over_what_was_measured_on_the_same_texts(storage: Storage,
     same = np.mean([choices[0] == choices[2], choices[1] == choices[3]])
     assert found["matrix"][0][1] == pytest.approx(same)
     assert agreement(rows[:2], storage) is None
+
+
+def test_prompts_evaluated_under_another_file_s_name_are_the_same_contexts(
+    storage: Storage, rows: list[Row]
+) -> None:
+    original, trial = rows[0], rows[2]
+    renamed = [{**row, "domain": "renamed"} for row in (original, trial)]
+    frame = _frame(storage, 2).with_columns(domain=pl.lit("renamed"))
+    write_parquet(storage.folder("evaluations", "e2") / "g.parquet", frame)
+    assert {one["count"] for one in differences(renamed, storage)} == {TEXTS}

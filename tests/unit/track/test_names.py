@@ -4,6 +4,7 @@ import pytest
 
 from rayfit.track.content import valid_key
 from rayfit.track.names import Names, short_names
+from rayfit.track.parent import _totals
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,17 @@ def test_prompts_have_a_prefix_and_give_none_to_the_texts() -> None:
     assert names.prefix("greedy", "news") == () and names.label("greedy", "news") == "greedy"
     assert names.prefix("greedy", "mine") == ("mine",) and names.label("greedy", "mine") == "greedy-mine"
     assert Names({"evaluations": entries}).prefix("greedy", "news") == ("news",)
+
+
+def test_the_parent_s_totals_are_of_the_texts() -> None:
+    def row(domain: str, ttr: float) -> dict[str, object]:
+        return {"arm": "original", "decoding": "greedy", "domain": domain, "ttr_last_96": ttr, "update": None}
+
+    entries = [{"decoding": "greedy", "domain": domain} for domain in ("news", "mine")]
+    sweep = {
+        "evaluations": entries,
+        "rows": [row("news", 0.2), row("mine", 0.9)],
+        "prompts": {"name": "mine"},
+    }
+    found = {point.key: point.value for point in _totals(sweep, [], 0)}
+    assert found["original/ttr_last_96"] == 0.2
