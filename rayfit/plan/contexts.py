@@ -39,7 +39,7 @@ class HeldOut:
 class Prompts:
     """Prompts of one's own, whose true continuation nobody knows: only what is generated is scored.
 
-    `name` is the file's; it is in no id, which is of the texts alone.
+    `name` is the file's; it is in no id of an evaluation, which is of the texts alone.
     """
 
     name: str

@@ -204,15 +204,20 @@ class Plan:
 
     @property
     def sweep_id(self) -> str:
-        """The content id of the declared sweep: the same trials and measurements give the same id at every launch."""
+        """The content id of the declared sweep: the same trials and measurements give the same id at every launch.
+
+        Prompts have their name in it too: it stands in the rows and in the names of MLflow's scores.
+        """
         originals = [spec.id for spec in self.evaluations if spec.subject.trial is None]
         kept = {} if self.placement.keep_every is None else {"keep_every": self.placement.keep_every}
+        named = {} if self.prompts is None else {"prompts": self.prompts.name}
         declared = {
             "kind": self.sweep.kind,
             "trials": sorted(str(trial.id) for trial in self.unique_trials),
             "evaluations": originals,
             "decodings": [decoding.declared() for decoding in self.decodings],
             **kept,
+            **named,
         }
         models = "-".join(model.name for model in self.models)
         texts = "-".join(domain.name for domain in self.domains)

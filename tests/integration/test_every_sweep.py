@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from rayfit.records.storage import Storage
@@ -16,6 +17,12 @@ pytestmark = pytest.mark.integration
 FEW = (
     *("--scale", "ci", "--contexts", "16", "--validation-rows", "8"),
     *("--num-new-tokens", "48", "--eval-every", "96"),
+)
+# Of different lengths, so that they are padded in their batch.
+PROMPTS = (
+    "import os",
+    "Return the number of characters in the string, counted from its end, and raise",
+    "The list",
 )
 KINDS = (
     "training_curve",
@@ -36,8 +43,15 @@ def finished(
     """A storage in which all of them ran: its root, the sweeps' records by kind, and what they printed."""
     root = tmp_path_factory.mktemp("all")
     (root / "models").symlink_to(made / "models")
+    prompts = tmp_path_factory.mktemp("prompts") / "own.txt"
+    prompts.write_text("\n".join(PROMPTS))
+    more = {"decoding": ("--prompts", prompts)}
     printed = {
-        kind: launch(*FEW, "--storage", root, script=ROOT / "sweeps" / f"{kind}.py", timeout=600)
+        kind: launch(
+            *(*FEW, "--storage", root, *more.get(kind, ())),
+            script=ROOT / "sweeps" / f"{kind}.py",
+            timeout=600,
+        )
         for kind in KINDS
     }
     storage = Storage(root)
@@ -159,3 +173,26 @@ def test_the_blocked_text_cites_less(finished: tuple[Path, dict[str, Any], dict[
     blocked = next(row for row in rows if "block" in row["decoding"])
     plain = next(row for row in rows if row["decoding"] == blocked["baseline_decoding"])
     assert blocked["longest_overlap_mean"] < plain["longest_overlap_mean"]
+
+
+def test_prompts_of_one_s_own_are_continued_and_scored(
+    finished: tuple[Path, dict[str, Any], dict[str, str]],
+) -> None:
+    root, records, printed = finished
+    record = records["decoding"]
+    rows = [row for row in record["rows"] if row["domain"] == "own"]
+    kinds = [(row["arm"], row["decoding"].partition(":")[0]) for row in rows]
+    assert kinds == [(arm, kind) for arm in ("original", "hyperfitted") for kind in ("greedy", "nucleus")]
+    for row in rows:
+        assert 0 < row["ttr_last_96"] <= 1 and row["rep_4"] is not None and row["self_bleu_mean"] is not None
+        assert row["validation_loss"] is None and row["entropy_nats"] is None and row["train_loss"] is None
+        assert "prompts have no true text" in row["reason"]
+        own = row["arm"] == "hyperfitted"
+        assert (row["longest_overlap_mean"] is not None) is (row["dataset_bleu_mean"] is not None) is own
+        frame = pl.read_parquet(
+            next((root / "evaluations" / row["evaluation_id"]).glob("generations-*.parquet"))
+        )
+        assert frame["context"].to_list() == list(PROMPTS) and frame["truth"].null_count() == 3
+        assert frame["token_ids"].list.len().to_list() == [48] * 3
+    assert "16 contexts per row; in rows on own 3 prompts" in printed["decoding"]
+    assert "pydoc-0.5m on own" in (root / "sweeps" / record["id"] / "report.html").read_text()

@@ -66,6 +66,13 @@ def test_everything_else_keeps_its_id(storage: Storage, tmp_path: Path) -> None:
     assert other.sweep_id != plan.sweep_id
 
 
+def test_a_sweep_has_its_rows_under_one_name(storage: Storage, tmp_path: Path) -> None:
+    one, other = (plan_of(storage, prompts=write(tmp_path, "one", name=name)) for name in ("a.txt", "b.txt"))
+    assert [spec.id for spec in one.evaluations] == [spec.id for spec in other.evaluations]
+    assert one.sweep_id != other.sweep_id
+    assert one.sweep_id == plan_of(storage, prompts=write(tmp_path, "one", name="a.md")).sweep_id
+
+
 def test_ids_are_of_the_prompts_and_not_of_their_file(storage: Storage, tmp_path: Path) -> None:
     def ids(name: str, *prompts: str, **options: int) -> list[str]:
         plan = plan_of(storage, prompts=write(tmp_path, *prompts, name=name), **options)
