@@ -1,4 +1,4 @@
-"""docs/extending.md: its code runs as it stands there, and prints what it says."""
+"""docs/extending: the code of its pages runs as it stands there, and prints what they say."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from rayfit.records.storage import Storage, write_parquet
 from rayfit.score.registry import SCORES
 from tests.unit.fresh import ROOT, run_python
 
-PAGE = ROOT / "docs" / "extending.md"
-_HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
+PAGES = ROOT / "docs" / "extending"
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
 
 
@@ -38,15 +37,10 @@ class Block:
     body: str
 
 
-def sections() -> dict[str, list[Block]]:
-    """The page's blocks by the heading above them."""
-    _, *parts = _HEADING.split(PAGE.read_text(encoding="utf-8"))
-    return {
-        title: [
-            Block(match["language"], textwrap.dedent(match["body"])) for match in _BLOCK.finditer(section)
-        ]
-        for title, section in zip(parts[::2], parts[1::2], strict=True)
-    }
+def blocks_of(page: str) -> list[Block]:
+    """The blocks of a page, in its order."""
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    return [Block(match["language"], textwrap.dedent(match["body"])) for match in _BLOCK.finditer(text)]
 
 
 def assert_prints(printed: str, expected: str) -> None:
@@ -64,7 +58,7 @@ def run_blocks(blocks: list[Block], folder: Path) -> Iterator[tuple[dict[str, An
         match block.language:
             case "python":
                 with contextlib.redirect_stdout(io.StringIO()) as stream:
-                    exec(compile(block.body, PAGE.name, "exec"), names)
+                    exec(compile(block.body, "page", "exec"), names)
                 printed = stream.getvalue()
                 yield names, printed
             case "console":
@@ -107,14 +101,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_section_is_run_below() -> None:
-    assert list(sections()) == ["A sweep", "A score", "A decoding", "A dataset"]
-    assert PAGE.read_text(encoding="utf-8").count("```") == 2 * sum(map(len, sections().values()))
+    for page in PAGES.glob("*.md"):
+        assert page.read_text(encoding="utf-8").count("```") == 2 * len(blocks_of(page.stem)) > 0
 
 
 def test_the_sweep_plans_where_the_page_says(folder: Path) -> None:
-    script, *rest = sections()["A sweep"]
+    script, *rest = blocks_of("sweep")
     assert len(script.body.splitlines()) < 25
-    assert "`sweeps/learning_rate.py`" in PAGE.read_text(encoding="utf-8")
+    assert "`sweeps/learning_rate.py`" in (PAGES / "sweep.md").read_text(encoding="utf-8")
     (folder / "sweeps" / "learning_rate.py").write_text(script.body, encoding="utf-8")
     assert list(run_blocks(rest, folder)) == []
     assert not (folder / "runs").exists()
@@ -146,7 +140,7 @@ def test_the_score_is_measured_and_compared(folder: Path) -> None:
     storage = Storage("runs")
     write_evaluation(storage, "a-original", None, ORIGINAL)
     write_evaluation(storage, "b-trial", "the-trial", TRIAL)
-    steps = run_blocks(sections()["A score"], folder)
+    steps = run_blocks(blocks_of("score"), folder)
     names, _ = next(steps)
     of_one_text = names["longest_run"]
     assert [of_one_text(text) for text in ORIGINAL] == [4, 2, 1, None]
@@ -174,12 +168,12 @@ def test_the_score_is_measured_and_compared(folder: Path) -> None:
 
 
 def test_decodings_declare_what_the_page_says(folder: Path) -> None:
-    (_, printed), *rest = run_blocks(sections()["A decoding"], folder)
+    (_, printed), *rest = run_blocks(blocks_of("decoding"), folder)
     assert printed.count("kind") == 4 and not rest
 
 
 def test_the_dataset_becomes_rows(folder: Path) -> None:
-    *_, (names, _) = run_blocks(sections()["A dataset"], folder)
+    *_, (names, _) = run_blocks(blocks_of("dataset"), folder)
     held_out = names["contexts"], names["validation"]
     documents = {document for frame in held_out for document in frame["document"]}
     assert not documents & set(names["eight"]["document"])
