@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SWEEPS := training_curve data_quantity decoding shuffle_seed recipe instruct model_size data_type
 STORAGE ?= runs
 
-# Two processes: one for the tests that start clusters and servers, one for all others.
-PARALLEL := -n 2 --dist loadgroup
+# Two processes: the first takes the tests that start clusters and servers, the second the others (tests/conftest.py).
+PARALLEL := -n 2 --no-loadscope-reorder
 
 .PHONY: quickstart sweeps test test-all lint unit install clean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real clusters and servers run one after another, whatever else runs beside them."""
-    for item in items:
-        if item.get_closest_marker("integration") or item.get_closest_marker("smoke"):
-            item.add_marker(pytest.mark.xdist_group("clusters"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several processes, one runs the tests that start clusters and servers, so that no two of those run at once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ClustersApart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "clusters" if file.startswith(("tests/integration/", "tests/test_smoke")) else file
+
+    return ClustersApart(config, log)
 
 
 @pytest.fixture(scope="session")
