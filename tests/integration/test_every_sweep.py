@@ -11,7 +11,8 @@ import pytest
 from rayfit.records.storage import Storage
 from tests.launching import ROOT, launch
 
-pytestmark = pytest.mark.integration
+# The first test waits for eight sweeps.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
 # Few texts: what is tried here is that everything runs and is recorded. The effect itself is the smoke test's.
 FEW = (
