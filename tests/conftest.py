@@ -24,14 +24,13 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes, one runs all sweeps in their one storage, one all else that starts clusters and servers."""
+    """Of several processes, one runs the tests that start clusters and servers, so that no two of those run at once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ClustersApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            starts = file.startswith(("tests/integration/", "tests/test_smoke")) and "every_sweep" not in file
-            return "clusters" if starts else file
+            return "clusters" if file.startswith(("tests/integration/", "tests/test_smoke")) else file
 
     return ClustersApart(config, log)
 

@@ -69,14 +69,20 @@ def _wait_until_up(url: str) -> None:
 
 def _submit(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     words = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "sweeps/data_quantity.py"]
-    return subprocess.run(
-        [*words, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    for _ in range(60):
+        done = subprocess.run(
+            [*words, *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        # What takes jobs comes up some seconds after the dashboard does.
+        if "No available agent to submit job" not in done.stderr:
+            return done
+        time.sleep(1)
+    raise AssertionError(done.stderr)
 
 
 def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: Path) -> None:

@@ -95,7 +95,7 @@ def _live_runs(root: Path) -> list[Any]:
 
 
 def test_a_killed_worker_costs_time_and_not_a_bit(storage_root: Path, tmp_path: Path) -> None:
-    options = (*SMALL, "--samples", "8", "--num-updates", "288", "--contexts", "8", "--validation-rows", "8")
+    options = (*SMALL, "--samples", "8", "--contexts", "8", "--validation-rows", "8")
     options = (*options, "--storage", storage_root)
     process = start(*options)
     try:
@@ -205,8 +205,8 @@ def test_a_lacking_product_is_made_again_with_the_same_bits(storage_root: Path) 
 def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     model, dataset = shared / "models" / "stories260K", shared / "data" / "fiction.parquet"
-    options = ("--model", model, "--dataset", dataset, "--samples", "16,128", "--num-updates", "640")
-    launch(*options, "--learning-rate", "2e-3", "--storage", storage, timeout=500)
+    options = ("--model", model, "--dataset", dataset, "--samples", "16,128", "--num-updates", "320")
+    launch(*options, "--learning-rate", "3e-3", "--storage", storage, timeout=500)
     truth, original, few, many = summary(storage)
     assert original["ttr_last_96"] < many["ttr_last_96"] and few["ttr_last_96"] > 0.5
     assert many["validation_loss"] > original["validation_loss"] + 1.5
