@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from rayfit.commands import run
 from rayfit.records.storage import Storage
 from rayfit.track.connection import TrackingError, connect
 from rayfit.track.sync import sync_sweep
@@ -114,3 +115,19 @@ def test_a_deleted_experiment_says_what_to_do(storage: Storage) -> None:
         TrackingError, match=f"mlflow experiments restore --experiment-id {report.experiment_id}"
     ):
         sync_sweep(storage, sweep, client, finished=True)
+
+
+def test_the_command_sends_earlier_sweeps_first_whatever_their_ids(storage: Storage) -> None:
+    later = {"started_at": "2026-06-01T00:00:00.000+00:00", "finished_at": "2026-06-01T00:01:00.000+00:00"}
+    first = write_all(storage)
+    launches = [{**first["launches"][0], **later}]
+    second = {**first, "id": "a-0123456789ab", "sweep_kind": "shuffle_seed", "launches": launches}
+    second["first_trained_by"] = {trial_id(32): first["id"]}
+    for sweep in (first, second):
+        storage.write("sweeps", sweep["id"], sweep)
+    assert storage.ids("sweeps")[0] == second["id"]
+    assert run(["sync", "--storage", str(storage.root)]) == 0
+    client = connect(None, storage)
+    parent = parent_of(client, second["id"], "rayfit/shuffle_seed")
+    child = child_of(client, parent, trial_id=trial_id(32))
+    assert child.data.tags["rayfit.first_trained_by_run"] == parent_of(client, first["id"]).info.run_id
