@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -52,6 +52,7 @@ def connect(uri: str | None, storage: Storage) -> MlflowClient:
         _load_mlflow()
         return _open_database(uri, path)
     if uri.startswith(("http://", "https://")):
+        _check_address(uri)
         _load_mlflow()
         return _reach_server(uri)
     raise RayfitError(f"--tracking-uri: {_wrong_scheme(without_password(uri))}")
@@ -104,9 +105,27 @@ def ui_address(uri: str) -> str:
 
 
 def without_password(uri: str) -> str:
-    """`uri` without the user and password it may hold: what may be printed."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    """`uri` without the user and password it may hold: what may be printed.
+
+    Everything before the last @ goes: a password may hold a slash that nobody has escaped.
+    """
+    scheme, mark, rest = uri.partition("://")
+    if scheme == "sqlite" or "@" not in rest:
+        return uri
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _check_address(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        known = parts.hostname is not None and (parts.port is None or parts.port > 0)
+    except ValueError:
+        known = False
+    if not known:
+        raise RayfitError(
+            f"--tracking-uri: {without_password(uri)!r} is no address; expected http(s)://[USER:PASSWORD@]HOST[:PORT], "
+            "with / : @ in a password written as %2F %3A %40"
+        )
 
 
 def _database_path(uri: str) -> Path:
@@ -215,5 +234,5 @@ def _environment(**values: str) -> Iterator[None]:
 def _first_line(error: Exception) -> str:
     """The error's first line, at its cause where it names one, without the password its address may hold."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = re.sub(r"://[^/@\s]+@", "://", text.rpartition("Caused by ")[2])
+    text = re.sub(r"://[^@\s]+@", "://", text.rpartition("Caused by ")[2])
     return text if len(text) <= 300 else text[:299] + "…"

@@ -110,6 +110,19 @@ def test_ui_command_is_whole_and_quoted(tmp_path: Path) -> None:
     assert ui_address(uri) == "http://127.0.0.1:5000"
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://[bad", "http://user:pa/ss@host:5000", "http://host:port", "https://"]
+)
+def test_what_is_no_address_is_refused_without_its_password(storage: Storage, uri: str) -> None:
+    with pytest.raises(RayfitError, match="is no address; expected http") as refused:
+        connect(uri, storage)
+    assert "pa/ss" not in str(refused.value)
+
+
+def test_a_password_with_a_slash_is_not_shown() -> None:
+    assert without_password("postgresql://user:pa/ss@host:5432/db") == "postgresql://host:5432/db"
+
+
 def test_a_server_is_shown_by_its_address_without_password() -> None:
     assert ui_command("https://me:secret@host:5000/base") == "https://host:5000/base"
     assert ui_address("https://host:5000/") == "https://host:5000"
