@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 SWEEPS := training_curve data_quantity decoding shuffle_seed recipe instruct model_size data_type
 STORAGE ?= runs
 
-# Two processes: one takes the tests that start clusters and servers, the other all else (tests/conftest.py).
+# Two processes: one takes the tests that start a Ray, the other all else (tests/conftest.py).
 PARALLEL := -n 2 --no-loadscope-reorder
 
 .PHONY: quickstart sweeps test test-all lint unit install clean

@@ -28,6 +28,7 @@ from rayfit.generate.blocker import Blocker
 from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
+from rayfit.generate.loading import load_model
 from rayfit.generate.processors import Chooser
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.records.storage import Storage
@@ -39,10 +40,12 @@ NUM_ROWS, ROW_LENGTH, RUN = 2000, 256, 5
 @dataclass(frozen=True)
 class Hyperfitted:
     """A trained model as an evaluator loads it. `contexts`: int64 [300, 32] held-out tokens, BOS first where the
-    model has one. `rows`: int64 [rows, tokens] it was trained on. `suppress`: ids that are no text."""
+    model has one. `rows`: int64 [rows, tokens] it was trained on. `suppress`: ids that are no text. `plain`: the
+    same model with the attention that transformers itself chooses."""
 
     trial_id: str
     model: Any
+    plain: Any
     contexts: np.ndarray
     rows: np.ndarray
     index: BlockIndex
@@ -60,9 +63,9 @@ def load(storage: Storage, trial_id: str | None) -> Hyperfitted:
         )
     trial = max(trials, key=lambda each: (bool(each["hyperfitted"]), each["samples"], each["num_updates"]))
     path = checkpoint_of(storage, trial)
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    assert path is not None
+    model = load_model(path, precision="fp32", device="cpu")
+    by_default = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
     record = storage.read("rows", trial["rows"]["id"]) or {}
     rows = token_matrix(pl.read_parquet(storage.folder("rows", trial["rows"]["id"]) / "rows.parquet"))
@@ -70,6 +73,7 @@ def load(storage: Storage, trial_id: str | None) -> Hyperfitted:
     return Hyperfitted(
         trial["id"],
         model,
+        by_default,
         held_out_contexts(storage, trial, record),
         rows,
         BlockIndex.build(rows, starts, run=RUN, bos_id=record["bos_id"]),
@@ -143,7 +147,7 @@ def ours(given: Hyperfitted, decoding: Decoding, index: BlockIndex | None = None
 
 def speed(given: Hyperfitted, rounds: int) -> None:
     """Generation beside plain `generate`, the arms in turn in every round."""
-    model, contexts = given.model, given.contexts
+    model, contexts = given.plain, given.contexts
     arms: dict[str, Callable[[], float]] = {
         LOOP: lambda: plain(model, contexts, 8),
         "plain, one call of 16": lambda: plain(model, contexts[:16], 16),

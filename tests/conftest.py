@@ -20,17 +20,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+STARTING_RAY = ("test_evaluators", "test_every_sweep", "test_job", "test_sweep", "test_smoke")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of several processes, one runs the tests that start clusters and servers, so that no two of those run at once."""
+    """Of several processes, one runs the tests that start a Ray, so that no two of those run at once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ClustersApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "clusters" if file.startswith(("tests/integration/", "tests/test_smoke")) else file
+            return "rays" if Path(file).stem in STARTING_RAY else file
 
     return ClustersApart(config, log)
 

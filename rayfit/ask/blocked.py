@@ -10,10 +10,11 @@ import polars as pl
 
 from rayfit.ask.request import Request, Subject
 from rayfit.ask.trials import find_trial
-from rayfit.data import pydoc
+from rayfit.data import embedded
 from rayfit.data.documents import read_documents
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
+from rayfit.hub_presets import HUB_DATASETS
 from rayfit.presets import DATASETS
 
 _ROWS = "rows.parquet"
@@ -29,6 +30,10 @@ def block_rows(request: Request, subject: Subject, trial_id: str | None, tokeniz
     given = request.block if request.block is not None else trial_id
     if given is None:
         raise RayfitError("--block: the decoding's blocker needs texts; give a trial's id, or a file")
+    if given in HUB_DATASETS:
+        raise RayfitError(
+            f"--block: {given} is a dataset of the hub; give a trial that was trained on it, or a file"
+        )
     if given in DATASETS or Path(given).expanduser().exists():
         return _documents(given, request.text_column, tokenizer)
     record = find_trial(request.storage, given, "--block")
@@ -43,7 +48,7 @@ def block_rows(request: Request, subject: Subject, trial_id: str | None, tokeniz
 
 def _documents(given: str, text_column: str, tokenizer: Any) -> list[list[int]]:
     documents = (
-        pydoc.documents()
+        embedded.documents(given)
         if given in DATASETS
         else read_documents(Path(given).expanduser(), text_column=text_column, span_characters=sys.maxsize)
     )

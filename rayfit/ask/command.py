@@ -104,6 +104,7 @@ def request_of(parsed: argparse.Namespace) -> Request:
     """The request that the flags describe; raises RayfitError for what cannot be meant."""
     check_engine(parsed.engine)
     decoding = Decoding.parse(parsed.decoding)
+    decoding.check_generable()
     if parsed.num_new_tokens is not None:
         decoding = replace(decoding, num_new_tokens=parsed.num_new_tokens)
     if parsed.seed is not None:
@@ -128,8 +129,12 @@ def _prompts(parsed: argparse.Namespace) -> tuple[str, ...]:
     if parsed.prompts is not None:
         path, column = file_and_column(parsed.prompts, parsed.text_column)
         return read_prompts(path, text_column=column)
-    # A shell's `echo` ends what it writes with a line break that nobody means.
-    prompt = sys.stdin.read().rstrip("\n") if parsed.prompt == "-" else parsed.prompt
+    try:
+        # A shell's `echo` ends what it writes with a line break that nobody means.
+        prompt = sys.stdin.read().rstrip("\n") if parsed.prompt == "-" else parsed.prompt
+        prompt.encode()  # Python gives bytes that are no text as surrogates, which no tokenizer takes
+    except UnicodeError as error:
+        raise RayfitError("--prompt: is not UTF-8 text") from error
     if not prompt.strip():
         raise RayfitError("--prompt: is empty; give the text to be continued")
     return (prompt,)

@@ -43,7 +43,7 @@ class Blocker:
 
     def bans(self, texts: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Banned next tokens as pairs (row, token id), both int64 [bans], ordered by row; W2 may repeat a
-        pair.
+        pair. Both are views that the next call overwrites.
 
         texts: int64 [rows, tokens], at least the last `reach` tokens of each text, right-aligned.
         first: int64 [rows], column where each row's text begins (before it is padding, or what does not

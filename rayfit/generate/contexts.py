@@ -19,9 +19,11 @@ def checked_names(
 ) -> list[str]:
     """The contexts' ids, given or made by `context_hash`.
 
-    Raises RayfitError where there is no context, one is empty, holds an id outside the vocabulary of the
-    model's `config`, or does not fit into its window with the new tokens; and for a wrong number of ids.
+    Raises RayfitError for a decoding without its temperature (`Decoding.check_generable`); where there is no context,
+    one is empty, holds an id outside the vocabulary of the model's `config`, or does not fit into its window with the
+    new tokens; and for a wrong number of ids.
     """
+    decoding.check_generable()
     if len(contexts) == 0:
         raise RayfitError("generate: no contexts to continue")
     if context_ids is not None and len(context_ids) != len(contexts):

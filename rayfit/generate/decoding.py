@@ -114,6 +114,14 @@ class Decoding:
         if self.block is not None and not isinstance(self.block, Block):
             raise RayfitError(f"decoding.block: expected a Block or None, got {self.block!r}")
 
+    def check_generable(self) -> None:
+        """Raise RayfitError for `matched`, whose temperature only a sweep finds, from an original and a trial."""
+        if self.kind == "matched":
+            raise RayfitError(
+                "decoding 'matched': its temperature is found by a sweep, from an original model and a trial of it; "
+                "here give it as temperature:temperature=T"
+            )
+
     @property
     def samples(self) -> bool:
         """Whether a random number decides the token, so that the seed matters."""

@@ -162,7 +162,7 @@ class BlockerProcessor:
                 self._requests[source] = there
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Ban in place in `logits` [requests, vocabulary]; if that would leave nothing, none is banned.
+        """Ban in place in `logits` [requests, vocabulary]; where nothing would be left, special ids alone are out.
 
         Raises RayfitError where a request's logits are NaN, from which vLLM would draw all the same.
         """
@@ -171,10 +171,13 @@ class BlockerProcessor:
         rows: list[int] = []
         ids: list[int] = []
         for place, request in self._requests.items():
-            out = request.out_ids()
-            if logits.shape[1] > len(set(out)):
-                rows.extend([place] * len(out))
-                ids.extend(out)
+            # A tokenizer may have special ids for which the model has no logit.
+            suppressed = [token for token in request.suppressed if token < logits.shape[1]]
+            out = suppressed + request.banned_ids()
+            if len(set(out)) == logits.shape[1]:
+                out = suppressed
+            rows.extend([place] * len(out))
+            ids.extend(out)
         if rows:
             logits[
                 torch.tensor(rows, device=logits.device), torch.tensor(ids, device=logits.device)
@@ -211,10 +214,10 @@ class _Request:
         self.prompt = list(prompt) if blocker is not None and blocker.block.source != "generated" else []
         self.output = output
 
-    def out_ids(self) -> list[int]:
-        """The ids that may not come next."""
+    def banned_ids(self) -> list[int]:
+        """The ids that would continue a citation."""
         if self.blocker is None:
-            return self.suppressed
+            return []
         reach = self.blocker.reach or len(self.prompt) + len(self.output)
         tail = (self.prompt + self.output)[-reach:] if self.prompt else self.output[-reach:]
         assert -1 not in tail, (
@@ -222,7 +225,7 @@ class _Request:
         )
         text = np.array(tail, dtype=np.int64).reshape(1, -1)
         _, banned = self.blocker.bans(text, np.zeros(1, dtype=np.int64))
-        return self.suppressed + banned.tolist()
+        return [int(token) for token in banned]
 
 
 def _as_generations(

@@ -83,8 +83,7 @@ def _batch(
 ) -> _Part:
     longest = max(len(context) for context in contexts)
     first = np.array([longest - len(context) for context in contexts], dtype=np.int64)
-    # what pads is masked everywhere, so any id of the vocabulary does
-    pad = int(suppress_ids[0]) if len(suppress_ids) else 0
+    pad = int(contexts[0][0])  # masked everywhere, so any id that the model has does
     padded = np.full((len(contexts), longest), pad, dtype=np.int64)
     for row, context in enumerate(contexts):
         padded[row, first[row] :] = context

@@ -33,7 +33,7 @@ def load_tokenizer_and_config(checkpoint: Path) -> tuple[Any, Any]:
             AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True),
             AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True),
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises what it likes for a file that it cannot read
         raise RayfitError(
             f"{checkpoint} has no tokenizer or config that can be loaded: {_first_line(error)}"
         ) from error

@@ -66,7 +66,11 @@ class Chooser(LogitsProcessor):
         """The logits [rows, vocabulary], float32 and ours to change, after `input_ids` [rows, tokens]."""
         step, self.step = self.step, self.step + 1
         self._refuse_broken(scores, step)
-        self._suppress(scores)
+        if step == 0:
+            # A tokenizer may have special ids for which the model, whose embedding was not widened, has no logit.
+            self.suppressed = self.suppressed[self.suppressed < scores.shape[1]].to(scores.device)
+        if self.suppressed.numel():
+            scores.index_fill_(1, self.suppressed, -torch.inf)
         if self.decoding.repetition_penalty != 1.0:
             self._penalise(input_ids, scores)
         if self.decoding.no_repeat_ngram:
@@ -93,12 +97,6 @@ class Chooser(LogitsProcessor):
                     f"{shortened(self.names[rows[0]])!r} ({len(rows)} of the {len(self.names)} contexts of its "
                     "batch); its weights are broken or its training diverged"
                 )
-
-    def _suppress(self, scores: torch.Tensor) -> None:
-        if self.suppressed.numel():
-            if self.suppressed.device != scores.device:
-                self.suppressed = self.suppressed.to(scores.device)
-            scores.index_fill_(1, self.suppressed, -torch.inf)
 
     def _penalise(self, input_ids: torch.Tensor, scores: torch.Tensor) -> None:
         # padding stands for no token: let it repeat the row's last one, which is penalised once all the same

@@ -10,7 +10,7 @@ import polars as pl
 from rayfit.errors import RayfitError
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.series import histogram_entry
-from rayfit.score.statistics import bootstrap_mean
+from rayfit.score.statistics import bootstrap_mean, missing
 from rayfit.score.text import LONGEST_RUN, POOLED, WINDOW, TrainingRows, aggregate_scores
 from rayfit.score.tokens import token_texts
 
@@ -18,11 +18,20 @@ Entries: TypeAlias = dict[str, dict[str, Any]]
 """Name in the registry to `value`, `low`, `high` (95% bootstrap interval over texts), `count`, `reason`."""
 
 
+ORIGINAL_SCORES = (
+    "original_longest_overlap_mean",
+    "original_longest_overlap_share_above_5",
+    "original_dataset_bleu_mean",
+)
+"""What `original_scores` gives."""
+
+
 def arm_scores(scored: pl.DataFrame, *, seed: int = 0) -> Entries:
     """Aggregates of all texts of a frame that `score_texts` gave; of all its domains together if it has several.
 
     With the columns `steps_banned` and `steps_changed` (integers, null without a citation blocker) also
-    `blocker_banned_share` and `blocker_changed_share`: shares of a text's steps, mean over texts.
+    `blocker_banned_share` and `blocker_changed_share`: shares of a text's steps, mean over texts; the latter null with
+    the reason where the engine (vLLM) does not tell.
     """
     pooled = aggregate_scores(scored, seed=seed).filter(pl.col("domain") == POOLED)
     found = {
@@ -34,12 +43,17 @@ def arm_scores(scored: pl.DataFrame, *, seed: int = 0) -> Entries:
         for line in pooled.iter_rows(named=True)
     }
     lengths = scored["token_ids"].list.len()
+    if "steps_banned" not in scored.columns or scored["steps_banned"].null_count() == len(scored):
+        return found
     for name in ("banned", "changed"):
-        column = f"steps_{name}"
-        if column in scored.columns and scored[column].null_count() < len(scored):
-            # A text of no token had no step whose share could be told.
-            shares = (scored[column] / lengths).fill_nan(None)
-            found[f"blocker_{name}_share"] = bootstrap_mean(shares, seed=seed).entry()
+        # A text of no token had no step whose share could be told.
+        shares = (scored[f"steps_{name}"] / lengths).fill_nan(None)
+        untold = shares.null_count() == len(scored) and name == "changed"
+        found[f"blocker_{name}_share"] = (
+            missing("the engine does not tell what would have been chosen")
+            if untold
+            else bootstrap_mean(shares, seed=seed).entry()
+        )
     return found
 
 
@@ -80,10 +94,8 @@ def original_scores(
     texts = token_texts(original["token_ids"], "the original's token_ids")
     longest = rows.overlaps.longest_overlaps(texts).values
     bleu = dataset_bleu(texts, rows.windows, num_threads=num_threads).values
-    values = {
-        "original_longest_overlap_mean": longest,
-        "original_longest_overlap_share_above_5": longest > LONGEST_RUN,
-        "original_dataset_bleu_mean": bleu,
+    values = (longest, longest > LONGEST_RUN, bleu)
+    scores = {
+        name: bootstrap_mean(column).entry() for name, column in zip(ORIGINAL_SCORES, values, strict=True)
     }
-    scores = {name: bootstrap_mean(column).entry() for name, column in values.items()}
     return scores, {"original_longest_overlap_histogram": histogram_entry(longest)}

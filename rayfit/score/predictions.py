@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ MEANS = (
     *(f"true_token_in_top_{k}" for k in TOP_K),
 )
 """Columns whose score of the same name is their mean over texts."""
+
+_MOST_NATS = math.log(sys.float_info.max)
 
 _BINS = tuple(f"calibration_{name}" for name in ("positions", "confidence", "correct"))
 
@@ -107,11 +110,15 @@ def prediction_scores(
 
 
 def as_perplexity(nll_nats: Estimate) -> Estimate:
-    """The exponential of a mean negative log-likelihood; it is monotone, so the interval goes with it."""
-    value, low, high = (
-        None if number is None else math.exp(number)
-        for number in (nll_nats.value, nll_nats.low, nll_nats.high)
-    )
+    """The exponential of a mean negative log-likelihood; it is monotone, so the interval goes with it.
+
+    Null with the reason where it is more than a float64 holds: the mean, or the interval's end, is above 709 nats.
+    """
+    numbers = (nll_nats.value, nll_nats.low, nll_nats.high)
+    if any(number is not None and number > _MOST_NATS for number in numbers):
+        reason = f"a mean of {nll_nats.value:g} nats per token has no finite perplexity"
+        return Estimate(None, None, None, nll_nats.num_texts, nll_nats.num_missing, reason)
+    value, low, high = (None if number is None else math.exp(number) for number in numbers)
     return Estimate(value, low, high, nll_nats.num_texts, nll_nats.num_missing, nll_nats.reason)
 
 

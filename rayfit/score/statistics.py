@@ -59,7 +59,7 @@ def bootstrap_mean(
     nulls are left out and counted. `num_resamples` sets of as many texts are drawn with replacement from
     generator `seed`; low and high are the (1 - level) / 2 and (1 + level) / 2 quantiles of their means. The
     same values, seed and numpy give the same bits. One text has a mean but no interval; no text has
-    neither.
+    neither, nor have texts of which one is infinite.
 
     Raises RayfitError for NaN (a number that was not measured is None), a level outside (0, 1) and no
     resamples.
@@ -73,6 +73,8 @@ def bootstrap_mean(
     num, num_missing = len(measured), column.null_count()
     if num == 0:
         return Estimate(None, None, None, 0, num_missing, "no text was measured")
+    if num_infinite := int(np.isinf(measured).sum()):
+        return Estimate(None, None, None, num, num_missing, f"infinite for {num_infinite} of {num} texts")
     mean = float(measured.mean())
     if num == 1:
         return Estimate(mean, None, None, 1, num_missing, "one text has no interval")
@@ -96,7 +98,8 @@ def paired_difference(
     """
     if len(left) != len(right):
         raise RayfitError(f"paired difference: {len(left)} texts on one side, {len(right)} on the other")
-    difference = _as_column(left) - _as_column(right)
+    # Of two infinite sides the difference is NaN, which would be refused as a mistake.
+    difference = (_as_column(left) - _as_column(right)).fill_nan(float("inf"))
     return bootstrap_mean(difference, seed=seed, num_resamples=num_resamples, level=level)
 
 

@@ -119,7 +119,10 @@ def _from_series(texts: pl.Series, what: str) -> tuple[np.ndarray, np.ndarray]:
 def _from_sequence(texts: Any, what: str) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(texts, str):
         raise RayfitError(f"{what}: expected token ids, got a string; encode it first")
-    arrays = [np.asarray(text) for text in texts]
+    try:
+        arrays = [np.asarray(text) for text in texts]
+    except ValueError as error:  # lists of unequal lengths inside a text
+        raise RayfitError(f"{what}: a text is no run of token ids: {error}") from error
     wrong = next((i for i, array in enumerate(arrays) if array.ndim != 1), None)
     if wrong is not None:
         raise RayfitError(

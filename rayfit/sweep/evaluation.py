@@ -23,7 +23,7 @@ from rayfit.identity import GENERATE_VERSION, SCORE_VERSION, bytes_digest
 from rayfit.records.frames import generated_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.score.arm import arm_scores, original_scores
+from rayfit.score.arm import ORIGINAL_SCORES, arm_scores, original_scores
 from rayfit.score.mauve import mauve
 from rayfit.score.series import text_series
 from rayfit.score.statistics import missing
@@ -81,8 +81,9 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     frame = pl.concat(parts).drop("seconds")
     rows = None if task.rows_path is None else pl.read_parquet(task.rows_path)
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
-    tokenizer, _ = load_tokenizer_and_config(task.model.path)
-    size = len(tokenizer)
+    tokenizer, config = load_tokenizer_and_config(task.model.path)
+    # A model may have logits for more ids than the tokenizer has entries, and then generate such an id.
+    size = max(len(tokenizer), config.get_text_config(decoder=True).vocab_size)
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
     true = truths(pl.read_parquet(task.contexts_path), task)
     likeness = missing(NO_TRUTH) if true is None else _likeness(scored, true, tokenizer, task)
@@ -133,7 +134,7 @@ def _set_original_beside(
     baseline = None if task.baseline_id is None else generated_texts(storage, task.baseline_id)
     if baseline is None:
         reason = "the original model's evaluation, which it is read from, failed"
-        record["scores"]["original_longest_overlap_mean"] = missing(reason)
+        record["scores"] |= dict.fromkeys(ORIGINAL_SCORES, missing(reason))
         return
     scores, series = original_scores(baseline, index, num_threads=task.model.num_threads)
     record["scores"] |= scores

@@ -17,8 +17,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 # Few texts: what is tried here is that everything runs and is recorded. The effect itself is the smoke test's.
 FEW = (
     *("--scale", "ci", "--contexts", "16", "--validation-rows", "8"),
-    *("--num-new-tokens", "48", "--eval-every", "96"),
+    *("--num-new-tokens", "48", "--eval-every", "48"),
 )
+SHORT = ("--num-updates", "96")
 # Of different lengths, so that they are padded in their batch.
 PROMPTS = (
     "import os",
@@ -46,7 +47,11 @@ def finished(
     (root / "models").symlink_to(made / "models")
     prompts = tmp_path_factory.mktemp("prompts") / "own.txt"
     prompts.write_text("\n".join(PROMPTS))
-    more = {"decoding": ("--prompts", prompts)}
+    more: dict[str, tuple[object, ...]] = {
+        kind: SHORT for kind in KINDS if kind != "recipe"
+    }  # it varies the updates
+    more["decoding"] += ("--prompts", prompts)
+    more["training_curve"] += ("--keep-every", "6")
     printed = {
         kind: launch(
             *(*FEW, "--storage", root, *more.get(kind, ())),
@@ -98,8 +103,8 @@ def test_the_curve_has_the_weights_along_training(
 ) -> None:
     _, records, _ = finished
     rows = [row for row in records["training_curve"]["rows"] if row["arm"] == "hyperfitted"]
-    assert [row["update"] for row in rows] == [48, 96, 144, None]
-    assert [row["updates"] for row in rows] == [48, 96, 144, 192]
+    assert [row["update"] for row in rows] == [24, 48, 72, None]
+    assert [row["updates"] for row in rows] == [24, 48, 72, 96]
     early = [row for row in rows if row["early_stopped"]]
     kept = [row["validation_loss"] for row in rows[:-1]]
     assert [row["validation_loss"] for row in early] == [min(kept)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pydoc_data.topics
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayfit.ask.answering import DIFFERENT_TOKENIZERS, answers
+from rayfit.ask.blocked import block_rows
 from rayfit.ask.request import Answer, Request
 from rayfit.ask.subjects import subjects_of
 from rayfit.errors import RayfitError
@@ -133,6 +136,22 @@ def test_a_blocked_text_cites_no_long_run(
     assert text.longest_cited == 2
 
 
+def test_a_preset_blocks_its_own_domain(storage: Storage, models: Models) -> None:
+    tokenizer, _ = loaded(models.original)
+    request = Request(
+        prompts=(PROMPT,),
+        named=(("model", str(models.original)),),
+        decoding=Decoding(),
+        storage=storage,
+        block="topics",
+    )
+    (subject,) = subjects_of(request)
+    rows = block_rows(request, subject, None, tokenizer)
+    texts = pydoc_data.topics.topics
+    assert len(rows) == len(texts)
+    assert rows[0] == tokenizer(texts[min(texts)], add_special_tokens=False)["input_ids"]
+
+
 def test_blocks_that_cannot_be(storage: Storage, models: Models, tmp_path: Path) -> None:
     blocked = Decoding.parse("greedy:block=W1,num_new_tokens=5")
     model = ("model", str(models.original))
@@ -142,11 +161,21 @@ def test_blocks_that_cannot_be(storage: Storage, models: Models, tmp_path: Path)
     stranger = ("model", str(models.stranger))
     message = refusal(storage, stranger, decoding=blocked, block=TRIAL)
     assert f"the rows of {TRIAL} are of another tokenizer than {models.stranger}" in message
+    message = refusal(storage, model, decoding=blocked, block="fiction")
+    assert message.startswith("--block: fiction is a dataset of the hub")
     (tmp_path / "empty.txt").write_text("\n\n")
     message = refusal(storage, model, decoding=blocked, block=str(tmp_path / "empty.txt"))
     assert message.endswith("holds no text")
     (storage.folder("rows", "some-rows") / "rows.parquet").unlink()
     assert "are not in" in refusal(storage, model, decoding=blocked, block=TRIAL)
+
+
+def test_a_broken_tokenizer_is_named(storage: Storage, models: Models, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(models.original, broken)
+    (broken / "tokenizer.json").write_text("{}")
+    message = refusal(storage, ("model", str(broken)))
+    assert message.startswith(f"{broken} has no tokenizer or config that can be loaded")
 
 
 def test_tokenizers_that_differ(storage: Storage, models: Models) -> None:

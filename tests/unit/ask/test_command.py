@@ -80,6 +80,13 @@ def test_standard_input_is_a_prompt(
     assert shown(capsys, *words, "--prompt", "-") == wanted
 
 
+def test_standard_input_that_is_no_text(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfeabc"), encoding="utf-8"))
+    assert "--prompt: is not UTF-8 text" in refusal(capsys, *words, "--prompt", "-")
+
+
 def test_a_file_holds_one_prompt_per_line(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -113,6 +120,8 @@ def test_flags_change_the_decoding(words: list[str], capsys: pytest.CaptureFixtu
         (("--prompt", " "), "--prompt: is empty"),
         (("--prompt", "x", "--decoding", "gredy"), "did you mean 'greedy'"),
         (("--prompt", "x", "--decoding", "contrastive"), "runs no remote code"),
+        (("--prompt", "x", "--decoding", "matched"), "its temperature is found by a sweep"),
+        (("--prompt", "a\udcff"), "--prompt: is not UTF-8 text"),
         (("--prompt", "x", "--num-new-tokens", "0"), "num_new_tokens: expected a whole number"),
         (("--prompt", "x", "--seed", "-1"), "decoding.seed"),
         (("--prompt", "x", "--top", "-1"), "--top: expected 0 or more; got -1"),

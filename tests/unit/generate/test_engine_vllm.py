@@ -56,7 +56,8 @@ def test_processor_equals_brute_force_while_requests_come_move_and_go(
     starts = generator.random(vocabulary) < 0.5
     rows = [generator.integers(0, vocabulary, 25).tolist() for _ in range(3)]
     BlockIndex.build(rows, starts, run=run, bos_id=None).save(tmp_path / "index.npz")
-    request = params(wait, source, run, tmp_path / "index.npz")
+    # id 1 is special, as is one for which the model has no logit
+    request = params(wait, source, run, tmp_path / "index.npz", suppress=(1, vocabulary + 2))
     processor, slots, some = BlockerProcessor(), {}, 0
 
     def enter(place: int) -> tuple[int, Any, list[int], list[int]]:
@@ -86,11 +87,21 @@ def test_processor_equals_brute_force_while_requests_come_move_and_go(
         for place, (prompt, output) in slots.items():
             text, first = prompt + output, len(prompt) if source == "generated" else 0
             banned = brute_bans(rows, text, first, run, wait, starts.tolist())
-            banned = banned if len(banned) < vocabulary else set()
-            assert set(torch.isneginf(out[place]).nonzero()[:, 0].tolist()) == banned
+            lifted = len(banned | {1}) == vocabulary
+            wanted = {1} if lifted else banned | {1}
+            assert set(torch.isneginf(out[place]).nonzero()[:, 0].tolist()) == wanted
             some += bool(banned)
             output.append(int(generator.integers(0, vocabulary)))
     assert some > 20
+
+
+def test_where_everything_is_banned_special_ids_stay_out(tmp_path: Path) -> None:
+    rows = [[4, token] for token in range(5)]
+    BlockIndex.build(rows, np.ones(5, dtype=bool), run=1, bos_id=None).save(tmp_path / "index.npz")
+    processor = BlockerProcessor()
+    request = params("W0", "generated", 1, tmp_path / "index.npz", suppress=(0, 1))
+    processor.update_state(update(added=[(0, request, [2], [4])]))
+    assert processor.apply(torch.zeros(1, 5)).isneginf().tolist() == [[True, True, False, False, False]]
 
 
 def test_placeholders_are_never_taken_for_tokens(tmp_path: Path) -> None:

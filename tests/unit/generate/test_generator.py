@@ -298,6 +298,22 @@ def test_where_nothing_is_left_the_best_unbanned_id_is_taken() -> None:
     assert used.tokens.min() >= 3
 
 
+@pytest.mark.parametrize("text", ["greedy", "nucleus", "greedy:block=W0,block_run=2"])
+def test_special_ids_without_a_logit_change_nothing(random_llama: LlamaForCausalLM, text: str) -> None:
+    decoding = Decoding.parse(f"{text}{',' if ':' in text else ':'}num_new_tokens=12")
+    contexts, index = some_contexts([5, 3]), index_for(decoding)
+    plain, more = (
+        generate(random_llama, contexts, decoding, suppress_ids=special, block_index=index).tokens
+        for special in (SPECIAL, (*SPECIAL, VOCABULARY, VOCABULARY + 7))
+    )
+    np.testing.assert_array_equal(plain, more)
+
+
+def test_a_matched_decoding_has_no_temperature_yet(random_llama: LlamaForCausalLM) -> None:
+    with pytest.raises(RayfitError, match="its temperature is found by a sweep"):
+        generate(random_llama, [[5]], Decoding("matched"), suppress_ids=SPECIAL)
+
+
 @pytest.mark.skipif(not STORIES.is_dir(), reason=f"no model at {STORIES}")
 def test_the_small_real_model_continues_the_same_alone_and_in_a_batch() -> None:
     tokenizer, model = AutoTokenizer.from_pretrained(STORIES), AutoModelForCausalLM.from_pretrained(STORIES)

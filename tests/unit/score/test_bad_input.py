@@ -15,6 +15,7 @@ from rayfit.score.arm import arm_scores
 from rayfit.score.logits import token_statistics
 from rayfit.score.pairs import choice_statistics, pair_statistics
 from rayfit.score.text import index_rows, score_texts
+from rayfit.score.tokens import token_texts
 
 ROWS = np.random.default_rng(0).integers(0, 40, (6, 100)).tolist()
 
@@ -66,6 +67,12 @@ def test_rows_shorter_than_the_window_leave_dataset_bleu_null_with_the_reason():
     assert (entry["value"], entry["count"], entry["reason"]) == (None, 0, "no text was measured")
     # One row that has a window is enough.
     assert scored(text, rows=[ROWS[0][:95], ROWS[1]])["dataset_bleu"].null_count() == 0
+
+
+def test_texts_inside_texts_are_refused():
+    for nested in ([[1, [2]]], [[[1, 2], [3, 4]]]):
+        with pytest.raises(RayfitError, match=r"token_ids: .*run of token ids"):
+            token_texts(nested, "token_ids")
 
 
 def test_token_ids_outside_the_vocabulary_are_named_in_texts_rows_and_targets():

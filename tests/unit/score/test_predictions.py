@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -108,6 +109,24 @@ def test_rows_survive_parquet_and_choices_come_back(model, texts, tmp_path):
     with torch.inference_mode():
         logits = model(input_ids=texts).logits[:, :-1]
     np.testing.assert_array_equal(choices, logits.argmax(-1).numpy())
+
+
+@pytest.mark.parametrize("scale", [2000.0, math.inf])
+def test_a_diverged_model_has_nulls_with_reasons_and_a_record_that_can_be_written(model, texts, scale):
+    with torch.no_grad():
+        logits = model(input_ids=texts).logits[:, :-1].clone()
+    if math.isinf(scale):  # one true token is impossible
+        logits[0, 3, texts[0, 4]] = -math.inf
+    else:
+        logits *= scale
+    scores = prediction_scores(prediction_frame(token_statistics(logits, texts[:, 1:]), CONTEXT))
+    json.dumps(scores, allow_nan=False)
+    lost = scores["perplexity_texts"]
+    assert (lost["value"], lost["low"], lost["high"]) == (None, None, None)
+    wanted = "infinite for 1 of 9 texts" if math.isinf(scale) else "nats per token has no finite perplexity"
+    assert wanted in lost["reason"]
+    assert scores["perplexity_texts_mean"]["value"] is None
+    assert scores["true_token_in_top_1"]["value"] is not None
 
 
 def test_texts_without_context_or_continuation_are_refused(model, texts):

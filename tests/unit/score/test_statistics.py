@@ -54,6 +54,22 @@ def test_nulls_are_left_out_and_counted():
     assert bootstrap_mean([4]) == Estimate(4.0, None, None, 1, 0, "one text has no interval")
 
 
+def test_an_infinite_score_leaves_no_mean_and_says_so():
+    infinite = float("inf")
+    found = bootstrap_mean([1.0, infinite, None, 3.0])
+    assert (found.value, found.low, found.high, found.num_texts, found.num_missing) == (
+        None,
+        None,
+        None,
+        3,
+        1,
+    )
+    assert found.reason == "infinite for 1 of 3 texts"
+    for left, right in (([1.0, infinite], [2.0, infinite]), ([1.0, infinite], [2.0, 0.0])):
+        assert paired_difference(left, right).reason == "infinite for 1 of 2 texts"
+    assert paired_difference([1.0, None], [2.0, infinite]).value == -1.0
+
+
 def test_pairing_removes_what_the_contexts_share():
     generator = np.random.default_rng(2)
     context = generator.normal(0, 10, 100)
