@@ -29,6 +29,7 @@ SWEEP = Sweep(
         "its twin on few rows": {"samples": AtScale(ci=8, laptop=128, paper=128), "num_updates": SINGLE_PASS},
     },
     plot=("samples", "ttr_last_96"),
+    scores=("top_1_agreement",),
     figures=({"kind": "axis", "x": "samples", "y": "ttr_last_96"}, {"kind": "curve"}),
 )
 

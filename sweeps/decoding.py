@@ -5,6 +5,7 @@ from rayfit import PAPER_TEXTS, Sweep, sweep_main
 
 SAMPLED = ("nucleus", "nucleus:top_p=0.8", "nucleus:top_p=0.95", "temperature:temperature=0.5", "temperature")
 PENALISED = ("greedy:repetition_penalty=1.1", "greedy:repetition_penalty=1.3", "greedy:no_repeat_ngram=4")
+FEW = ("greedy", "nucleus", "matched")
 
 SWEEP = Sweep(
     kind="decoding",
@@ -12,12 +13,7 @@ SWEEP = Sweep(
     source="section 4; arXiv 2605.22579",
     varies=("model", "seeds"),
     scales={
-        "ci": {
-            "model": "pydoc-0.5m",
-            "samples": 32,
-            "num_updates": 192,
-            "decodings": ("greedy", "nucleus", "matched"),
-        },
+        "ci": {"model": "pydoc-0.5m", "samples": 32, "num_updates": 192, "decodings": FEW},
         "laptop": {
             "samples": 128,
             "num_updates": 400,
@@ -33,6 +29,7 @@ SWEEP = Sweep(
         },
     },
     plot=("rep_4", "ttr_last_96"),
+    scores=("rep_4", "self_bleu_mean", "matched_temperature", "top_1_agreement", "calibration_error"),
     figures=({"kind": "bars", "y": "ttr_last_96"}, {"kind": "bars", "y": "rep_4"}, {"kind": "calibration"}),
 )
 

@@ -24,6 +24,7 @@ SWEEP = Sweep(
         },
     },
     plot=("top_1_mass", "ttr_last_96"),
+    scores=("ttr_first_96", "perplexity_texts", "top_1_mass", "top_3_mass"),
     figures=({"kind": "bars", "y": "ttr_last_96"}, {"kind": "bars", "y": "top_1_mass"}),
 )
 

@@ -26,6 +26,10 @@ SWEEP = Sweep(
         },
     },
     plot=("trainable_parameters", "ttr_last_96"),
+    scores=(
+        *("ttr_first_96", "rep_4", "self_bleu_mean", "dataset_bleu_mean", "longest_overlap_share_above_5"),
+        *("perplexity_texts", "top_1_mass", "top_3_mass", "top_5_mass"),
+    ),
     figures=(
         *({"kind": "bars", "y": "ttr_last_96"}, {"kind": "overlap_histogram"}),
         *({"kind": "ttr_by_position"}, {"kind": "curve"}),

@@ -5,7 +5,7 @@ from rayfit import PAPER_TEXTS, AtScale, Sweep, sweep_main
 
 GRID = {"learning_rate": (5e-7, 1e-6, 5e-6, 1e-5), "batch_size": (4, 8, 16)}
 LAST = AtScale(ci="lora-last", laptop="lora-last:rank=32", paper="lora-last")
-ADAPTERS = {"LoRA": AtScale(ci="lora", laptop="lora:rank=32", paper="lora"), "LoRA, last blocks": LAST}
+ADAPTERS = {"LoRA": AtScale(ci="lora", laptop="lora:rank=32", paper="lora"), "LoRA in last blocks": LAST}
 LORA_RATES = AtScale(ci=1e-2, laptop=(3e-3, 1e-2), paper=(1e-4, 1e-3))
 LORA = {"learning_rate": AtScale(ci=1e-2, laptop=3e-3, paper=1e-3)}
 EQUAL = {"batch_size": 8, "epochs": AtScale(ci=24, laptop=100, paper=20), "learning_rate": LORA_RATES}

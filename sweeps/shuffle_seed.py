@@ -21,6 +21,7 @@ SWEEP = Sweep(
         "another seed": {"sample_offset": 1000, "order_offset": 1000},
     },
     plot=("top_1_agreement", "ttr_last_96"),
+    scores=("top_1_agreement",),
     figures=({"kind": "agreement"}, {"kind": "bars", "y": "ttr_last_96"}),
 )
 

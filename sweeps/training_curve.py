@@ -20,6 +20,7 @@ SWEEP = Sweep(
         },
     },
     plot=("epochs", "ttr_last_96"),
+    scores=("perplexity_texts",),
     figures=({"kind": "curve"}, {"kind": "axis", "x": "epochs", "y": "ttr_last_96"}),
 )
 

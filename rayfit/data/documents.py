@@ -113,10 +113,10 @@ def table_column(file: Path, text_column: str, *, where: str = "dataset") -> lis
     if text_column not in table.columns:
         hint = nearest(text_column, table.columns)
         raise RayfitError(
-            f"text_column: {file} has no column {text_column!r}; it has {', '.join(table.columns)}{hint}"
+            f"--text-column: {file} has no column {text_column!r}; it has {', '.join(table.columns)}{hint}"
         )
     if table.schema[text_column] != pl.String:
         raise RayfitError(
-            f"text_column: {text_column!r} of {file} is {table.schema[text_column]}, expected text"
+            f"--text-column: {text_column!r} of {file} is {table.schema[text_column]}, expected text"
         )
     return table[text_column].to_list()

@@ -34,6 +34,10 @@ class HeldOut:
         """Whether tables have rows of them."""
         return not self.further
 
+    def count(self, usual: int) -> int:
+        """How many there are, of the further ones at most. `usual`: the sweep's number of contexts."""
+        return self.further or usual
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompts:
@@ -49,6 +53,10 @@ class Prompts:
     def has_rows(self) -> bool:
         """Whether tables have rows of them."""
         return True
+
+    def count(self, usual: int) -> int:  # noqa: ARG002 - the same question of either kind
+        """How many there are, whatever the sweep's number of contexts."""
+        return len(self.texts)
 
     @cached_property
     def sha256(self) -> str:

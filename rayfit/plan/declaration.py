@@ -74,7 +74,8 @@ class Sweep:
     options (what the command line says wins) and `holds` what is said once for all, where a value may be `AtScale`, as
     in arms; `arms` are named groups of trials,
     each the whole grid with some axes replaced (or with what only an arm can say: `ARM_ONLY`); `plot` names the
-    columns of the table to draw, x first; `figures` what else its report draws.
+    columns of the table to draw, x first; `figures` what else its report draws; `scores` the columns that its report's
+    table has beside those of every sweep and of its figures.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class Sweep:
     arms: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {HYPERFITTED: {}})
     plot: tuple[str, str] = ("samples", "ttr_last_96")
     figures: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for axis in self.varies:
@@ -106,6 +108,10 @@ class Sweep:
         if not self.arms:
             raise RayfitError(f"sweep {self.kind}: arms: expected at least one; got none")
         for arm, changes in self.arms.items():
+            if "," in arm:
+                raise RayfitError(
+                    f"sweep {self.kind}: arm {arm!r}: --arms takes several names with commas between"
+                )
             for scale in SCALES:
                 self._check_arm(f"sweep {self.kind}: arm {arm!r}", at_scale(changes, scale))
         for figure in self.figures:

@@ -18,6 +18,7 @@ from rayfit.plan.stopping import check_kept, check_stop_loss
 from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec
 
 DEFAULT_BATCH = 8
+_SEEDS = ("sample_seeds", "order_seeds", "training_seeds")  # what `seeds` replicates, one by one
 
 
 def num_workers_of(options: Options, model: ModelSource) -> int:
@@ -40,21 +41,38 @@ def hub_preset(model: ModelSource) -> HubModel | None:
 
 
 def grid(
-    sweep: Sweep, options: Options, models: tuple[ModelSource, ...], domains: tuple[Domain, ...]
+    sweep: Sweep,
+    given: Options,
+    options: Options,
+    models: tuple[ModelSource, ...],
+    domains: tuple[Domain, ...],
 ) -> Iterator[TrialSpec]:
-    """The sweep's trials: models, then texts, then arms, then the axes in the order of `AXES`."""
+    """The sweep's trials: models, then texts, then arms, then the axes in the order of `AXES`.
+
+    `options`: those `given`, with what the sweep declares where they are open. Of several values of an axis that an arm
+    says itself, those that are `given` too are taken.
+    """
     _check_varied(sweep, options)
     arms = sweep.arms_at(options)
     for model, domain, (arm, changes) in product(models, domains, arms.items()):
         where = f"sweep {sweep.kind}: arm {arm!r}" if sweep.has_arms else f"sweep {sweep.kind}"
-        yield from _arm(where, arm, changes, options, model, domain)
+        own = {name: _narrowed(value, getattr(given, name, None)) for name, value in changes.items()}
+        yield from _arm(where, arm, own, options, model, domain)
+
+
+def _narrowed(value: Any, given: Any) -> Any:
+    """An arm's value; of several, those that are given as well, where there are any."""
+    if not isinstance(value, tuple) or not isinstance(given, tuple):
+        return value
+    return tuple(one for one in value if one in given) or value
 
 
 def _check_varied(sweep: Sweep, options: Options) -> None:
+    varied = (*sweep.varies, *(_SEEDS if "seeds" in sweep.varies else ()))
     for axis in AXES:
-        if axis not in sweep.varies and len(getattr(options, axis) or ()) > 1:
+        if axis not in varied and len(getattr(options, axis) or ()) > 1:
             raise RayfitError(
-                f"{flag(axis)}: the sweep {sweep.kind} varies {', '.join(map(flag, sweep.varies))}; give one value here"
+                f"{flag(axis)}: the sweep {sweep.kind} varies {', '.join(map(flag, varied))}; give one value here"
             )
 
 

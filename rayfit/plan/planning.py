@@ -150,6 +150,10 @@ class Plan:
     @cached_property
     def evaluations(self) -> tuple[EvaluationSpec, ...]:
         """Everything that is generated and scored, original models first. Not while ids are pending."""
+        return tuple({spec.id: spec for spec in self.declared_evaluations()}.values())
+
+    def declared_evaluations(self) -> list[EvaluationSpec]:
+        """`evaluations`, also while ids are pending."""
         found = []
         for model in self.models:
             found += self._evaluations_of(Subject(model=model), self.domains_of_model(model))
@@ -163,7 +167,7 @@ class Plan:
                 for domain in self.domains_of(trial)
                 for decoding in self.matched_decodings
             ]
-        return tuple({spec.id: spec for spec in found}.values())
+        return found
 
     def _evaluations_of(self, subject: Subject, domains: Iterable[Domain]) -> list[EvaluationSpec]:
         """On all that a subject continues: of weights kept along training, the usual contexts alone."""
@@ -245,7 +249,10 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     models = tuple(resolve_model(name, options.revision, storage) for name in options.model)
     names = options.dataset or (None,)
     texts = _texts(options, names, models[0], storage)
-    eval_texts = _texts(options, options.eval_datasets or (), models[0], storage)
+    try:
+        eval_texts = _texts(options, options.eval_datasets or (), models[0], storage)
+    except RayfitError as error:  # which names the option that most texts come from
+        raise RayfitError(str(error).replace("--dataset:", "--eval-datasets:", 1)) from error
     given_names = {
         **_given("--model", options.model, models),
         **_given("--dataset", [name or text.name for name, text in zip(names, texts, strict=True)], texts),
@@ -259,7 +266,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         models=models,
         domains=domains,
         eval_domains=eval_domains,
-        trials=tuple(grid(sweep, options, models, domains)),
+        trials=tuple(grid(sweep, given, options, models, domains)),
         decodings=_decodings(options),
         evaluation=EvaluationSettings(
             num_contexts=options.contexts,

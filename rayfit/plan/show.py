@@ -94,10 +94,12 @@ def _asks_for(plan: Plan, trial: TrialSpec) -> str:
 def _counts(plan: Plan) -> list[str]:
     trials = plan.unique_trials
     updates = sum(trial.recipe.num_updates for trial in trials)
-    counted = f"{len(trials)} trials, {updates:,} updates in all"
-    if not plan.pending:
-        counted += f"; {len(plan.evaluations)} evaluations, {len(plan.comparisons)} comparisons"
-    return [counted]
+    evaluations = plan.declared_evaluations()
+    texts = sum(spec.contexts.count(plan.evaluation.num_contexts) for spec in evaluations)
+    return [
+        f"{len(trials)} trials, {updates:,} updates in all; {len(evaluations)} evaluations of {texts:,} texts to "
+        f"generate, {len(plan.comparisons)} comparisons"
+    ]
 
 
 def _settings(plan: Plan) -> list[str]:
@@ -120,11 +122,19 @@ def _settings(plan: Plan) -> list[str]:
             for domain in plan.all_domains
         ),
         f"evaluation on {_listed(domain.name for domain in plan.eval_domains) or 'the text of each trial'}: "
-        f"{evaluation.num_contexts} contexts per text, of {options.context_length} tokens, {options.num_new_tokens} new "
+        f"{_contexts(plan)}, of {options.context_length} tokens, {options.num_new_tokens} new "
         f"tokens, {', '.join(decoding.name for decoding in plan.decodings)}, {evaluation.num_validation} validation "
         f"rows, {evaluation.eval_precision}",
         *_prompts(plan),
     ]
+
+
+def _contexts(plan: Plan) -> str:
+    count, texts = plan.evaluation.num_contexts, len(plan.eval_domains) or 1
+    counted = f"{count} contexts per text" + (f" ({count * texts} in all)" if texts > 1 else "")
+    if further := plan.options.further_contexts:
+        counted += f" and up to {further:,} further ones for the overlap histogram"
+    return counted
 
 
 def _prompts(plan: Plan) -> list[str]:
@@ -142,6 +152,9 @@ def _notes(plan: Plan) -> list[str]:
     if note := effective_zero_stage(plan.placement.zero_stage, plan.trials[0].recipe.precision)[1]:
         notes.append(f"note: {note}")
     notes += [f"note: {note}" for note in exchange_notes(plan)]
+    for model in plan.models:
+        if (preset := hub_preset(model)) is not None and preset.needs:
+            notes.append(f"note: {model.name}: {preset.needs}")
     made = [model.name for model in plan.models if model.kind == "made"]
     if made and any(domain.text.kind == "pydoc" for domain in plan.domains):
         notes.append(

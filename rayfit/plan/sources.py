@@ -65,7 +65,7 @@ class ModelSource:
 class TextSource:
     """A source of documents. `declared` is None while a local file has not been hashed or a hub's commit not asked for.
 
-    `domain` is set for the embedded corpus and its parts, `path` for local files, `hub` and `pool` (how many rows at
+    `domain` is set for the embedded corpus and its parts, `path` for local files, `hub` and `pool` (how many documents at
     its front are read) for datasets of the hub.
     """
 
@@ -171,7 +171,7 @@ def resolve_text(
 
     A name is a preset, a local file or folder, `FILE:COLUMN`, or a dataset of the hub as
     `OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]`. `text_column` is the column where the name says none; `pool` is
-    how many rows at the front of a hub dataset are read. Raises RayfitError for anything else.
+    how many documents at the front of a hub dataset are read. Raises RayfitError for anything else.
     """
     if name is None:
         if model.kind != "made":

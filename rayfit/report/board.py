@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from rayfit.report.columns import CORE, DASH, Column, column, number_text
 from rayfit.report.figures.heat import spread_text
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import ARMS, DECLARED, arm_text, decoding_text, follows, lengths_differ, phrase
+from rayfit.report.labels import (
+    ARMS,
+    DECLARED,
+    arm_text,
+    arms_text,
+    decoding_text,
+    follows,
+    lengths_differ,
+    phrase,
+)
 from rayfit.report.rows import Row
 
 # Numbers of a trial that are no score and vary with what is declared.
@@ -160,7 +169,7 @@ def _line(
         below = "" if name in _PLAIN and cell.spread is None else spread_text(name, cell)
         cells.append(BoardCell(number_text(name, cell.value), below, share))
     declared = tuple(_declared_text(row, name, with_length) for name in tell)
-    label = arm_text(row) if row["arm"] == "hyperfitted" else ARMS[row["arm"]]
+    label = arms_text(group.rows) if row["arm"] == "hyperfitted" else ARMS[row["arm"]]
     return BoardLine(row["arm"], label, declared, tuple(cells), len(group.rows), trouble, failed)
 
 

@@ -66,6 +66,7 @@ _DECLARED = {
     "learning_rate": ("learning rate", "constant learning rate"),
     "seed": ("seed", "sample seed: which sequences, in which order"),
     "order_seed": ("order seed", "the order of the sequences"),
+    "training_seed": ("training seed", "what initialises an adapter"),
     "repeat": ("repeat", "number of an exact rerun"),
     "stop_at_train_loss": ("stopped at loss", "training loss at which training stopped"),
     "domain": ("evaluated on", "the text that the contexts come from"),

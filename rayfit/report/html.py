@@ -65,11 +65,7 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
     on_texts = rows_on_texts(rows, record.get("prompts"))
     kind = record["sweep_kind"]
     drawn = figures(record, storage)
-    wanted = [
-        *figure_columns(record.get("figures") or []),
-        *(number.quantity for number in paper_numbers(kind)),
-    ]
-    table = board(rows, wanted)
+    table = board(rows, wanted_columns(record))
     made = how_it_was_made(record, storage)
     for trial in made["trials"]:
         for part in ("train", "measure"):
@@ -92,6 +88,15 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
         "made": made,
         "version": metadata.version("rayfit"),
     }
+
+
+def wanted_columns(record: Mapping[str, Any]) -> list[str]:
+    """What a sweep's table has beside the core scores: what it declares, its figures show and the paper has of it."""
+    return [
+        *record.get("scores", []),
+        *figure_columns(record.get("figures") or []),
+        *(number.quantity for number in paper_numbers(record["sweep_kind"])),
+    ]
 
 
 def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> str:
@@ -140,6 +145,10 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
         )
     if record["scale"] in _SMALL:
         found.append({"kind": "", "text": _SMALL[record["scale"]]})
+    for axis, value in record.get("alone", {}).items():
+        word = axis.replace("_", " ")
+        text = f"The sweep compares several values of {word}; this launch had {value} alone, so other rows do not exist."
+        found.append({"kind": "", "text": text})
     trials = [storage.read("trials", key) for key in record.get("trials", [])]
     own = [trial for trial in trials if trial and _is_on_own_text(trial)]
     if own:

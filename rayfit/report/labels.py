@@ -38,6 +38,8 @@ _PHRASES = {
     "stop_at_train_loss": "stopped at loss {}",
     "repeat": "repeat {}",
     "seed": "seed {}",
+    "order_seed": "order seed {}",
+    "training_seed": "training seed {}",
     "domain": "on {}",
 }
 
@@ -128,6 +130,17 @@ def phrase(row: Row, columns: Iterable[str], *, with_length: bool = False) -> st
         elif value is not None:
             words.append(_PHRASES.get(name, "{}").format(value_text(value)))
     return ", ".join(filter(None, words))
+
+
+def arms_text(rows: Sequence[Row]) -> str:
+    """`arm_text` of rows that differ in seeds; where they are not all the same, of how many seeds it holds."""
+    done = [row for row in rows if row["status"] == "FINISHED"] or list(rows)
+    texts = [arm_text(row) for row in done]
+    if len(set(texts)) == 1:
+        return texts[0]
+    few = "early-stopped" if "early-stopped" in texts else "hyperfitted"
+    rest = "along training" if few == "early-stopped" else "trained"
+    return f"{rest}, {few} in {texts.count(few)} of {len(texts)} seeds"
 
 
 def arm_text(row: Row) -> str:

@@ -31,6 +31,7 @@ def how_it_was_made(record: Mapping[str, Any], storage: Storage) -> dict[str, An
         "fingerprints": _fingerprints(trials, evaluations),
         "versions": _versions([*trials, *evaluations]),
         "commits": sorted({made["git_commit"] for made in (*trials, *evaluations) if made.get("git_commit")}),
+        "kernels": _kernels(trials),
         "trials": [_trial(trial) for trial in trials],
         "times": [*_times(trials, evaluations), *_worker_hours(trials)],
         "costs": _costs([record, *trials]),
@@ -75,6 +76,15 @@ def _versions(made: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
         for name, version in record.get("versions", {}).items():
             found.setdefault(name, {})[version] = None
     return [(name, ", ".join(versions)) for name, versions in sorted(found.items())]
+
+
+_KERNELS = {True: "asked for", False: "not asked for", None: "on a CPU, whose kernels are"}
+
+
+def _kernels(trials: Iterable[Mapping[str, Any]]) -> str:
+    """Whether the trials were trained with deterministic kernels alone; empty where none of them says."""
+    said = [trial["deterministic_kernels"] for trial in trials if "deterministic_kernels" in trial]
+    return "; ".join(f"{said.count(each)} {_KERNELS[each]}" for each in _KERNELS if each in said)
 
 
 def _trial(trial: Mapping[str, Any]) -> dict[str, Any]:

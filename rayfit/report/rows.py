@@ -37,6 +37,7 @@ COLUMNS = (
     "epochs",
     "seed",
     "order_seed",
+    "training_seed",
     "learning_rate",
     "batch_size",
     "adapter",
@@ -106,7 +107,7 @@ def sweep_rows(
             for spec in plan.evaluations
             if spec.subject.trial is not None and spec.subject.trial.id == trial.id and spec.contexts.has_rows
         ]
-        _mark_early_stopped(found)
+        mark_early_stopped(found, trial.domain.name)
         rows += found
         rows += [
             join.matched(spec, trial)
@@ -120,17 +121,20 @@ def _is_plain(spec: EvaluationSpec) -> bool:
     return spec.subject.trial is None and spec.matched_to is None
 
 
-def _mark_early_stopped(rows: list[Row]) -> None:
-    """Among the weights kept along training, those of the lowest validation loss are an early-stopped fine-tuning."""
-    kept = [row for row in rows if row["update"] is not None]
-    for row in kept:
-        losses = [
-            other["validation_loss"]
-            for other in kept
-            if (other["decoding"], other["domain"]) == (row["decoding"], row["domain"])
-        ]
-        measured = [loss for loss in losses if loss is not None]
-        row["early_stopped"] = bool(measured) and row["validation_loss"] == min(measured)
+def mark_early_stopped(rows: list[Row], trained_on: str) -> None:
+    """Of a trial's weights, kept along training or final, those of the lowest validation loss are its early stopping.
+
+    One checkpoint per trial, whatever it is evaluated on: validation rows are of the text it was trained on, or, where it
+    is not evaluated there, of the first text. Nothing is marked of a trial of which only the final weights are there.
+    """
+    if all(row["update"] is None for row in rows):
+        return
+    measured = [row for row in rows if row["validation_loss"] is not None]
+    own = [row for row in measured if row["domain"] == trained_on]
+    own = own or [row for row in measured if row["domain"] == measured[0]["domain"]]
+    best = min(own, key=lambda row: row["validation_loss"], default=None)
+    for row in rows:
+        row["early_stopped"] = best is not None and row["update"] == best["update"]
 
 
 class _Join:
@@ -273,6 +277,7 @@ def _add_trial(
         "epochs": updates * recipe.batch_size / selection.samples,
         "seed": selection.sample_seed,
         "order_seed": selection.order_seed,
+        "training_seed": recipe.training_seed,
         "learning_rate": recipe.learning_rate,
         "batch_size": recipe.batch_size,
         "adapter": None if recipe.adapter is None else recipe.adapter.text,

@@ -39,6 +39,7 @@ _IF_VARIED: tuple[tuple[str, str, _Format], ...] = (
     ("adapter", "adapter", str),
     ("seed", "seed", str),
     ("order_seed", "order", str),
+    ("training_seed", "training", str),
 )
 
 # Shown where some row has it.

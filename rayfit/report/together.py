@@ -9,7 +9,7 @@ import polars as pl
 
 from rayfit.records.frames import generated_texts, prediction_texts
 from rayfit.records.storage import Storage
-from rayfit.report.labels import label, telling
+from rayfit.report.labels import DECLARED, label, telling
 from rayfit.report.rows import COLUMNS, POOLED, Row, add_scores
 from rayfit.score.agreement import agreement_matrix
 from rayfit.score.arm import pool_scores
@@ -18,6 +18,8 @@ from rayfit.score.statistics import paired_on_contexts
 
 # Compared between arms, context by context.
 COMPARED = ("ttr_last_96", "rep_4")
+
+_SEEDS = ("seed", "order_seed", "training_seed")
 
 _MEASURED = COLUMNS.index("train_loss")
 
@@ -70,7 +72,8 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
     """Paired differences `a` - `b` of the scores in `COMPARED`, on the same contexts, with 95% intervals.
 
     Every trial's final weights against its original model under the same decoding (without a blocker), and against
-    the first trial of the same model.
+    the first trial of the same model with the same seeds, or where there is none the first of all. Trials that
+    differ in nothing but seeds are not compared.
     """
     trained = [row for row in rows if row["arm"] == "hyperfitted" and row["update"] is None]
     columns = _naming(trained)
@@ -107,7 +110,11 @@ def _naming(trained: Sequence[Row]) -> list[str]:
     """The columns that name each trial, seeds only where nothing else tells two of them apart."""
     columns = telling(trained, but=("domain", "decoding"))
     names = {(label(row, columns), row["trial_id"]) for row in trained}
-    return columns if len({name for name, _ in names}) == len(names) else [*columns, "seed"]
+    if len({name for name, _ in names}) == len(names):
+        return columns
+    seeds = [name for name in _SEEDS if len({row[name] for row in trained}) > 1]
+    # Replicates have sample and order seed in common, and one of them says it.
+    return [*columns, *(seeds if any(row["seed"] != row["order_seed"] for row in trained) else ["seed"])]
 
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
@@ -120,12 +127,14 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
             is_plain = other["arm"] == "original" and other["variant"] is None
             if same and is_plain and other["decoding"] == row["baseline_decoding"]:
                 yield row, other
-        first = next(
+        others = [
             other
             for other in own
             if (other["model"], other["domain"], other["decoding"]) == (*place, row["decoding"])
-        )
-        if first["trial_id"] != row["trial_id"]:
+        ]
+        alike = next(other for other in others if all(other[name] == row[name] for name in _SEEDS))
+        first = others[0] if alike["trial_id"] == row["trial_id"] else alike
+        if any(first[name] != row[name] for name in DECLARED):
             yield row, first
 
 

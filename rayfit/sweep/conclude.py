@@ -107,6 +107,8 @@ def sweep_record(launch: Launch, *, finished: bool) -> dict[str, Any]:
         ],
         "uses": _uses(plan),
         "figures": [dict(figure) for figure in plan.sweep.figures],
+        "scores": list(plan.sweep.scores),
+        "alone": _alone(plan),
         "launches": [*launches, this_launch],
         "prompts": prompts,
         "rows": [*rows, *pooled_rows(rows_on_texts(rows, prompts), storage)],
@@ -126,6 +128,18 @@ def _prompts(plan: Plan) -> dict[str, Any] | None:
         "count": len(plan.prompts.texts),
         "sha256": plan.prompts.sha256,
     }
+
+
+def _alone(plan: Plan) -> dict[str, str]:
+    """Options of which this launch has one value where the sweep itself, at this scale, compares several."""
+    declared = plan.sweep.scales[str(plan.options.scale)]
+    names = {"model": plan.models[0].name, "dataset": plan.domains[0].name}
+    found = {}
+    for axis in plan.sweep.varies:
+        values, given = declared.get(axis), getattr(plan.options, axis)
+        if isinstance(values, tuple) and len(values) > 1 and given is not None and len(given) == 1:
+            found[axis] = names.get(axis, str(given[0]))
+    return found
 
 
 def _arms(plan: Plan) -> dict[str, list[str]]:

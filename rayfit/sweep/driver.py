@@ -61,7 +61,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
 
     Raises RayfitError for what the user can mend, before anything is started.
     """
-    check_columns(*sweep.plot)
+    check_columns(*sweep.plot, *sweep.scores)
     check_cluster_options(given)
     options = absolute(given)
     storage = Storage(options.storage)

@@ -59,22 +59,24 @@ def find_commit(source: HubDataset, storage: Storage) -> str:
 
 
 def read_hub_documents(source: HubDataset, commit: str, pool: int, span_characters: int) -> list[Document]:
-    """The documents that the first `pool` rows of the dataset at `commit` make up, in order.
+    """The first `pool` documents of the dataset at `commit`, in order; only their rows are downloaded.
 
     Raises RayfitError for a config, split or column that is not there, for a dataset that needs code of its own
     (which is never run), and when the hub cannot be reached.
     """
-    return documents_of_rows(source, islice(_rows(source, commit), pool), span_characters)
+    return documents_of_rows(source, _rows(source, commit), span_characters, pool)
 
 
 def documents_of_rows(
-    source: HubDataset, rows: Iterable[dict[str, Any]], span_characters: int
+    source: HubDataset, rows: Iterable[dict[str, Any]], span_characters: int, pool: int | None = None
 ) -> list[Document]:
     """Rows as documents: each its own, or joined as the source says; rows without text count for nothing.
 
+    Of `pool` documents no more rows are asked for than they take.
+
     Raises RayfitError when the column is not there or holds no text.
     """
-    return list(_documents(source, _texts(source, rows), span_characters))
+    return list(islice(_documents(source, _texts(source, rows), span_characters), pool))
 
 
 def _rows(source: HubDataset, commit: str) -> Iterable[dict[str, Any]]:

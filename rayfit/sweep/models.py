@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,23 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
     Only configuration, tokenizer and safetensors are fetched; no code. Raises RayfitError when the hub cannot be
     reached, the id or revision does not exist, or access to a gated model was not granted.
     """
+    path = _snapshot(model, storage, _HUB_FILES)
+    if not list(path.glob("*.safetensors")):
+        raise RayfitError(
+            f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)"
+        )
+    return path, path.name  # the cache names a snapshot's folder by its commit
+
+
+def check_hub_models(models: Iterable[ModelSource], storage: Storage) -> None:
+    """Fetch the small files of every hub model; raises as `hub_model`, before weights of any of them are fetched."""
+    for model in models:
+        if model.kind == "hub":
+            _snapshot(model, storage, tuple(name for name in _HUB_FILES if "safetensors" not in name))
+
+
+def _snapshot(model: ModelSource, storage: Storage, patterns: Sequence[str]) -> Path:
+    """The folder of the hub's cache with the files of these patterns in it; locks the commit at first use."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -101,7 +119,7 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
     key = f"{model.hub_id}@{model.revision}"
     try:
         folder = snapshot_download(
-            model.hub_id, revision=lock.get(key, model.revision), allow_patterns=list(_HUB_FILES)
+            model.hub_id, revision=lock.get(key, model.revision), allow_patterns=list(patterns)
         )
     except GatedRepoError as error:
         raise RayfitError(
@@ -120,10 +138,5 @@ def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
             f"{str(error).splitlines()[0]}"
         ) from error
     path = Path(folder)
-    if not list(path.glob("*.safetensors")):
-        raise RayfitError(
-            f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)"
-        )
-    commit = path.name  # the cache names a snapshot's folder by its commit
-    write_lock(storage, key, commit)
-    return path, commit
+    write_lock(storage, key, path.name)
+    return path

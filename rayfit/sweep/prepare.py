@@ -20,7 +20,7 @@ from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_f
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
 from rayfit.sweep.model_check import check_model, read_window
-from rayfit.sweep.models import hub_model, made_model
+from rayfit.sweep.models import check_hub_models, hub_model, made_model
 from rayfit.sweep.rows import domain_spans, prepare_rows
 from rayfit.sweep.texts import identify_text
 
@@ -49,6 +49,7 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepa
     # The texts first: too little of one is found out before a model is made or fetched.
     spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}
     _check_texts(plan, spans)
+    check_hub_models(plan.models, storage)
     paths = {model.name: _model_path(model, storage, say) for model in plan.models}
     plan = make_plan(sweep, options, storage)
     assert not plan.pending

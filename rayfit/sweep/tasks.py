@@ -59,7 +59,7 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
 
 
 def _own_words(plan: Plan, trial: TrialSpec) -> dict[str, Any]:
-    """The axes of one trial, less those that its arm decides: the arm decides them again."""
+    """The axes of one trial, less those that its arm decides with one value: the arm decides them again."""
     selection, recipe = trial.selection, trial.recipe
     changes = plan.sweep.arms_at(plan.options)[trial.arm]
     words: dict[str, Any] = {
@@ -79,8 +79,13 @@ def _own_words(plan: Plan, trial: TrialSpec) -> dict[str, Any]:
     return {
         name: value
         for name, value in words.items()
-        if name not in changes and not (name == "num_updates" and length)
+        if not _is_decided(changes.get(name)) and not (name == "num_updates" and length)
     }
+
+
+def _is_decided(said: Any) -> bool:
+    """Whether what an arm says of an axis leaves one value; said of no axis is None."""
+    return said is not None and not (isinstance(said, tuple) and len(said) > 1)
 
 
 def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: str) -> TrialTask:

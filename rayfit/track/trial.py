@@ -67,6 +67,7 @@ def trial_content(
         "rayfit.variant": variants(sweep, trial_id),
         "rayfit.trained_at": record.get("finished_at"),
         "rayfit.hyperfitted": record.get("hyperfitted"),
+        "rayfit.deterministic_kernels": record.get("deterministic_kernels"),
         "rayfit.base_weights_sha256": record.get("model", {}).get("weights_sha256"),
         "rayfit.weights_sha256": record.get("weights_sha256"),
         # a failure does not undo what was finished before it

@@ -140,7 +140,9 @@ def test_adapters_are_compared_at_equal_updates_and_equal_loss(
         for row in records["recipe"]["rows"]
         if row["arm"] == "hyperfitted" and row["variant"] != "all weights"
     }
-    assert rows["LoRA, last blocks"]["trainable_parameters"] < rows["LoRA"]["trainable_parameters"] < 529_056
+    assert (
+        rows["LoRA in last blocks"]["trainable_parameters"] < rows["LoRA"]["trainable_parameters"] < 529_056
+    )
     full = rows["all weights to equal loss"]
     assert full["trainable_parameters"] == 529_056
     assert full["train_loss"] <= full["stop_at_train_loss"] + 0.01 and full["updates"] < 48

@@ -32,12 +32,25 @@ print(resolve_model(sys.argv[2], "main", storage).declared)
 """
 
 
-def _run(storage: Path, cache: Path, model: str, endpoint: str = "") -> subprocess.CompletedProcess[str]:
+CHECK = """
+import sys
+from rayfit.plan.sources import resolve_model
+from rayfit.records.storage import Storage
+from rayfit.sweep.models import check_hub_models
+
+storage = Storage(sys.argv[1])
+check_hub_models([resolve_model(sys.argv[2], "main", storage)], storage)
+"""
+
+
+def _run(
+    storage: Path, cache: Path, model: str, endpoint: str = "", code: str = CODE
+) -> subprocess.CompletedProcess[str]:
     """The offline cache, or the hub at `endpoint` with nobody logged in."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     where = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
     environment |= {"HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", **where}
-    command = [sys.executable, "-c", CODE, str(storage), model]
+    command = [sys.executable, "-c", code, str(storage), model]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False
     )
@@ -107,3 +120,15 @@ def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode != 0 and "some/tiny is gated; ask for access" in last and "hf auth login" in last
     assert server.sent_bytes == 0
+
+
+def test_a_gated_model_is_found_out_before_weights_of_another_are_fetched(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "files")
+    small = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".safetensors")
+    with serving(HubServer("some/tiny", COMMIT, folder, kind="model")) as server:
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url, code=CHECK)
+    assert done.returncode == 0, done.stderr
+    assert small <= server.sent_bytes < small + (folder / "model.safetensors").stat().st_size
+    with serving(HubServer("some/gated", COMMIT, folder, kind="model", gated=True)) as server:
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/gated", server.url, code=CHECK)
+    assert "some/gated is gated; ask for access" in done.stderr.strip().splitlines()[-1]

@@ -148,7 +148,9 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
         place, cell = scale.place(group.row[x]) if at is None else at.value, group.cell(y)
         assert place is not None and cell is not None
         singles = tuple((place, value) for value in cell.singles) if len(cell.singles) > 1 else ()
-        hollow = group.row["arm"] == "hyperfitted" and group.row.get("hyperfitted") is False
+        hollow = group.row["arm"] == "hyperfitted" and any(
+            row.get("hyperfitted") is False for row in group.rows
+        )
         points.append((place, cell.value, cell.bounds, singles, hollow))
     points.sort(key=lambda point: point[0])
     return Line(

@@ -8,7 +8,7 @@ from rayfit.report.columns import column, is_share, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Bar, Bars, Figure, Look
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import arm_text, lengths_differ, phrase, telling_arms
+from rayfit.report.labels import arms_text, lengths_differ, phrase, telling_arms
 from rayfit.report.rows import Row
 
 # Lighter than lines are, so that the intervals are seen on them.
@@ -59,11 +59,11 @@ def _bars(
         if cell is None or domain not in (None, group.row["domain"]):
             continue
         row = group.row
-        kind = "not" if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False else row["arm"]
+        ended = {one.get("hyperfitted") for one in group.rows}
+        kind = "not" if row["arm"] == "hyperfitted" and ended == {False} else row["arm"]
         words = phrase(row, columns, with_length=with_length)
         # The colour says whether a trial is hyperfitted, and its words are many.
-        text = ", ".join(
-            filter(None, [words] if words and row["arm"] == "hyperfitted" else [arm_text(row), words])
-        )
+        said = words and row["arm"] == "hyperfitted" and ended != {True, False}
+        text = ", ".join(filter(None, [words] if said else [arms_text(group.rows), words]))
         bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
     return bars

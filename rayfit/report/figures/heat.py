@@ -9,7 +9,7 @@ from rayfit.report.columns import DASH, column, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Figure, Heat
 from rayfit.report.groups import Cell, grouped
-from rayfit.report.labels import arm_text, lengths_differ, phrase, telling_arms
+from rayfit.report.labels import arms_text, lengths_differ, phrase, telling_arms
 from rayfit.report.rows import Row
 
 _AGREEMENT = "Top-1 agreement between checkpoints"
@@ -69,7 +69,8 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
     lines: dict[str, dict[str, Cell]] = {}
     for group in groups:
         words = phrase(group.row, columns, with_length=with_length)
-        name = f"{arm_text(group.row)}, {words}" if words else arm_text(group.row)
+        arm = arms_text(group.rows)
+        name = f"{arm}, {words}" if words else arm
         cell = group.cell(y)
         assert cell is not None
         lines.setdefault(name, {})[group.row["domain"]] = cell

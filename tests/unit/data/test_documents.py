@@ -48,7 +48,13 @@ class TestTables:
         file = _write(tmp_path / f"books{suffix}", pl.DataFrame({"number": [1], "texts": ["x"]}))
         with pytest.raises(RayfitError) as caught:
             _read(file)
-        for part in (str(file), "text_column", "no column 'text'", "number, texts", "did you mean 'texts'?"):
+        for part in (
+            str(file),
+            "--text-column",
+            "no column 'text'",
+            "number, texts",
+            "did you mean 'texts'?",
+        ):
             assert part in str(caught.value)
 
     def test_a_column_that_is_not_text_is_refused(self, tmp_path: Path, suffix: str) -> None:

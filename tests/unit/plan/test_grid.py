@@ -139,6 +139,20 @@ class TestArms:
         with pytest.raises(RayfitError, match=message):
             _sweep(arms={"grid": changes})
 
+    def test_a_name_that_could_not_be_given_is_refused(self) -> None:
+        with pytest.raises(RayfitError, match="arm 'a, b': --arms takes several names with commas"):
+            _sweep(arms={"a, b": {}})
+
+    def test_of_several_values_those_that_are_given_are_taken(self, storage: Storage) -> None:
+        sweep = _sweep(arms={"rates": {"learning_rate": (1e-3, 1e-2)}})
+        for given, taken in (
+            ((1e-2,), {1e-2}),
+            ((5.0,), {1e-3, 1e-2}),
+            (None, {1e-3, 1e-2}),
+        ):
+            trials = _plan(storage, sweep, arms=("rates",), samples=8, learning_rate=given).trials
+            assert {trial.recipe.learning_rate for trial in trials} == taken
+
     @pytest.mark.parametrize("exchange", [(0, 8), (3, 3), (-1, 2)])
     def test_positions_that_cannot_change_places(self, storage: Storage, exchange: tuple[int, int]) -> None:
         sweep = _sweep(arms={"swapped": {"exchange": exchange}})
@@ -226,3 +240,19 @@ def test_a_trial_s_key_tells_pending_trials_apart(storage: Storage) -> None:
     assert plan.pending
     assert len({trial.key for trial in plan.trials}) == len(plan.unique_trials) == 2
     assert dataclasses.replace(plan.trials[0], arm="other").key == plan.trials[0].key
+
+
+def test_what_replicates_seeds_replicates_each_of_them(storage: Storage) -> None:
+    found = _plan(storage, samples=8, sample_seeds=(0, 1), order_seeds=(3, 4)).trials
+    seeds = [(trial.selection.sample_seed, trial.selection.order_seed) for trial in found]
+    assert seeds == [(0, 3), (0, 4), (1, 3), (1, 4)]
+    trained = _plan(storage, samples=8, adapter="lora", training_seeds=(1, 2)).trials
+    assert [trial.recipe.training_seed for trial in trained] == [1, 2]
+
+
+def test_a_text_that_is_not_there_is_refused_by_the_option_that_names_it(storage: Storage) -> None:
+    for option, flag in (("dataset", "--dataset"), ("eval_datasets", "--eval-datasets")):
+        with pytest.raises(
+            RayfitError, match=f"^{flag}: there is no preset and no file called 'cod'; did you mean"
+        ):
+            _plan(storage, samples=8, **{option: ("cod",)})

@@ -10,7 +10,12 @@ import pytest
 
 from rayfit.config import Options
 from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
+from rayfit.report.board import board
+from rayfit.report.html import wanted_columns
+from rayfit.report.rows import COLUMNS
+from rayfit.score.registry import SCORES
 from rayfit.sweep.tasks import script_name
 from tests.unit.fresh import ROOT
 
@@ -127,7 +132,7 @@ def test_the_recipe_s_arms(tmp_path: Path) -> None:
     for trial in trials:
         arms.setdefault(trial.arm, []).append(trial)
     assert len(arms["all weights"]) == 4 * 3 * 4
-    for name, adapter in (("LoRA", "lora"), ("LoRA, last blocks", "lora-last")):
+    for name, adapter in (("LoRA", "lora"), ("LoRA in last blocks", "lora-last")):
         assert {trial.recipe.learning_rate for trial in arms[name]} == {1e-4, 1e-3}
         assert _one(trial.recipe.num_updates for trial in arms[name]) == 5000
         assert _one(trial.recipe.adapter.text for trial in arms[name]) == adapter
@@ -141,3 +146,50 @@ def test_decodings_of_the_paper_and_of_its_critics(tmp_path: Path) -> None:
     kinds = [decoding.kind for decoding in plan.decodings]
     assert {"greedy", "nucleus", "temperature", "min_p", "matched"} == set(kinds)
     assert plan.matched_decodings and all(decoding.kind != "matched" for decoding in plan.decodings_of(None))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_printed_says_how_much_is_generated(kind: str, tmp_path: Path) -> None:
+    plan = _plan(kind, tmp_path)
+    text = render_plan(plan, plan_storage(tmp_path))
+    assert "100 contexts per text (300 in all)" in text
+    # Of each model two decodings of the original and three of the trial, on three texts, 100 and 1,000 contexts each.
+    further = kind == "model_size"
+    assert ("and up to 1,000 further ones" in text) is further
+    if further:
+        assert "; 120 evaluations of 66,000 texts to generate" in text
+    gated = {model.name for model in plan.models if model.name.startswith("llama")}
+    noted = {line.split(": ")[1] for line in text.splitlines() if line.startswith("note: llama")}
+    assert noted == gated
+
+
+WANTED = {
+    "training_curve": "train_loss validation_loss train_accuracy entropy_nats ttr_last_96 perplexity_texts",
+    "model_size": "ttr_first_96 ttr_last_96 self_bleu_mean dataset_bleu_mean perplexity_texts",
+    "data_type": "ttr_first_96 ttr_last_96 rep_3 longest_overlap_mean perplexity_texts entropy_nats",
+    "shuffle_seed": "top_1_agreement",
+    "instruct": "perplexity_texts ttr_first_96 ttr_last_96 top_1_mass top_3_mass",
+    "recipe": "trainable_parameters train_loss",
+    "decoding": "matched_temperature calibration_error",
+    "data_quantity": "ttr_last_96 train_loss",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_report_s_table_has_what_the_experiment_is_about(kind: str, tmp_path: Path) -> None:
+    sweep = _plan(kind, tmp_path).sweep
+    record = {"sweep_kind": kind, "scores": sweep.scores, "figures": sweep.figures}
+    names = [*COLUMNS, *SCORES]
+    rows = [{**dict.fromkeys(names, 0.5), **about(place)} for place in range(2)]
+    table = board(rows, wanted_columns(record))
+    assert set(WANTED[kind].split()) <= {column.name for column in (*table.declared, *table.scores)}
+
+
+def about(place: int) -> dict[str, Any]:
+    """What tells one of two trials from the other."""
+    words = {"arm": "hyperfitted", "status": "FINISHED", "reason": "", "intervals": {}, "decoding": "greedy"}
+    return {**words, "trial_id": str(place), "update": None, "trainable_parameters": 1000 * (place + 1)}
+
+
+def plan_storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path / "runs")

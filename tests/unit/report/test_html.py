@@ -134,6 +134,13 @@ def test_the_embedded_text_and_small_scales_are_owned_up_to(storage: Storage) ->
     assert "Scale ci:" not in text and "have seen the text" not in text
 
 
+def test_an_axis_of_one_value_where_the_sweep_compares_several_is_said(storage: Storage) -> None:
+    record = {**full_sweep(storage), "figures": UNDRAWN}
+    assert "compares several" not in _page(record, storage).text
+    text = _page({**record, "alone": {"model": "tiny"}}, storage).text
+    assert "The sweep compares several values of model; this launch had tiny alone" in text
+
+
 def test_the_file_lies_in_the_sweeps_folder_and_the_same_records_give_the_same_bytes(
     storage: Storage,
 ) -> None:

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from rayfit.generate.decoding import Decoding
-from rayfit.report.labels import arm_text, decoding_text, label, phrase, telling, telling_arms, value_text
+from rayfit.report.labels import (
+    arm_text,
+    arms_text,
+    decoding_text,
+    label,
+    phrase,
+    telling,
+    telling_arms,
+    value_text,
+)
 from tests.unit.report.records import row
 
 
@@ -74,3 +83,20 @@ def test_no_arm_is_called_hyperfitted_that_is_not() -> None:
     assert arm_text(row("hyperfitted", update=250)) == "along training"
     assert arm_text(row("hyperfitted", update=250, early_stopped=True)) == "early-stopped"
     assert label(row("original", decoding="nucleus"), ["decoding"]) == "original model, nucleus"
+
+
+def test_seeds_that_ended_differently_are_counted() -> None:
+    def row(hyperfitted: bool, **more: object) -> dict[str, object]:
+        return {
+            "arm": "hyperfitted",
+            "status": "FINISHED",
+            "hyperfitted": hyperfitted,
+            "update": None,
+            **more,
+        }
+
+    assert arms_text([row(True), row(True)]) == "hyperfitted"
+    assert arms_text([row(True), row(False), row(False)]) == "trained, hyperfitted in 1 of 3 seeds"
+    assert arms_text([row(True), row(False) | {"status": "FAILED"}]) == "hyperfitted"
+    kept = [row(False, early_stopped=early) | {"update": 8} for early in (True, False)]
+    assert arms_text(kept) == "along training, early-stopped in 1 of 2 seeds"

@@ -31,6 +31,16 @@ def test_everything_that_made_the_numbers_is_told(storage: Storage) -> None:
     assert [trial["sample_seed"] for trial in made["trials"]] == [0, 1, 0, 1]
 
 
+def test_whether_kernels_were_deterministic_is_told_where_it_is_known(storage: Storage) -> None:
+    record = full_sweep(storage)
+    assert how_it_was_made(record, storage)["kernels"] == ""
+    for trial_id, kernels in zip(record["trials"], (True, None, True), strict=False):
+        trial = storage.read("trials", trial_id)
+        assert trial is not None
+        storage.write("trials", trial_id, {**trial, "deterministic_kernels": kernels})
+    assert how_it_was_made(record, storage)["kernels"] == "2 asked for; 1 on a CPU, whose kernels are"
+
+
 def test_worker_hours_are_counted_by_device_and_only_where_workers_are_known(storage: Storage) -> None:
     record = full_sweep(storage)
     first, second, third, _ = record["trials"]

@@ -28,6 +28,8 @@ def test_a_section_has_the_question_the_command_the_table_and_the_matrix(tmp_pat
     text = render_markdown(record)
     assert text.startswith("## tried\n\nWhich? (a test)\n")
     assert "$ python sweeps/x.py --seeds 0,1\n" in text
-    assert "hyperfitted" in text and "10 contexts per row" in text
+    assert "| hyperfitted |" in text and "10 contexts per row" in text
+    several = [{**row, "seed": seed} for row in record["rows"] for seed in (0, 1)]
+    assert "| hyperfitted | 2 |" in render_markdown({**record, "rows": several})
     assert "over 1,234 positions" in text and "| b | 0.250 | 1.000 |" in text
     assert "positions" not in render_markdown({**record, "figures": []})

@@ -6,7 +6,7 @@ import pytest
 
 from rayfit.plan.evaluations import Subject
 from rayfit.records.storage import Storage
-from rayfit.report.rows import COLUMNS, NO_PREDICTIONS, Row, rows_on_texts, sweep_rows
+from rayfit.report.rows import COLUMNS, NO_PREDICTIONS, Row, mark_early_stopped, rows_on_texts, sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import (
     FLOOR,
@@ -187,3 +187,39 @@ def test_whether_a_trial_is_hyperfitted_is_the_same_on_prompts(storage: Storage,
 
 def _places(rows: list[Row]) -> list[tuple[str, str, str]]:
     return [(row["arm"], row["domain"], row["status"]) for row in rows]
+
+
+def _kept(losses: dict[tuple[str, int | None], float]) -> list[Row]:
+    return [
+        {
+            "domain": domain,
+            "update": update,
+            "decoding": decoding,
+            "validation_loss": loss,
+            "early_stopped": None,
+        }
+        for (domain, update), loss in losses.items()
+        for decoding in ("greedy", "nucleus")
+    ]
+
+
+def test_early_stopping_is_one_checkpoint_whatever_it_is_evaluated_on() -> None:
+    losses = {("own", 8): 2.0, ("own", 16): 3.0, ("own", None): 4.0}
+    losses |= {("other", 8): 5.0, ("other", 16): 1.0, ("other", None): 6.0}
+    rows = _kept(losses)
+    mark_early_stopped(rows, "own")
+    assert {(row["domain"], row["update"]) for row in rows if row["early_stopped"]} == {
+        ("own", 8),
+        ("other", 8),
+    }
+    # The first text decides where a trial is not evaluated on its own.
+    rows = _kept(losses)[6:]
+    mark_early_stopped(rows, "own")
+    assert {row["update"] for row in rows if row["early_stopped"]} == {16}
+    # The final weights may be the best; a trial without any others has no early stopping.
+    rows = _kept({("own", 8): 2.0, ("own", None): 1.0})
+    mark_early_stopped(rows, "own")
+    assert {row["update"] for row in rows if row["early_stopped"]} == {None}
+    rows = _kept({("own", None): 1.0})
+    mark_early_stopped(rows, "own")
+    assert {row["early_stopped"] for row in rows} == {None}

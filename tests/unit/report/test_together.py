@@ -154,3 +154,16 @@ def test_prompts_evaluated_under_another_file_s_name_are_the_same_contexts(
     frame = _frame(storage, 2).with_columns(domain=pl.lit("renamed"))
     write_parquet(storage.folder("evaluations", "e2") / "g.parquet", frame)
     assert {one["count"] for one in differences(renamed, storage)} == {TEXTS}
+
+
+def test_replicates_are_compared_seed_by_seed_and_never_with_each_other(storage: Storage) -> None:
+    trials = [("first", 8, 0), ("first", 8, 1), ("second", 32, 1), ("second", 32, 0), ("alone", 64, 5)]
+    rows = []
+    for place, (name, samples, seed) in enumerate(trials):
+        row = _row(storage, place, "hyperfitted", "a", f"{name}-{seed}")
+        rows.append(row | {"samples": samples, "seed": seed, "order_seed": seed})
+    found = {(one["a_trial"], one["b_trial"]) for one in differences(rows, storage)}
+    assert found == {("second-1", "first-1"), ("second-0", "first-0"), ("alone-5", "first-0")}
+    assert {(one["a"], one["b"]) for one in differences(rows, storage)} >= {
+        ("32 sequences, seed 1", "8 sequences, seed 1")
+    }

@@ -52,3 +52,10 @@ def test_a_column_that_is_not_there_or_holds_no_text_is_refused() -> None:
         documents_of_rows(HubDataset(hub_id="a/b", column="txet"), _rows("one"), 100)
     with pytest.raises(RayfitError, match="'other' of a/b holds int, expected text"):
         documents_of_rows(HubDataset(hub_id="a/b", column="other"), _rows("one"), 100)
+
+
+def test_a_pool_is_of_documents_and_no_more_rows_are_read_than_it_takes() -> None:
+    rows = iter(_rows("abc", "def", "ghi", "jkl", "mno", "pqr"))
+    found = documents_of_rows(HubDataset(hub_id="a/b", joined=True), rows, 6, 2)
+    assert [document.text for document in found] == ["abc\ndef", "ghi\njkl"]
+    assert next(rows)["text"] == "mno"

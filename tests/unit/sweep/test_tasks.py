@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.sweep.finished import evaluation_finished
 from rayfit.sweep.tasks import trial_command
+from tests.unit.fresh import ROOT
 from tests.unit.plan.examples import SWEEP, plan_of
+
+KINDS = sorted(path.stem for path in (ROOT / "sweeps").glob("[!_]*.py"))
 
 
 @pytest.fixture
@@ -49,6 +53,19 @@ def test_the_command_of_a_trial_makes_that_trial_and_its_evaluations_again(
         for decoding, other in zip(plan.decodings, again.decodings, strict=True):
             assert again.evaluation_id(again.trials[0], other) == plan.evaluation_id(trial, decoding)
         assert not options.fresh and not options.plan
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", ["--scale ci", "--scale laptop --seeds 0,1"])
+def test_the_command_of_every_trial_of_every_sweep_makes_it_again(
+    storage: Storage, kind: str, given: str
+) -> None:
+    sweep = importlib.import_module(f"sweeps.{kind}").SWEEP
+    plan = make_plan(sweep, parse_options(sweep, given.split()), storage)
+    for trial in plan.trials:
+        words = shlex.split(trial_command(f"/anywhere/sweeps/{kind}.py", plan, trial))
+        again = make_plan(sweep, parse_options(sweep, words[2:]), storage)
+        assert {other.id for other in again.trials} == {trial.id}, words
 
 
 def _write_trial(
