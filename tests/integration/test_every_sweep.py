@@ -151,7 +151,7 @@ def test_adapters_are_compared_at_equal_updates_and_equal_loss(
 def test_the_matched_temperature_gives_the_trial_s_entropy(
     finished: tuple[Path, dict[str, Any], dict[str, str]],
 ) -> None:
-    _, records, _ = finished
+    root, records, _ = finished
     rows = records["decoding"]["rows"]
     (matched,) = (row for row in rows if row["decoding"] == "matched:num_new_tokens=48")
     original = next(row for row in rows if row["arm"] == "original")
@@ -159,6 +159,22 @@ def test_the_matched_temperature_gives_the_trial_s_entropy(
     assert matched["arm"] == "original" and matched["trial_id"] == trial["trial_id"]
     assert 0 < matched["matched_temperature"] == trial["matched_temperature"] < 1
     assert trial["entropy_nats"] < original["entropy_nats"]
+    entropy = _entropy_of_the_original(root, records["decoding"], matched["matched_temperature"])
+    assert entropy == pytest.approx(trial["entropy_nats"], abs=2e-3)
+
+
+def _entropy_of_the_original(root: Path, record: dict[str, Any], temperature: float) -> float:
+    """Mean entropy in nats over the sweep's texts, with transformers and torch alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    (held_out,) = (name for name in record["uses"]["rows"] if "-held-out-" in name)
+    texts = pl.read_parquet(root / "rows" / held_out / "contexts.parquet")["token_ids"].to_list()
+    model = AutoModelForCausalLM.from_pretrained(root / "models" / record["uses"]["models"][0])
+    with torch.no_grad():
+        logits = model(torch.tensor(texts)).logits[:, :-1].double() / temperature
+    chances = logits.log_softmax(-1)
+    return float(-(chances.exp() * chances).sum(-1).mean())
 
 
 def test_several_domains_have_a_pooled_row(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
