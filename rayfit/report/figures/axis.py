@@ -160,7 +160,7 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
         tuple(point[2] for point in points),
         tuple(single for point in points for single in point[3]),
         joined=not scale.words and x not in SCORES,
-        shift=shift,
+        shift=0.0 if x in SCORES else shift,  # a measured number is drawn where it is
         hollow=tuple(point[4] for point in points),
     )
 

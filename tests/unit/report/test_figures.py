@@ -116,6 +116,10 @@ def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column(
     assert panel.lines[0].x == pytest.approx((0.06, 0.15)) and not panel.lines[0].joined
     assert panel.x_ticks == () and panel.x_scale == "log"
     assert [level.y for level in panel.levels] == [0.2]
+    # What is declared may be drawn beside itself, what is measured may not.
+    assert [line.shift for line in panel.lines] == [0, 0]
+    declared = _panel(axis_figure(rows, "learning_rate", ["ttr_last_96"]))
+    assert len({line.shift for line in declared.lines}) == len(declared.lines) > 1
 
 
 def test_labels_of_an_axis_do_not_touch() -> None:
