@@ -118,8 +118,16 @@ def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column(
     assert [level.y for level in panel.levels] == [0.2]
     # What is declared may be drawn beside itself, what is measured may not.
     assert [line.shift for line in panel.lines] == [0, 0]
-    declared = _panel(axis_figure(rows, "learning_rate", ["ttr_last_96"]))
-    assert len({line.shift for line in declared.lines}) == len(declared.lines) > 1
+    both = [
+        row("hyperfitted", variant=variant, samples=samples, train_loss=0.1, ttr_last_96=0.6)
+        for variant in ("all", "lora")
+        for samples in (8, 32)
+    ]
+    shifts = {
+        x: [line.shift for line in _panel(axis_figure(both, x, ["ttr_last_96"])).lines]
+        for x in ("samples", "train_loss")
+    }
+    assert shifts["samples"] == [-2, 2] and set(shifts["train_loss"]) == {0}
 
 
 def test_labels_of_an_axis_do_not_touch() -> None:
