@@ -28,12 +28,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Of several processes, one runs the tests that start a Ray, so that no two of those run at once."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ClustersApart(LoadScopeScheduling):
+    class RaysApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             return "rays" if Path(file).stem in STARTING_RAY else file
 
-    return ClustersApart(config, log)
+    return RaysApart(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -133,7 +133,7 @@ def _contexts(plan: Plan) -> str:
     count, texts = plan.evaluation.num_contexts, len(plan.eval_domains) or 1
     counted = f"{count} contexts per text" + (f" ({count * texts} in all)" if texts > 1 else "")
     if further := plan.options.further_contexts:
-        counted += f" and up to {further:,} further ones for the overlap histogram"
+        counted += f" and up to {further:,} further ones of each text, for the overlap histogram"
     return counted
 
 

@@ -14,7 +14,7 @@ from rayfit.report.rows import COLUMNS, POOLED, Row, add_scores
 from rayfit.score.agreement import agreement_matrix
 from rayfit.score.arm import pool_scores
 from rayfit.score.predictions import prediction_scores, stored_choices
-from rayfit.score.statistics import paired_on_contexts
+from rayfit.score.statistics import paired_differences
 
 # Compared between arms, context by context.
 COMPARED = ("ttr_last_96", "rep_4")
@@ -82,21 +82,16 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
         frames = [_texts_of(one, storage) for one in (row, other)]
         if frames[0] is None or frames[1] is None:
             continue
-        for score in COMPARED:
-            estimate = paired_on_contexts(frames[0], frames[1], score)
-            found.append(
-                {
-                    "score": score,
-                    "model": row["model"],
-                    "domain": row["domain"],
-                    "decoding": row["decoding"],
-                    "a": label(row, columns),
-                    "b": label(other, columns),
-                    "a_trial": row["trial_id"],
-                    "b_trial": other["trial_id"],
-                    **estimate.entry(),
-                }
-            )
+        about = {
+            "model": row["model"],
+            "domain": row["domain"],
+            "decoding": row["decoding"],
+            "a": label(row, columns),
+            "b": label(other, columns),
+            "a_trial": row["trial_id"],
+            "b_trial": other["trial_id"],
+        }
+        found += [{**about, **entry} for entry in paired_differences(frames[0], frames[1], COMPARED)]
     return found
 
 

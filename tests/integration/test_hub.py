@@ -39,7 +39,7 @@ from rayfit.records.storage import Storage
 from rayfit.sweep.models import check_hub_models
 
 storage = Storage(sys.argv[1])
-check_hub_models([resolve_model(sys.argv[2], "main", storage)], storage)
+check_hub_models([resolve_model(name, "main", storage) for name in sys.argv[2].split()], storage)
 """
 
 
@@ -122,12 +122,14 @@ def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
     assert server.sent_bytes == 0
 
 
-def test_a_gated_model_is_found_out_before_weights_of_another_are_fetched(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_had_is_found_out_before_weights_of_another_are_fetched(
+    tmp_path: Path,
+) -> None:
     folder = save_tiny_llama(tmp_path / "files")
     small = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".safetensors")
     with serving(HubServer("some/tiny", COMMIT, folder, kind="model")) as server:
-        done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url, code=CHECK)
-    assert done.returncode == 0, done.stderr
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny some/other", server.url, code=CHECK)
+    assert "the hub has no model some/other" in done.stderr.strip().splitlines()[-1]
     assert small <= server.sent_bytes < small + (folder / "model.safetensors").stat().st_size
     with serving(HubServer("some/gated", COMMIT, folder, kind="model", gated=True)) as server:
         done = _run(tmp_path / "runs", tmp_path / "cache", "some/gated", server.url, code=CHECK)

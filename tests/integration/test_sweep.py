@@ -167,6 +167,7 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
         process.kill()
     assert process.returncode == 0, output
     assert log.read_text().count(" in group ") == 3, "once before, killed, and served once more"
+    assert not _live_runs(storage_root), "the sweep's end ends its runs"
     isolated = trial_records(storage_root)
     assert isolated[8]["worker_group"] != isolated[16]["worker_group"]
     assert [isolated[samples]["edition"] for samples in (8, 16)] == [2, 2]

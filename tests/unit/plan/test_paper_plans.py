@@ -151,11 +151,11 @@ def test_decodings_of_the_paper_and_of_its_critics(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_printed_says_how_much_is_generated(kind: str, tmp_path: Path) -> None:
     plan = _plan(kind, tmp_path)
-    text = render_plan(plan, plan_storage(tmp_path))
+    text = render_plan(plan, Storage(tmp_path / "runs"))
     assert "100 contexts per text (300 in all)" in text
     # Of each model two decodings of the original and three of the trial, on three texts, 100 and 1,000 contexts each.
     further = kind == "model_size"
-    assert ("and up to 1,000 further ones" in text) is further
+    assert ("and up to 1,000 further ones of each text" in text) is further
     if further:
         assert "; 120 evaluations of 66,000 texts to generate" in text
     gated = {model.name for model in plan.models if model.name.startswith("llama")}
@@ -180,16 +180,12 @@ def test_the_report_s_table_has_what_the_experiment_is_about(kind: str, tmp_path
     sweep = _plan(kind, tmp_path).sweep
     record = {"sweep_kind": kind, "scores": sweep.scores, "figures": sweep.figures}
     names = [*COLUMNS, *SCORES]
-    rows = [{**dict.fromkeys(names, 0.5), **about(place)} for place in range(2)]
+    rows = [{**dict.fromkeys(names, 0.5), **_about(place)} for place in range(2)]
     table = board(rows, wanted_columns(record))
     assert set(WANTED[kind].split()) <= {column.name for column in (*table.declared, *table.scores)}
 
 
-def about(place: int) -> dict[str, Any]:
+def _about(place: int) -> dict[str, Any]:
     """What tells one of two trials from the other."""
     words = {"arm": "hyperfitted", "status": "FINISHED", "reason": "", "intervals": {}, "decoding": "greedy"}
     return {**words, "trial_id": str(place), "update": None, "trainable_parameters": 1000 * (place + 1)}
-
-
-def plan_storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path / "runs")
