@@ -14,7 +14,7 @@ from rayfit.errors import RayfitError, nearest
 from rayfit.generate.engines import ENGINES
 
 SCALES = ("ci", "laptop", "paper")
-PRECISIONS = ("bf16", "fp32")
+PRECISIONS = ("auto", "bf16", "fp32")
 EXPORT_DTYPES = ("fp32", "bf16")
 EVAL_PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -78,7 +78,10 @@ class Options:
         None, "seeds of what else is random in training: the start of adapters", minimum=0, maximum=2**62
     )
     precision: str = option(
-        "bf16", "computing precision; master weights are fp32 either way", choices=PRECISIONS
+        "auto",
+        "computing precision of training; master weights are fp32 either way; auto: bf16 on GPUs and on CPUs with bf16 "
+        "instructions, else fp32",
+        choices=PRECISIONS,
     )
     sequence_length: int = option(256, "tokens of a row, BOS counted", minimum=2)
     span_characters: int | None = option(None, "characters of the span that gives a row", minimum=1)

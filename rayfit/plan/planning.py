@@ -22,6 +22,7 @@ from rayfit.plan.evaluations import (
     baseline_decodings,
 )
 from rayfit.plan.grid import grid, num_workers_of, zero_stage_of
+from rayfit.plan.precision import resolve_precision
 from rayfit.plan.sources import (
     ModelSource,
     TextSource,
@@ -62,6 +63,7 @@ class Plan:
     `trials` may name the same trial twice, in two arms: it is trained once. `eval_domains` is empty where each trial
     is evaluated on the text that it was trained on. `placements` by the model's name. `given`: models and texts, by
     name, as the command line said them. `prompts`: those of one's own, continued beside the contexts of the domains.
+    `options.precision` is never auto; `precision_reason` says what auto was resolved by, and is empty where it was given.
     """
 
     sweep: Sweep
@@ -74,6 +76,7 @@ class Plan:
     evaluation: EvaluationSettings
     placements: dict[str, Placement]
     given: dict[str, str]
+    precision_reason: str
     prompts: Prompts | None = None
 
     @property
@@ -236,8 +239,10 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         scale = resolve_model(first, given.revision, storage).default_scale
     options = sweep.options_at(scale, given)
     validation, contexts = EVALUATION_SIZES[scale]
+    precision = resolve_precision(options.precision, use_gpu=options.use_gpu)
     options = replace(
         options,
+        precision=precision.name,
         arms=sweep.chosen_arms(given),
         model=options.model or (DEFAULT_MODEL,),
         decodings=options.decodings or ("greedy",),
@@ -279,6 +284,7 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         ),
         placements={model.name: _placement(options, model) for model in models},
         given=given_names,
+        precision_reason=precision.reason,
         prompts=given_prompts(options, (*domains, *eval_domains)),
     )
 

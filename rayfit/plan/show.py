@@ -8,6 +8,7 @@ from typing import Any
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.grid import hub_preset
 from rayfit.plan.planning import Plan
+from rayfit.plan.precision import Precision
 from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
 from rayfit.plan.sources import ModelSource
@@ -113,7 +114,8 @@ def _settings(plan: Plan) -> list[str]:
     kept = "" if placement.keep_every is None else f"; weights kept every {placement.keep_every:g} epochs"
     return [
         f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
-        f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, {recipe.precision}",
+        f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, "
+        f"{Precision(recipe.precision, plan.precision_reason).described}",
         f"workers: {workers} per trial, ZeRO stage {_listed(stages)}; "
         f"measured at {measured} updates along training{kept}",
         *(

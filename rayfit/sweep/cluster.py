@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.precision import AUTO
 from rayfit.plan.resources import Resources, check_fits
 
 NAMESPACE = "rayfit"
@@ -42,7 +43,10 @@ def joins_running_ray() -> bool:
 
 
 def check_cluster_options(given: Options) -> None:
-    """On a Ray we join, storage and tracking must be said, for the working folder of a job is gone with the job."""
+    """On a Ray we join, storage and tracking must be said, for the working folder of a job is gone with the job.
+
+    So must the precision of CPUs, for which this machine's are no measure there.
+    """
     if not joins_running_ray():
         cpus = given.num_cpus or len(os.sched_getaffinity(0))
         if not given.use_gpu:
@@ -55,6 +59,11 @@ def check_cluster_options(given: Options) -> None:
     if given.tracking_uri is None:
         raise RayfitError(
             "--tracking-uri: on a running Ray it must be given, as an address that outlives the job"
+        )
+    if given.precision == AUTO and not given.use_gpu:
+        raise RayfitError(
+            "--precision: on a running Ray without --use-gpu it must be given, for its nodes' CPUs may be of another kind "
+            "than this one; bf16 where they have bf16 instructions (AMX or AVX512-BF16), else fp32"
         )
     if given.num_cpus is not None:
         raise RayfitError("--num-cpus: is for a Ray that is started here; this one is running already")

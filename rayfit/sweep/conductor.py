@@ -14,6 +14,7 @@ from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
 from rayfit.plan.trials import TrialSpec
+from rayfit.plan.work import training_work
 from rayfit.records.provenance import now
 from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
@@ -254,9 +255,17 @@ def group_kind(trial: TrialSpec) -> str:
 
 
 def in_groups(trials: list[TrialSpec]) -> dict[str, TrialSpec]:
-    """Trials by id, those of a kind together, each kind where its first trial stands."""
-    kinds = list(dict.fromkeys(map(group_kind, trials)))
-    ordered = sorted(trials, key=lambda trial: kinds.index(group_kind(trial)))
+    """Trials by id, those of a kind together, the longest first: a long one that starts last is waited for alone.
+
+    Kinds stand in the order of their longest trials; what takes equally long stays in the order of the plan.
+    """
+    longest: dict[str, tuple[float, int]] = {}
+    for trial in trials:
+        kind = group_kind(trial)
+        longest[kind] = max(longest.get(kind, (0.0, 0)), training_work(trial))
+    kinds = sorted(longest, key=lambda kind: longest[kind], reverse=True)
+    ordered = sorted(trials, key=training_work, reverse=True)
+    ordered.sort(key=lambda trial: kinds.index(group_kind(trial)))
     return {str(trial.id): trial for trial in ordered}
 
 

@@ -7,10 +7,12 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rayfit.errors import RayfitError
+from rayfit.plan.precision import cpu_precision
 from rayfit.presets import MADE_MODELS
 
 
@@ -25,7 +27,10 @@ def make_in_process(
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     num_threads = len(os.sched_getaffinity(0))
-    process = context.Process(target=_make, args=(name, material, base, target, theirs, num_threads))
+    precision = cpu_precision().name
+    process = context.Process(
+        target=_make, args=(name, material, base, target, theirs, num_threads, precision)
+    )
     with _patient_threads():
         process.start()
     theirs.close()
@@ -61,7 +66,13 @@ def _patient_threads() -> Iterator[None]:
 
 
 def _make(
-    name: str, material: list[Any], base: Path | None, target: Path, pipe: Any, num_threads: int
+    name: str,
+    material: list[Any],
+    base: Path | None,
+    target: Path,
+    pipe: Any,
+    num_threads: int,
+    precision: str,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ["DS_ACCELERATOR"] = (
@@ -78,8 +89,10 @@ def _make(
         pipe.send(("say", text))
 
     preset = MADE_MODELS[name]
-    if base is None:
-        facts = make_model(preset, material, target, say=say, num_threads=num_threads)
-    else:
-        facts = instruct_model(preset, material, base, target, say=say, num_threads=num_threads)
+    make = (
+        partial(make_model, preset, material)
+        if base is None
+        else partial(instruct_model, preset, material, base)
+    )
+    facts = make(target, say=say, num_threads=num_threads, precision=precision)
     pipe.send(("done", facts))

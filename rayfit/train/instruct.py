@@ -26,11 +26,12 @@ def instruct_model(
     *,
     say: Callable[[str], None],
     num_threads: int,
+    precision: str,
 ) -> dict[str, Any]:
     """Train the model in the directory `base` on `pairs` and write it, with the base's tokenizer, to `target`.
 
     A pair is (instruction, answer). Returns facts for the record, as `make_model` does, with the number of pairs and
-    of learned tokens. Deterministic for a number of threads.
+    of learned tokens. Deterministic for a number of threads and a precision.
     """
     begin = time.monotonic()
     torch.set_num_threads(num_threads)
@@ -46,12 +47,12 @@ def instruct_model(
         )
         for pair in pairs
     ]
-    losses = train_weights(model, shuffled_batches(rows, preset), preset, say)
+    losses = train_weights(model, shuffled_batches(rows, preset), preset, say, precision)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return {
-        **facts(model, losses, num_threads),
+        **facts(model, losses, num_threads, precision),
         "training_pairs": len(pairs),
         "training_tokens": int(sum((labels != IGNORED_LABEL).sum() for _, labels in rows)),
         "seconds": round(time.monotonic() - begin, 1),

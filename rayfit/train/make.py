@@ -35,11 +35,13 @@ def make_model(
     *,
     say: Callable[[str], None],
     num_threads: int,
+    precision: str,
 ) -> dict[str, Any]:
     """Train the preset's tokenizer and model on `training_texts` and write a Hugging Face directory to `target`.
 
-    Returns facts for the record: updates, seconds, final loss, training tokens and the weights' digest.
-    Deterministic for a number of threads: the same texts and preset give the same bits.
+    `precision`: `bf16` computes under autocast over fp32 weights, `fp32` without. Returns facts for the record: updates,
+    seconds, final loss, training tokens, precision and the weights' digest. Deterministic for a number of threads and
+    a precision: the same texts and preset give the same bits.
     """
     begin = time.monotonic()
     torch.set_num_threads(num_threads)
@@ -47,24 +49,25 @@ def make_model(
     stream = token_stream(tokenizer, training_texts)
     torch.manual_seed(preset.seed)
     model = LlamaForCausalLM._from_config(llama_config(preset), attn_implementation="eager")
-    losses = train_weights(model, random_windows(stream, preset), preset, say)
+    losses = train_weights(model, random_windows(stream, preset), preset, say, precision)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS).save_pretrained(target)
     return {
-        **facts(model, losses, num_threads),
+        **facts(model, losses, num_threads, precision),
         "training_tokens": len(stream),
         "seconds": round(time.monotonic() - begin, 1),
     }
 
 
-def facts(model: LlamaForCausalLM, losses: list[float], num_threads: int) -> dict[str, Any]:
+def facts(model: LlamaForCausalLM, losses: list[float], num_threads: int, precision: str) -> dict[str, Any]:
     """What a made model's record says of its training: the final loss is the mean of the last 50 updates, in nats."""
     return {
         "updates": len(losses),
         "final_loss": float(np.mean(losses[-50:])),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "threads": num_threads,
+        "precision": precision,
         "weights_sha256": weights_digest(dict(model.named_parameters())),
     }
 
@@ -128,7 +131,11 @@ def random_windows(stream: np.ndarray, preset: MadeModel) -> Iterator[Batch]:
 
 
 def train_weights(
-    model: LlamaForCausalLM, batches: Iterator[Batch], preset: MadeModel, say: Callable[[str], None]
+    model: LlamaForCausalLM,
+    batches: Iterator[Batch],
+    preset: MadeModel,
+    say: Callable[[str], None],
+    precision: str,
 ) -> list[float]:
     """Run the preset's updates, changing the model; returns the training loss of each, in nats per learned token."""
     # Norms' weights are vectors; decay is for matrices alone.
@@ -145,7 +152,7 @@ def train_weights(
         for group in optimizer.param_groups:
             group["lr"] = rate_at(preset, update)
         ids, labels = next(batches)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
             loss = model(input_ids=ids, labels=labels).loss
         loss.backward()
         optimizer.step()

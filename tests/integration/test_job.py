@@ -93,7 +93,10 @@ def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: 
         and "--storage: on a running Ray it must be an absolute path" in refused.stdout
     )
     tracking = f"sqlite:///{storage_root}/elsewhere.db"
-    done = _submit(running_ray, *options, "--storage", storage_root, "--tracking-uri", tracking)
+    options = (*options, "--storage", storage_root, "--tracking-uri", tracking)
+    refused = _submit(running_ray, *options)
+    assert refused.returncode != 0 and "--precision: on a running Ray" in refused.stdout
+    done = _submit(running_ray, *options, "--precision", "fp32")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 trials: reused 0, running 1" in done.stdout
     assert trial_records(storage_root)[8]["num_updates"] == 48

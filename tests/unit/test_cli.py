@@ -44,7 +44,7 @@ def test_every_option_has_its_flag_and_its_line_of_help(capsys: pytest.CaptureFi
     for field in dataclasses.fields(Options):
         assert flag(field.name) in shown
         assert field.metadata["help"] in shown
-    for limited in ("ci|laptop|paper", "0|1|2|3", "bf16|fp32", "(default: pydoc-1m)"):
+    for limited in ("ci|laptop|paper", "0|1|2|3", "auto|bf16|fp32", "(default: pydoc-1m)"):
         assert limited in shown
 
 

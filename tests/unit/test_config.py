@@ -59,11 +59,11 @@ REFUSED = [
     ("num_workers", "0", ["expected at least 1", "got 0"]),
     ("zero_stage", "4", ["expected one of 0, 1, 2, 3", "got 4"]),
     ("zero_stage", "two", ["expected a whole number", "'two'"]),
-    ("precision", "fp16", ["expected one of bf16, fp32", "'fp16'", "did you mean"]),
+    ("precision", "fp16", ["expected one of auto, bf16, fp32", "'fp16'", "did you mean"]),
     (
         "precision",
         "pure-bf16",
-        ["expected one of bf16, fp32", "'pure-bf16'", "do not move", "fp32 master weights"],
+        ["expected one of auto, bf16, fp32", "'pure-bf16'", "do not move", "fp32 master weights"],
     ),
     ("scale", "labtop", ["expected one of ci, laptop, paper", "'labtop'", "did you mean 'laptop'?"]),
     ("export_dtype", "bf61", ["expected one of fp32, bf16", "did you mean 'bf16'?"]),

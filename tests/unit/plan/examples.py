@@ -32,6 +32,7 @@ BASE: dict[str, Any] = {
     "learning_rate": (1e-3,),
     "validation_rows": 20,
     "contexts": 10,
+    "precision": "bf16",
 }
 
 
