@@ -16,9 +16,15 @@ _WITNESS = "curve/train_loss"
 
 
 def same_subject(runs: Sequence[Run], content: Content) -> list[Run]:
-    """The runs of the content's trial, or of its model before any training; those that were replaced come last."""
+    """The runs of the content's trial, or of its model before any training; those that were replaced come last.
+
+    Those made while training went on come first: by its curve such a run shows which training it is of, where another
+    only shows that its own failed.
+    """
     found = [run for run in runs if _is_of_subject(run, content)]
-    return sorted(found, key=lambda run: "rayfit.superseded" in run.data.tags)
+    return sorted(
+        found, key=lambda run: ("rayfit.superseded" in run.data.tags, LIVE_SINCE not in run.data.tags)
+    )
 
 
 def current_run(client: MlflowClient, runs: Sequence[Run], content: Content) -> Run | None:
@@ -42,6 +48,11 @@ def was_given_up(run: Run) -> bool:
     tags = run.data.tags
     unfinished = LIVE_SINCE in tags and _trained_at(run) is None and run.info.status != "FAILED"
     return unfinished and "rayfit.superseded" not in tags
+
+
+def has_failed(run: Run) -> bool:
+    """Whether a run shows a training that failed, of which no record says anything once it is tried again."""
+    return "rayfit.trial_id" in run.data.tags and run.info.status == "FAILED" and _trained_at(run) is None
 
 
 def _is_of_subject(run: Run, content: Content) -> bool:

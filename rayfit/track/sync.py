@@ -12,7 +12,7 @@ from rayfit.records.storage import Storage
 from rayfit.report.figures import figure_columns
 from rayfit.track.connection import TrackingError, default_tracking_uri, tracking_errors
 from rayfit.track.content import CURRENT, Content
-from rayfit.track.matching import current_run, is_live, is_under_way, same_subject
+from rayfit.track.matching import current_run, has_failed, is_live, is_under_way, same_subject
 from rayfit.track.measured import read_measurements
 from rayfit.track.original import original_content, original_models
 from rayfit.track.parent import parent_content
@@ -100,7 +100,10 @@ def _children(storage: Storage, sweep: Mapping[str, Any], *, finished: bool) -> 
 def _write_child(
     client: MlflowClient, experiment_id: str, parent_id: str, runs: list[Run], content: Content
 ) -> str:
-    """Write the child and mark those that stood in its place; what happened, as a word of the report."""
+    """Write the child and mark those that stood in its place; what happened, as a word of the report.
+
+    Failed tries are removed, not marked: a trial that failed, was tried again and failed has failed once.
+    """
     same = same_subject(runs, content)
     current = current_run(client, same, content)
     is_new = current is None
@@ -108,7 +111,12 @@ def _write_child(
         current = create_run(client, experiment_id, content, parent_id)
     changed = write_run(client, current, replace(content, tags={**content.tags, CURRENT: "true"}))
     for run in same:
-        if run.info.run_id != current.info.run_id and not is_under_way(run, content):
+        if run.info.run_id == current.info.run_id or is_under_way(run, content):
+            continue
+        if has_failed(run):
+            client.delete_run(run.info.run_id)
+            changed = True
+        else:
             changed |= supersede(client, run, current.info.run_id)
     return "created" if is_new else "updated" if changed else "unchanged"
 

@@ -48,12 +48,44 @@ if __name__ == "__main__":
 """
 
 
+# Python runs it at the start of every process that finds it on its path. The failing trial then takes long enough for
+# MLflow to be told of it while it is under way, as on a slow machine.
+SLOW_WORKERS = """
+import importlib.util, sys, time
+
+class Slowed:
+    def find_spec(self, name, path, target=None):
+        if name != "rayfit.train.loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def slowed(module):
+            load(module)
+            update = module._update
+            def slow(engine, task, *arguments, **options):
+                if task.learning_rate > 1:
+                    time.sleep(7)
+                return update(engine, task, *arguments, **options)
+            module._update = slow
+
+        spec.loader.exec_module = slowed
+        return spec
+
+sys.meta_path.insert(0, Slowed())
+"""
+
+
 def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -> None:
     script = tmp_path / "rates.py"
     script.write_text(SWEEP_OF_RATES)
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_WORKERS)
+    path = os.pathsep.join(filter(None, (str(tmp_path / "slow"), os.environ.get("PYTHONPATH"))))
     # One group for both, so that the good trial, which comes second in a repeat, runs in an engine that has failed.
     common = (*SHORT, "--storage", storage_root, "--num-cpus", "2")
-    output = launch(*common, script=script, status=1)
+    output = launch(*common, script=script, status=1, PYTHONPATH=path)
     rows = {row["learning_rate"]: row for row in summary(storage_root) if row["arm"] == "hyperfitted"}
     assert rows[3e-3]["status"] == "FINISHED" and rows[3e-3]["ttr_last_96"] is not None
     failed = rows[1e30]
@@ -65,23 +97,30 @@ def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -
     log = next(storage_root.glob(f"trials/{failed['trial_id']}/logs/rank0.log")).read_text()
     assert "failed" in log
     assert not list(storage_root.glob(f"trials/{failed['trial_id']}/attempt-*"))
-    again = launch(*common, script=script, status=1)
+    assert _seen_under_way(storage_root, failed["trial_id"]) == 1
+    again = launch(*common, script=script, status=1, PYTHONPATH=path)
     assert "reused 1, running 1" in again
+    assert _seen_under_way(storage_root, failed["trial_id"]) == 1
     _mlflow_says(storage_root, {"FINISHED": 2, "FAILED": 2})
 
 
 def _mlflow_says(root: Path, statuses: dict[str, int]) -> None:
     """Run statuses over the sweep's parent, original and trials."""
-    from rayfit.records.storage import Storage
-    from rayfit.track.connection import connect, default_tracking_uri
-
-    storage = Storage(root)
-    client = connect(default_tracking_uri(storage), storage)
+    client = connect(None, Storage(root))
     experiment = client.get_experiment_by_name("rayfit/rates")
     found: dict[str, int] = {}
     for run in client.search_runs([experiment.experiment_id]):
         found[run.info.status] = found.get(run.info.status, 0) + 1
     assert found == statuses
+
+
+def _seen_under_way(root: Path, trial_id: str) -> int:
+    """How many runs of a trial MLflow was told of while it was trained."""
+    client = connect(None, Storage(root))
+    experiment = client.get_experiment_by_name("rayfit/rates")
+    query = f"tags.`rayfit.trial_id` = '{trial_id}'"
+    runs = client.search_runs([experiment.experiment_id], query)
+    return sum("rayfit.live_since" in run.data.tags for run in runs)
 
 
 def _live_runs(root: Path) -> list[Any]:

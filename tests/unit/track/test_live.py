@@ -164,6 +164,47 @@ def test_a_failed_trial_keeps_the_curve_it_had(storage: Storage) -> None:
     assert snapshot(client) == before
 
 
+@pytest.mark.parametrize("first_seen", [False, True])
+@pytest.mark.parametrize("second_seen", [False, True])
+@pytest.mark.parametrize("second_fails", [False, True])
+def test_a_failed_trial_that_is_tried_again_has_one_run(
+    storage: Storage, first_seen: bool, second_seen: bool, second_fails: bool
+) -> None:
+    """Whether or not its curve was seen, which depends on how fast the machine is."""
+    sweep = sweep_record((8,))
+    client = connect(None, storage)
+    for number, seen in enumerate((first_seen, second_seen)):
+        _, live = started(storage, sweep)
+        if seen:
+            # the second try measures the same, at other moments
+            see_all(live, [{**row, "seconds": row["seconds"] * (1 + number)} for row in CURVE[:2]])
+            live.send()
+            sync_sweep(storage, sweep, client)  # while it is under way
+        live.close()
+        if number == 0 or second_fails:
+            write_failure(storage, 8, f"try {number} failed", failed_at=stamp(1))
+            sweep["failed"] = {trial_id(8): f"try {number} failed"}
+        else:
+            record = write_trial(storage, 8, started_at=stamp(-60), finished_at=stamp(2))
+            path = storage.folder("trials", trial_id(8)) / record["products"]["curve-every20-validation64"]
+            pl.DataFrame([{**row, "seconds": row["seconds"] * 2} for row in CURVE]).write_parquet(path)
+            sweep["failed"] = {}
+            (storage.folder("trials", trial_id(8)) / "failure.json").unlink()
+        sync_sweep(storage, sweep, client, finished=True)
+        time.sleep(1.1)  # the first failure lies in the past when the second try begins
+    run = child_of(client, parent_of(client, sweep["id"]), trial_id=trial_id(8))
+    assert "rayfit.superseded" not in run.data.tags
+    if second_fails:
+        assert (run.info.status, run.data.tags["error"]) == ("FAILED", "try 1 failed")
+    else:
+        assert run.data.tags["rayfit.trained_at"] and "error" not in run.data.tags
+        steps = [step for step, _, _ in history(client, run)["curve/train_loss"]]
+        assert steps == [row["update"] for row in CURVE]
+    before = snapshot(client)
+    sync_sweep(storage, sweep, client, finished=True)
+    assert snapshot(client) == before
+
+
 def test_an_interrupted_trial_is_killed_and_replaced_by_the_next(storage: Storage) -> None:
     sweep = sweep_record((8,))
     client, live = started(storage, sweep)
