@@ -50,9 +50,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from rayfit.plan.sources import resolve_model
     from rayfit.records.storage import Storage
     from rayfit.sweep.models import made_model
+    from rayfit.sweep.progress import Console
 
     storage = Storage(tmp_path_factory.mktemp("made"))
-    made_model(resolve_model("pydoc-0.5m", "main", storage), storage, print)
+    made_model(resolve_model("pydoc-0.5m", "main", storage), storage, Console())
     return storage.root
 
 

@@ -218,6 +218,7 @@ def _first_trained_by(storage: Storage, sweep_id: str, trial_ids: list[str]) -> 
 def conclude(launch: Launch, track: Any) -> int:
     """Write the sweep's files and record, fill MLflow, show the table; 1 if any row FAILED or MLflow could not be filled."""
     plan, storage, console = launch.plan, launch.storage, launch.console
+    console.close()
     record = sweep_record(launch, finished=True)
     rows: list[Row] = record["rows"]
     folder = storage.folder("sweeps", plan.sweep_id)

@@ -21,7 +21,7 @@ from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.group import run_group
 from rayfit.sweep.jobs import jobs_of
-from rayfit.sweep.progress import TrialProgress
+from rayfit.sweep.overview import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue
 from rayfit.sweep.tasks import trial_task
 from rayfit.sweep.tune import TuneRun
@@ -63,15 +63,23 @@ class Conductor:
         """Until every trial and every measurement has ended."""
         self._start_queue()
         self._ask_for(lambda waits_for: waits_for not in self._trials)
-        progress = TrialProgress(
-            self._launch.console, {key: trial.recipe.num_updates for key, trial in self._trials.items()}
-        )
+        overview = Overview(self._launch, self._trials, self._pool, at_once=self._groups_at_once())
         if self._trials:
             self._track.start(self._launch)
-        while not self._tick(progress):
+        while not self._tick(overview):
             time.sleep(_TICK_SECONDS)
         if self._tune is not None:
             self._tune.join()
+
+    def _groups_at_once(self) -> int:
+        """How many trials can be trained beside each other while nothing is measured."""
+        limit = group_limit(
+            self._cluster,
+            num_workers=self._num_workers,
+            use_gpu=self._placement.use_gpu,
+            evaluation_waits=False,
+        )
+        return max(1, limit)
 
     def _start_queue(self) -> None:
         import ray
@@ -90,27 +98,21 @@ class Conductor:
         )
         if not tasks:
             return
-        at_once = group_limit(
-            self._cluster,
-            num_workers=self._num_workers,
-            use_gpu=self._placement.use_gpu,
-            evaluation_waits=False,
-        )
         self._tune = TuneRun(
             queue=name,
             trial_ids=list(tasks),
-            at_once=max(1, at_once),
+            at_once=self._groups_at_once(),
             folder=launch.storage.root / "logs" / "tune",
             name=f"tune-{self._stamp}",
         )
         self._tune.start()
 
-    def _tick(self, progress: TrialProgress) -> bool:
+    def _tick(self, overview: Overview) -> bool:
         """One look around; True when all is done."""
         import ray
 
         state = ray.get(self._queue.state.remote())
-        progress.update(state)
+        overview.show(state, num_groups=len(self._groups))
         self._track.see(state)
         for trial_id, trial in state.items():
             if trial["status"] in ("finished", "failed") and trial_id not in self._handled:

@@ -27,7 +27,7 @@ from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.finished import unfinished
 from rayfit.sweep.prepare import Prepared, absolute, prepare
-from rayfit.sweep.progress import Console
+from rayfit.sweep.progress import Console, Running, open_console
 from rayfit.sweep.tasks import base_weights, script_name
 from rayfit.track.connection import without_password
 
@@ -69,25 +69,29 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
         storage.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RayfitError(f"--storage: {storage.root} cannot be made a folder: {error.strerror}") from error
-    console = Console()
+    console = open_console()
     launch: Launch | None = None
     track: Any = None
     with _termination_as_interrupt():
         try:
             track = tracker(storage, options)
-            prepared = prepare(sweep, options, storage, console.say)
+            prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
             launch = _what_to_do(prepared, storage, script, command, console)
             _say_what_is_done(launch)
             _check_base(launch)
             if launch.trials or launch.measurements:
+                console.watch([Running("starting", "Ray")])
                 with _libraries_talk_to_a_file(storage, launch), ray_cluster(options) as environment:
                     Conductor(launch, environment, track).run()
             return conclude(launch, track)
         except KeyboardInterrupt:
+            console.close()
             console.show("")
             _say_what_is_kept(launch, track, storage, console)
             return 130
+        finally:
+            console.close()
 
 
 def _say_what_is_kept(launch: Launch | None, track: Any, storage: Storage, console: Console) -> None:

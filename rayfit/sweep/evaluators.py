@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,7 @@ class Job:
     needs: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     tries: int = 0
+    begun: float = 0.0  # on the monotonic clock, the last try
     status: str = "waiting"  # waiting | running | finished | failed
     error: str = ""
 
@@ -77,6 +79,7 @@ class EvaluationPool:
     use_gpu: bool
     environment: dict[str, str]
     jobs: dict[str, Job] = field(default_factory=dict)
+    seconds: float = 0.0  # of actors, spent on jobs that have ended
     _actors: list[Any] = field(default_factory=list)
     _running: dict[Any, tuple[Any, Job]] = field(default_factory=dict)
     _places: dict[Any, str] = field(default_factory=dict)
@@ -89,6 +92,11 @@ class EvaluationPool:
     def waits(self) -> bool:
         """Whether a job waits for an actor."""
         return bool(self._ready())
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that actors work on now."""
+        return [job for _, job in self._running.values()]
 
     @property
     def num_actors(self) -> int:
@@ -142,7 +150,7 @@ class EvaluationPool:
         return ended
 
     def _start(self, actor: Any, job: Job) -> None:
-        job.status, job.tries = "running", job.tries + 1
+        job.status, job.tries, job.begun = "running", job.tries + 1, time.monotonic()
         self._places[actor] = job.place
         reference = actor.run.remote(job.what, job.make_task(), str(self.storage.root))
         self._running[reference] = (actor, job)
@@ -168,6 +176,7 @@ class EvaluationPool:
                 job.error = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
                 job.status = "failed" if job.tries >= MAX_TRIES else "waiting"
             if job.ended:
+                self.seconds += time.monotonic() - job.begun
                 ended.append(job)
         return ended
 

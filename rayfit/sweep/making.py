@@ -14,10 +14,15 @@ from typing import Any
 from rayfit.errors import RayfitError
 from rayfit.plan.precision import cpu_precision
 from rayfit.presets import MADE_MODELS
+from rayfit.train.steps import MakingStep
 
 
 def make_in_process(
-    name: str, material: list[Any], base: Path | None, target: Path, say: Callable[[str], None]
+    name: str,
+    material: list[Any],
+    base: Path | None,
+    target: Path,
+    report: Callable[[MakingStep], None],
 ) -> dict[str, Any]:
     """Train the preset `name` into the folder `target`; returns the facts of `make_model` or `instruct_model`.
 
@@ -39,7 +44,7 @@ def make_in_process(
             kind, value = ours.recv()
             if kind == "done":
                 return dict(value)
-            say(f"  {name}: {value}")
+            report(value)
     except EOFError:
         process.join()
         raise RayfitError(
@@ -85,8 +90,8 @@ def _make(
 
     logging.disable_progress_bar()
 
-    def say(text: str) -> None:
-        pipe.send(("say", text))
+    def report(step: MakingStep) -> None:
+        pipe.send(("at", step))
 
     preset = MADE_MODELS[name]
     make = (
@@ -94,5 +99,5 @@ def _make(
         if base is None
         else partial(instruct_model, preset, material, base)
     )
-    facts = make(target, say=say, num_threads=num_threads, precision=precision)
+    facts = make(target, report=report, num_threads=num_threads, precision=precision)
     pipe.send(("done", facts))

@@ -17,11 +17,12 @@ from rayfit.presets import MADE_MODELS
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage
 from rayfit.sweep.making import make_in_process
+from rayfit.sweep.progress import Console, MakingProgress
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
-def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
+def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:
     """The directory of an embedded model, trained now (after the one it starts from) unless this storage has it.
 
     Safe when several processes ask at once: one makes it, the others wait. One that is killed half-way leaves nothing
@@ -31,14 +32,14 @@ def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
     preset = MADE_MODELS[model.name]
     base = None
     if preset.base:
-        base = made_model(resolve_model(preset.base, "main", storage), storage, say)
+        base = made_model(resolve_model(preset.base, "main", storage), storage, console)
     fingerprint = corpus_fingerprint()
     folder = storage.folder("models", model.made_id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{model.made_id}.lock"):
         record = storage.read("models", model.made_id)
         if record is None:
-            record = _make(model, base, storage, say)
+            record = _make(model, base, storage, console)
     if record["corpus_fingerprint"] != fingerprint:
         raise RayfitError(
             f"--model: {model.name} in {storage.root} was made from another corpus (the standard library installed "
@@ -47,10 +48,10 @@ def made_model(model: ModelSource, storage: Storage, say: Any) -> Path:
     return folder
 
 
-def _make(model: ModelSource, base: Path | None, storage: Storage, say: Any) -> dict[str, Any]:
+def _make(model: ModelSource, base: Path | None, storage: Storage, console: Console) -> dict[str, Any]:
     material: list[Any] = embedded.pretraining_texts() if base is None else embedded.instruction_pairs()
     counted, start = ("documents", "") if base is None else ("pairs", f" and {MADE_MODELS[model.name].base}")
-    say(
+    console.say(
         f"making {model.name}: {model.num_parameters:,} parameters from {len(material):,} {counted}{start}, "
         "once per storage"
     )
@@ -67,12 +68,18 @@ def _make(model: ModelSource, base: Path | None, storage: Storage, say: Any) -> 
         assert started_from is not None
         about["base"] = {"id": base.name, "weights_sha256": started_from["weights_sha256"]}
         about["pairs_fingerprint"] = bytes_digest(*(part.encode() for pair in material for part in pair))
-    record = storage.make_folder(
-        "models",
-        model.made_id,
-        lambda target: {**about, **make_in_process(model.name, material, base, target, say)},
+    progress = MakingProgress(console, model.name)
+    try:
+        record = storage.make_folder(
+            "models",
+            model.made_id,
+            lambda target: {**about, **make_in_process(model.name, material, base, target, progress)},
+        )
+    finally:
+        console.watch([])
+    console.say(
+        f"made {model.name} in {record['seconds']:.0f} s in {record['precision']}, final loss {record['final_loss']:.2f}"
     )
-    say(f"made {model.name} in {record['seconds']:.0f} s, final loss {record['final_loss']:.2f}")
     return record
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
 from rayfit.sweep.model_check import check_model, read_window
 from rayfit.sweep.models import check_hub_models, hub_model, made_model
+from rayfit.sweep.progress import Console
 from rayfit.sweep.rows import domain_spans, prepare_rows
 from rayfit.sweep.texts import identify_text
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Prepared:
     model_paths: dict[str, Path]
 
 
-def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepared:
+def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) -> Prepared:
     """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do."""
     _check_storage(storage)
     if not joins_running_ray():
@@ -50,7 +48,7 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, say: Say) -> Prepa
     spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}
     _check_texts(plan, spans)
     check_hub_models(plan.models, storage)
-    paths = {model.name: _model_path(model, storage, say) for model in plan.models}
+    paths = {model.name: _model_path(model, storage, console) for model in plan.models}
     plan = make_plan(sweep, options, storage)
     assert not plan.pending
     for model in plan.models:
@@ -75,9 +73,9 @@ def _check_texts(plan: Plan, spans: dict[str, pl.DataFrame]) -> None:
             raise RayfitError(f"text {domain.name}: {error}") from error
 
 
-def _model_path(model: ModelSource, storage: Storage, say: Say) -> Path:
+def _model_path(model: ModelSource, storage: Storage, console: Console) -> Path:
     if model.kind == "made":
-        return made_model(model, storage, say)
+        return made_model(model, storage, console)
     if model.kind == "hub":
         path = hub_model(model, storage)[0]
     else:

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from rayfit.data.order import update_rows
 from rayfit.presets import MadeModel
-from rayfit.train.make import Batch, facts, train_weights
+from rayfit.train.make import Batch, Report, facts, train_weights
 
 IGNORED_LABEL = -100
 
@@ -24,7 +24,7 @@ def instruct_model(
     base: Path,
     target: Path,
     *,
-    say: Callable[[str], None],
+    report: Report,
     num_threads: int,
     precision: str,
 ) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def instruct_model(
         )
         for pair in pairs
     ]
-    losses = train_weights(model, shuffled_batches(rows, preset), preset, say, precision)
+    losses = train_weights(model, shuffled_batches(rows, preset), preset, report, precision)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

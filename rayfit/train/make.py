@@ -15,12 +15,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rayfit.presets import MadeModel
 from rayfit.train.directory import weights_digest
+from rayfit.train.steps import MakingStep
 
 Batch = tuple[
     torch.Tensor, torch.Tensor
 ]  # ids and labels, both int64 (rows, tokens); a label of -100 is not learned
 
+Report = Callable[[MakingStep], None]
+
 BOS = "<bos>"
+_REPORT_SECONDS = 1.0
 _BETAS = (0.9, 0.95)
 
 # Without a limit, indentation and rulers become such long tokens that 57 of the corpus's 1,909 spans of 1,000
@@ -33,7 +37,7 @@ def make_model(
     training_texts: list[str],
     target: Path,
     *,
-    say: Callable[[str], None],
+    report: Report,
     num_threads: int,
     precision: str,
 ) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def make_model(
     stream = token_stream(tokenizer, training_texts)
     torch.manual_seed(preset.seed)
     model = LlamaForCausalLM._from_config(llama_config(preset), attn_implementation="eager")
-    losses = train_weights(model, random_windows(stream, preset), preset, say, precision)
+    losses = train_weights(model, random_windows(stream, preset), preset, report, precision)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS).save_pretrained(target)
@@ -134,10 +138,13 @@ def train_weights(
     model: LlamaForCausalLM,
     batches: Iterator[Batch],
     preset: MadeModel,
-    say: Callable[[str], None],
+    report: Report,
     precision: str,
 ) -> list[float]:
-    """Run the preset's updates, changing the model; returns the training loss of each, in nats per learned token."""
+    """Run the preset's updates, changing the model; returns the training loss of each, in nats per learned token.
+
+    `report` is called every second or so.
+    """
     # Norms' weights are vectors; decay is for matrices alone.
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
@@ -158,8 +165,8 @@ def train_weights(
         optimizer.step()
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
-        if (now := time.monotonic()) - told > 10:
+        if (now := time.monotonic()) - told > _REPORT_SECONDS:
             left = (now - begin) / (update + 1) * (preset.num_updates - update - 1)
-            say(f"update {update + 1}/{preset.num_updates}, loss {losses[-1]:.2f}, {left:.0f} s left")
+            report(MakingStep(update + 1, preset.num_updates, losses[-1], left))
             told = now
     return losses

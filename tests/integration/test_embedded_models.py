@@ -50,7 +50,7 @@ def test_an_instruct_model_is_made_of_its_base_and_the_same_every_time(model: Pa
     )
     pairs = embedded.instruction_pairs()[:16]
     facts = [
-        instruct_model(preset, pairs, model, tmp_path / name, say=print, num_threads=1, precision="fp32")
+        instruct_model(preset, pairs, model, tmp_path / name, report=print, num_threads=1, precision="fp32")
         for name in ("one", "two")
     ]
     assert facts[0]["weights_sha256"] == facts[1]["weights_sha256"]

@@ -250,8 +250,9 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
     code = (
         "import sys; from rayfit.records.storage import Storage;"
         "from rayfit.plan.sources import resolve_model; from rayfit.sweep.models import made_model;"
+        "from rayfit.sweep.progress import Console;"
         "s = Storage(sys.argv[1]);"
-        "print(made_model(resolve_model('pydoc-0.5m', 'main', s), s, lambda text: print(text, flush=True)), flush=True)"
+        "print(made_model(resolve_model('pydoc-0.5m', 'main', s), s, Console()), flush=True)"
     )
     (tmp_path / "main.py").write_text(f"if __name__ == '__main__':\n    exec({code!r})\n")
     command = [sys.executable, str(tmp_path / "main.py"), str(tmp_path / "runs")]

@@ -62,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         ),
     }
     for name, (sizes, some) in made.items():
-        make_model(sizes, some, root / name, say=lambda _: None, num_threads=1, precision="fp32")
+        make_model(sizes, some, root / name, report=lambda _: None, num_threads=1, precision="fp32")
     return Models(**{name: root / name for name in made})
 
 
