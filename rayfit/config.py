@@ -38,7 +38,9 @@ class Options:
         None,
         "models: presets (`rayfit models`), local Hugging Face directories, hub ids (default: pydoc-1m)",
     )
-    revision: str = option("main", "branch, tag or commit of hub ids")
+    revision: str | None = option(
+        None, "branch, tag or commit of hub models (default: the preset's own, else main)"
+    )
     dataset: tuple[str, ...] | None = option(
         None, "texts to train on: presets (`rayfit datasets`), local files or folders, hub datasets"
     )

@@ -1,7 +1,8 @@
 """Named models and datasets of the Hugging Face hub.
 
-Nothing here was checked against the hub: ids, licences' names and sizes are what public sources say, and `unverified`
-names what they leave open. Ids, access and files are found out when a sweep is prepared, before anything is trained.
+Ids, files, licences and sizes are what the hub's public pages showed in 2023 to 2025 and what public copies of its files
+hold; nothing was loaded from the hub itself. `unverified` names what those leave open. Ids, access, files and tokenizers
+are looked at again when a sweep is prepared, before anything is trained.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ STATE_BYTES_PER_PARAMETER = 4 + 4 + 4 + 4
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel:
-    """A model on the hub. `billions` is the size that its name says; the exact count is known once it is loaded.
+    """A model on the hub, at `revision`. `billions` is its size; the exact count is known once it is loaded.
 
     `num_workers` (GPUs) and `zero_stage` are what full fine-tuning is sensibly asked for with; like all placement
     they are part of no id. It computes in bf16 with fp32 master weights, as every model does.
@@ -28,6 +29,7 @@ class HubModel:
     licence: str
     num_workers: int
     zero_stage: int
+    revision: str = "main"
     needs: str = ""
     unverified: tuple[str, ...] = ()
 
@@ -44,11 +46,18 @@ class HubModel:
 
 _META = "Llama 3.1 Community License"
 _META_NEEDS = "access asked for on its hub page and `hf auth login`"
+_META_NEEDS_70B = (
+    f"{_META_NEEDS}; more memory than 8 GPUs of 141 GB have: "
+    "16 of 80 GB hold it (--num-workers 16 --batch-size 16)"
+)
 _DEEPSEEK = "DeepSeek (its own)"
 
 HUB_MODELS: dict[str, HubModel] = {
+    # The paper names no version. This one is what Chat-v1.0 was "finetuned on top of" (its hub page, commit 44ea18ec), so
+    # that base and instruct belong together, and has safetensors (hub page, #4), which TinyLlama_v1.1 has not (commit
+    # 77b87b3e: pytorch_model.bin alone).
     "tinyllama-1.1b": HubModel(
-        hub_id="TinyLlama/TinyLlama_v1.1",
+        hub_id="TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
         billions=1.1,
         licence="Apache 2.0",
         num_workers=1,
@@ -61,23 +70,25 @@ HUB_MODELS: dict[str, HubModel] = {
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
-        unverified=("that its base is tinyllama-1.1b",),
     ),
+    # main has two .bin shards alone (hub page). The commit is the hub's own conversion of them, refs/pr/3 of 2024-04-09,
+    # whose parent is main's head (its commit page).
     "deepseek-7b": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-base",
-        billions=7,
+        billions=6.9,
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
-        unverified=("that it has safetensors weights",),
+        revision="dbd6f0e98a1f2c9978e2d0c6370cdfc563218527",
     ),
+    # Two .bin shards, 9.97 and 3.85 GB (hub page at 5d1e3336); no conversion of them was found.
     "deepseek-7b-instruct": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-chat",
-        billions=7,
+        billions=6.9,
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
-        unverified=("that it has safetensors weights",),
+        needs="14 GB more of storage: its pickled weights are converted once",
     ),
     "llama-3.1-8b": HubModel(
         hub_id="meta-llama/Llama-3.1-8B",
@@ -97,19 +108,19 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "llama-3.1-70b": HubModel(
         hub_id="meta-llama/Llama-3.1-70B",
-        billions=70,
+        billions=70.6,
         licence=_META,
         num_workers=8,
         zero_stage=3,
-        needs=_META_NEEDS,
+        needs=_META_NEEDS_70B,
     ),
     "llama-3.1-70b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-70B-Instruct",
-        billions=70,
+        billions=70.6,
         licence=_META,
         num_workers=8,
         zero_stage=3,
-        needs=_META_NEEDS,
+        needs=_META_NEEDS_70B,
     ),
     "qwen2.5-0.5b": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B",
@@ -164,7 +175,7 @@ INSTRUCT_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class HubDataset:
-    """A dataset on the hub and how its rows become documents.
+    """A dataset on the hub and how its rows become documents. Of several configs, joined by `+`, one follows the other.
 
     A row is a document, unless rows are `joined`: until a document has at least a span's characters, or, where
     `starts_at` is a regular expression, until a row that matches it begins the next document.
@@ -178,6 +189,11 @@ class HubDataset:
     data_files: str = ""
     joined: bool = False
     starts_at: str = ""
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        """The configs that are read one after another; the empty one is the dataset's own default."""
+        return tuple(self.config.split("+"))
 
     @property
     def lock_key(self) -> str:
@@ -198,13 +214,15 @@ class HubDatasetPreset:
     about: str
     source: HubDataset
     licence: str
-    span_characters: int = 1500
+    span_characters: int = 1800
     held_out_share: float = 0.2
     unverified: tuple[str, ...] = ()
 
 
-# The paper names its data by their authors alone (section 3).
+# The paper names its data by their authors alone (section 3). Spans are longer than those of local files, since
+# vocabularies of 128,000 entries and more take about five characters a token and a poor span would stop a sweep.
 HUB_DATASETS: dict[str, HubDatasetPreset] = {
+    # fiction.txt, 357 MB, stands on the hub's page of files.
     "fiction": HubDatasetPreset(
         about="the paper's Fiction-Stories (Forsythe)",
         source=HubDataset(
@@ -212,8 +230,8 @@ HUB_DATASETS: dict[str, HubDatasetPreset] = {
             data_files="fiction.txt",
             joined=True,
         ),
-        licence="unknown",
-        unverified=("that this set is the paper's", "the file's name"),
+        licence="none stated",
+        unverified=("that this set is the paper's",),
     ),
     "wikipedia": HubDatasetPreset(
         about="WikiText-103 (Merity et al.), one article per document",
@@ -223,12 +241,18 @@ HUB_DATASETS: dict[str, HubDatasetPreset] = {
             joined=True,
             starts_at=" = [^=]+ = ",
         ),
-        licence="CC BY-SA",
+        licence="CC BY-SA 3.0 and GFDL",
     ),
+    # Months and their numbers of rows (721, 807, 1,138, 1,460, 1,562) stand in the dataset's README. An example context
+    # of the paper (appendix C.1) tells news of 9 to 10 December 2018, so it is not of one month of 2024.
     "bbc-news": HubDatasetPreset(
-        about="BBC News articles of January 2024 (Li et al.)",
-        source=HubDataset(hub_id="RealTimeData/bbc_news_alltime", config="2024-01", column="content"),
-        licence="unknown",
+        about="BBC News articles of five months from 2017 to 2024 (Li et al.), 5,688 in all",
+        source=HubDataset(
+            hub_id="RealTimeData/bbc_news_alltime",
+            config="2017-03+2017-04+2018-12+2023-12+2024-01",
+            column="content",
+        ),
+        licence="none stated",
         unverified=("that this set is the paper's, and which months of it",),
     ),
 }

@@ -14,6 +14,7 @@ from typing import Any
 # A raised score version makes scores again and never trains anything again.
 DATA_VERSION = 1
 MAKE_VERSION = 1
+CONVERT_VERSION = 1
 TRAIN_VERSION = 1
 GENERATE_VERSION = 1
 SCORE_VERSION = 2

@@ -8,8 +8,8 @@ from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDatasetPreset, HubMo
 from rayfit.presets import DATASETS, MADE_MODELS, DatasetPreset, MadeModel
 
 _UNCHECKED = (
-    "Unverified, all of it: ids and licences are as public sources name them and were not checked against the hub,\n"
-    "'?' marks what those leave open. Preparing a sweep finds out whether an id, access and files are there."
+    "Ids, files and licences are as the hub's public pages show them; nothing was loaded from the hub itself. '?' marks\n"
+    "what those leave unverified. Preparing a sweep looks at ids, access, files and tokenizers before it fetches weights."
 )
 
 
@@ -28,7 +28,7 @@ def models_listing() -> str:
             *_columns(hub),
             _UNCHECKED,
             "",
-            "Or a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1",
+            "Or a local Hugging Face directory, or a hub id such as HuggingFaceTB/SmolLM2-135M",
         ]
     )
 
@@ -65,7 +65,13 @@ def _size(billions: float) -> str:
 
 def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
     place = f"{preset.num_workers} x ZeRO {preset.zero_stage}"
-    return preset.hub_id, place, f"{preset.state_gib_per_worker:.0f} GiB", _notes(preset, preset.needs)
+    revision = "" if preset.revision == "main" else f"@{preset.revision[:8]}"
+    return (
+        preset.hub_id + revision,
+        place,
+        f"{preset.state_gib_per_worker:.0f} GiB",
+        _notes(preset, preset.needs),
+    )
 
 
 def _settings(preset: DatasetPreset | HubDatasetPreset) -> str:

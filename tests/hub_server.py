@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 
-class HubServer(ThreadingHTTPServer):
-    """Serves one dataset or model from a folder; `sent_bytes` counts what went out of its files."""
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """A model or dataset, one commit of it, as the files of a folder.
 
-    def __init__(
-        self, hub_id: str, commit: str, folder: Path, *, kind: str = "dataset", gated: bool = False
-    ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.api = f"/api/{kind}s/{hub_id}"
-        self.resolve = f"/{'datasets/' if kind == 'dataset' else ''}{hub_id}/resolve/{commit}/"
-        self.hub_id, self.commit, self.folder, self.gated = hub_id, commit, folder, gated
-        self.sent_bytes = 0
+    `revisions`: what leads to the commit beside its own name. The files of a gated one go to whoever has a token.
+    """
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients hang up when they have read enough."""
+    hub_id: str
+    commit: str
+    folder: Path
+    kind: str = "model"
+    gated: bool = False
+    revisions: tuple[str, ...] = ("main",)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+    def api(self) -> str:
+        return f"/api/{self.kind}s/{self.hub_id}"
+
+    @property
+    def resolve(self) -> str:
+        return f"/{'datasets/' if self.kind == 'dataset' else ''}{self.hub_id}/resolve/{self.commit}/"
 
     def files(self) -> dict[str, Path]:
         return {
@@ -37,6 +43,26 @@ class HubServer(ThreadingHTTPServer):
             for file in sorted(self.folder.rglob("*"))
             if file.is_file()
         }
+
+
+class HubServer(ThreadingHTTPServer):
+    """Serves repositories from folders; `sent` counts the bytes that went out of each file, by `hub id/name`."""
+
+    def __init__(self, *repos: Repo) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repos = repos
+        self.sent: Counter[str] = Counter()
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.sent.total()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up when they have read enough."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -56,51 +82,61 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         if sent.startswith("{"):
             wanted = json.loads(sent)["paths"]
-        self._json([self._entry(path) for path in wanted if self._exists(path)])
+        repo = self._repo(unquote(urlsplit(self.path).path))
+        assert repo is not None
+        self._json([self._entry(repo, path) for path in wanted if (repo.folder / path).exists()])
+
+    def _repo(self, path: str) -> Repo | None:
+        return next(
+            (each for each in self.server.repos if f"{path}/".startswith((f"{each.api}/", each.resolve))),
+            None,
+        )
 
     def _answer(self, path: str, *, body: bool) -> None:
-        hub = self.server
-        api, files = hub.api, hub.resolve
+        repo = self._repo(path)
+        if repo is None:
+            self._refuse(404, "RepoNotFound")
+            return
+        api, files = repo.api, repo.resolve
+        revisions = [f"{api}/revision/{revision}" for revision in (*repo.revisions, repo.commit)]
         if path == f"{api}/auth-check":
-            self._refuse(403, "GatedRepo") if hub.gated else self._json({})
-        elif path in (api, f"{api}/revision/main", f"{api}/revision/{hub.commit}"):
-            siblings = [{"rfilename": name} for name in hub.files()]
-            gated = "auto" if hub.gated else False
-            about = {"id": hub.hub_id, "sha": hub.commit, "siblings": siblings, "gated": gated}
+            self._refuse(403, "GatedRepo") if self._is_closed(repo) else self._json({})
+        elif path == api or path in revisions:
+            siblings = [{"rfilename": name} for name in repo.files()]
+            gated = "auto" if repo.gated else False
+            about = {"id": repo.hub_id, "sha": repo.commit, "siblings": siblings, "gated": gated}
             self._json({**about, "private": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0})
         elif path.startswith(f"{api}/revision/"):
             self._refuse(404, "RevisionNotFound")
-        elif path.startswith(f"{api}/tree/{hub.commit}"):
-            self._tree(path.removeprefix(f"{api}/tree/{hub.commit}").strip("/"))
+        elif path.startswith(f"{api}/tree/{repo.commit}"):
+            self._tree(repo, path.removeprefix(f"{api}/tree/{repo.commit}").strip("/"))
         elif path.startswith(files):
-            self._file(path.removeprefix(files), body=body)
-        elif path.startswith(api):
-            self._refuse(404, "EntryNotFound")
+            self._file(repo, path.removeprefix(files), body=body)
         else:
-            self._refuse(404, "RepoNotFound")
+            self._refuse(404, "EntryNotFound")
 
-    def _exists(self, path: str) -> bool:
-        return (self.server.folder / path).exists()
+    def _is_closed(self, repo: Repo) -> bool:
+        return repo.gated and "Authorization" not in self.headers
 
-    def _entry(self, path: str) -> dict[str, Any]:
-        place = self.server.folder / path
+    def _entry(self, repo: Repo, path: str) -> dict[str, Any]:
+        place = repo.folder / path
         if place.is_dir():
             return {"type": "directory", "path": path, "oid": "0" * 40}
         return {"type": "file", "path": path, "size": place.stat().st_size, "oid": f"{len(path):040x}"}
 
-    def _tree(self, below: str) -> None:
-        top = self.server.folder / below
+    def _tree(self, repo: Repo, below: str) -> None:
+        top = repo.folder / below
         if not top.is_dir():
             self._refuse(404, "EntryNotFound")
             return
         found = top.rglob("*") if "recursive=true" in self.path.lower() else top.iterdir()
-        self._json([self._entry(path.relative_to(self.server.folder).as_posix()) for path in sorted(found)])
+        self._json([self._entry(repo, path.relative_to(repo.folder).as_posix()) for path in sorted(found)])
 
-    def _file(self, name: str, *, body: bool) -> None:
-        if self.server.gated:
+    def _file(self, repo: Repo, name: str, *, body: bool) -> None:
+        if self._is_closed(repo):
             self._refuse(403, "GatedRepo")
             return
-        file = self.server.files().get(name)
+        file = repo.files().get(name)
         if file is None:
             self._refuse(404, "EntryNotFound")
             return
@@ -112,13 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
             content, status = content[start : end + 1], 206
             extra = {"Content-Range": f"bytes {start}-{end}/{size}"}
         headers = {
-            "ETag": f'"{name}"',
-            "X-Repo-Commit": self.server.commit,
+            "ETag": f'"{hashlib.sha1(f"{repo.hub_id}/{name}".encode()).hexdigest()}"',
+            "X-Repo-Commit": repo.commit,
             "Accept-Ranges": "bytes",
             **extra,
         }
         self._send(status, content if body else b"", headers, length=len(content))
-        self.server.sent_bytes += len(content) if body else 0
+        self.server.sent[f"{repo.hub_id}/{name}"] += len(content) if body else 0
 
     def _json(self, content: Any) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})

@@ -14,6 +14,7 @@ from rayfit.data import embedded
 from rayfit.data.documents import read_documents
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
+from rayfit.generate.tokenizer import leading_bos
 from rayfit.hub_presets import HUB_DATASETS
 from rayfit.presets import DATASETS
 
@@ -59,7 +60,8 @@ def _documents(given: str, text_column: str, tokenizer: Any) -> list[list[int]]:
 
 
 def _check_tokenizer(frame: pl.DataFrame, subject: Subject, tokenizer: Any, trial_id: str) -> None:
-    prefix = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    bos_id = leading_bos(tokenizer, subject.path)
+    prefix = [] if bos_id is None else [bos_id]
     for text, ids in frame.select("text", "token_ids").iter_rows():
         found = [*prefix, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]]
         if found[: len(ids)] != ids:

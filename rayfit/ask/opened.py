@@ -13,6 +13,7 @@ from rayfit.errors import RayfitError
 from rayfit.generate.contexts import context_window
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
+from rayfit.generate.tokenizer import leading_bos
 from rayfit.generate.vocabulary import special_ids, surfaces, word_starts
 from rayfit.score.overlap import OverlapIndex
 from rayfit.score.tokens import drop_leading
@@ -78,7 +79,7 @@ def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]
         rows = None
         if request.decoding.block is not None:
             rows = block_rows(request, subject, trials[-1] if trials else None, tokenizer)
-        blocked = None if rows is None else _blocked(rows, tokenizer, config, request)
+        blocked = None if rows is None else _blocked(rows, tokenizer, config, request, subject)
         opened.append(Opened(subject, tokenizer, config, contexts, blocked, surfaces(tokenizer)))
     if request.top and not same_tokenizer(opened):
         raise RayfitError(
@@ -99,7 +100,7 @@ def _contexts(tokenizer: Any, config: Any, subject: Subject, request: Request) -
     return prompt_ids(
         request.prompts,
         lambda prompt: tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"],
-        bos_id=tokenizer.bos_token_id,
+        bos_id=leading_bos(tokenizer, subject.path),
         window=context_window(config),
         num_new_tokens=request.decoding.num_new_tokens,
         model=str(subject.path),
@@ -107,9 +108,11 @@ def _contexts(tokenizer: Any, config: Any, subject: Subject, request: Request) -
     )
 
 
-def _blocked(rows: list[list[int]], tokenizer: Any, config: Any, request: Request) -> Blocked:
+def _blocked(
+    rows: list[list[int]], tokenizer: Any, config: Any, request: Request, subject: Subject
+) -> Blocked:
     assert request.decoding.block is not None
     starts = word_starts(tokenizer, config.get_text_config(decoder=True).vocab_size)
-    bos_id = tokenizer.bos_token_id
+    bos_id = leading_bos(tokenizer, subject.path)
     index = BlockIndex.build(rows, starts, run=request.decoding.block.run, bos_id=bos_id)
     return Blocked(index, OverlapIndex(drop_leading(rows, bos_id)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import RECORD, Storage
+from rayfit.sweep.given_models import hub_model, local_model
+from rayfit.sweep.progress import Console
 
 MOST_SUBJECTS = 2
 
@@ -54,11 +57,9 @@ def _model(storage: Storage, given: str) -> Subject:
     source = resolve_model(given, Options().revision, storage)
     if source.kind == "local":
         assert source.path is not None
-        return Subject(given, source.path)
+        return Subject(given, local_model(source.path, source.name, storage, Console(sys.stderr)))
     if source.kind == "hub":
-        from rayfit.sweep.models import hub_model
-
-        return Subject(given, hub_model(source, storage)[0])
+        return Subject(given, hub_model(source, storage, Console(sys.stderr))[0])
     if storage.read("models", source.made_id) is not None:
         return Subject(given, storage.folder("models", source.made_id))
     others = [identifier for identifier in storage.ids("models") if identifier.startswith(f"{given}-")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from rayfit.identity import make_id
 from rayfit.plan.sources import ModelSource, known_files, model_files
 from rayfit.records.storage import Storage
 from rayfit.records.trials import product_path, read_failure
+from rayfit.sweep.given_models import hub_model, local_model
+from rayfit.sweep.progress import Console
 
 _MOST_LISTED = 4
 
@@ -66,15 +69,13 @@ def original_of(storage: Storage, record: dict[str, Any]) -> Path:
     elif record["model"]["kind"] == "local":
         found = known_files(storage).folder_of(declared["files_sha256"], model_files)
         if found is not None:
-            return found
+            return local_model(found, name, storage, Console(sys.stderr))
         why = "is in no directory that this storage remembers, or its files have changed"
     else:
-        from rayfit.sweep.models import hub_model
-
         source = ModelSource(
             name=name, kind="hub", declared=declared, hub_id=declared["hub_id"], revision=declared["commit"]
         )
-        return hub_model(source, storage)[0]
+        return hub_model(source, storage, Console(sys.stderr))[0]
     raise RayfitError(
         f"--trial: {name}, from which {record['id']} started, {why}; name the other side yourself: "
         f"--model DIRECTORY --trial {record['id']}"

@@ -14,6 +14,7 @@ from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDataset
 from rayfit.identity import MAKE_VERSION, KnownFiles, digest, make_id, slug
 from rayfit.plan.hub import check_hub_id, parse_hub_dataset, read_lock
+from rayfit.plan.weights import deciding_files, find_weights
 from rayfit.presets import (
     DATASETS,
     DEFAULT_POOL,
@@ -27,8 +28,6 @@ from rayfit.records.storage import Storage, read_json
 
 SMALL_MODEL_PARAMETERS = 50_000_000
 KNOWN_FILES = "known-files.json"
-
-_MODEL_SUFFIXES = (".json", ".safetensors", ".model", ".txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,26 +85,29 @@ def known_files(storage: Storage) -> KnownFiles:
     return KnownFiles(storage.root / KNOWN_FILES)
 
 
-def resolve_model(name: str, revision: str, storage: Storage) -> ModelSource:
-    """The model called `name` by `--model`, a hub id's at `revision` (a branch, tag or commit).
+def resolve_model(name: str, revision: str | None, storage: Storage) -> ModelSource:
+    """The model called `name` by `--model`, one of the hub at `revision` (a branch, tag or commit).
+
+    Without a revision it is the preset's own, else main.
 
     Raises RayfitError when it is neither a preset, a usable directory, nor a hub id.
     """
     if name in MADE_MODELS:
         return _made_model(name)
     if name in HUB_MODELS:
-        return _hub_model(HUB_MODELS[name].hub_id, revision, storage)
+        preset = HUB_MODELS[name]
+        return _hub_model(preset.hub_id, revision or preset.revision, storage)
     path = Path(name).expanduser()
     if path.is_dir():
         return _local_model(path.resolve(), storage)
     if check_hub_id("--model", name):
-        return _hub_model(name, revision, storage)
+        return _hub_model(name, revision or "main", storage)
     presets = [*MADE_MODELS, *HUB_MODELS]
     looks_like_path = "/" in name or name.startswith((".", "~"))
     detail = f"there is no directory {path}" if looks_like_path else f"no preset is called {name!r}"
     raise RayfitError(
         f"--model: {detail}{nearest(name, presets)}; expected a preset ({', '.join(presets)}), "
-        "a local Hugging Face directory, or a hub id such as TinyLlama/TinyLlama_v1.1"
+        "a local Hugging Face directory, or a hub id such as HuggingFaceTB/SmolLM2-135M"
     )
 
 
@@ -118,8 +120,8 @@ def _made_model(name: str) -> ModelSource:
 
 
 def model_files(path: Path) -> list[Path]:
-    """The files of a local model that decide what it is: configuration, tokenizer and safetensors weights."""
-    return sorted(file for file in path.iterdir() if file.suffix in _MODEL_SUFFIXES and file.is_file())
+    """The files of a local model that decide what it is: configuration, tokenizer and weights."""
+    return [path / name for name in deciding_files(file.name for file in path.iterdir() if file.is_file())]
 
 
 def _local_model(path: Path, storage: Storage) -> ModelSource:
@@ -129,10 +131,10 @@ def _local_model(path: Path, storage: Storage) -> ModelSource:
         raise RayfitError(f"--model: {path / 'config.json'} is not JSON: {error}") from error
     if config is None:
         raise RayfitError(f"--model: {path} has no config.json, so it is not a Hugging Face model directory")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
+    weights = find_weights(file.name for file in path.iterdir())
+    if weights is None:
         raise RayfitError(
-            f"--model: {path} has no .safetensors file (pickled weights are not loaded: they can run code)"
+            f"--model: {path} has no weights: neither .safetensors files nor pytorch_model.bin (or its shards)"
         )
     files_digest = known_files(storage).known(model_files(path))
     return ModelSource(
@@ -140,7 +142,9 @@ def _local_model(path: Path, storage: Storage) -> ModelSource:
         kind="local",
         path=path,
         declared=None if files_digest is None else {"files_sha256": files_digest},
-        num_parameters=sum(_safetensors_parameters(file) for file in weights),
+        num_parameters=sum(_safetensors_parameters(path / name) for name in weights.files)
+        if weights.format == "safetensors"
+        else None,
     )
 
 

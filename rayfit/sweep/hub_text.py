@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,11 @@ def read_hub_documents(source: HubDataset, commit: str, pool: int, span_characte
     Raises RayfitError for a config, split or column that is not there, for a dataset that needs code of its own
     (which is never run), and when the hub cannot be reached.
     """
-    return documents_of_rows(source, _rows(source, commit), span_characters, pool)
+    found = (
+        _documents(source, config, _texts(source, _rows(source, config, commit)), span_characters)
+        for config in source.configs
+    )
+    return list(islice(chain.from_iterable(found), pool))
 
 
 def documents_of_rows(
@@ -76,11 +80,11 @@ def documents_of_rows(
 
     Raises RayfitError when the column is not there or holds no text.
     """
-    return list(islice(_documents(source, _texts(source, rows), span_characters), pool))
+    return list(islice(_documents(source, source.config, _texts(source, rows), span_characters), pool))
 
 
-def _rows(source: HubDataset, commit: str) -> Iterable[dict[str, Any]]:
-    """All rows in order, read only as far as they are asked for."""
+def _rows(source: HubDataset, config: str, commit: str) -> Iterable[dict[str, Any]]:
+    """All rows of a config in order, read only as far as they are asked for."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
     from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -96,7 +100,7 @@ def _rows(source: HubDataset, commit: str) -> Iterable[dict[str, Any]]:
     try:
         yield from load_dataset(
             place,
-            name=source.config or None,
+            name=config or None,
             data_files=source.data_files or None,
             split=source.split,
             revision=revision,
@@ -111,7 +115,7 @@ def _rows(source: HubDataset, commit: str) -> Iterable[dict[str, Any]]:
         ) from error
     except (DatasetsError, ValueError, HTTPError, OSError) as error:
         raise RayfitError(
-            f"--dataset: {source.hub_id} (config {source.config or 'default'}, split {source.split}) cannot be read: "
+            f"--dataset: {source.hub_id} (config {config or 'default'}, split {source.split}) cannot be read: "
             f"{_first_line(error)}"
         ) from error
 
@@ -159,9 +163,9 @@ def _texts(source: HubDataset, rows: Iterable[dict[str, Any]]) -> Iterator[tuple
 
 
 def _documents(
-    source: HubDataset, texts: Iterable[tuple[int, str]], span_characters: int
+    source: HubDataset, config: str, texts: Iterable[tuple[int, str]], span_characters: int
 ) -> Iterator[Document]:
-    stem = "/".join(part for part in (source.config, source.split) if part)
+    stem = "/".join(part for part in (config, source.split) if part)
     if not source.joined:
         for number, text in texts:
             yield Document(f"{stem}/{number:08d}", text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.errors import RayfitError
+from rayfit.generate.tokenizer import check_round_trip, leading_bos
 from rayfit.records.storage import read_json
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
@@ -35,16 +36,18 @@ def check_model(path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
-    """(text -> ids without special tokens, BOS id or None) of a model's directory; no code of the directory is run.
+    """(text -> ids without special tokens, leading BOS id or None) of a model's directory; no code of it is run.
 
-    Raises RayfitError when there is no tokenizer or it is broken.
+    Raises RayfitError when there is no tokenizer, or it is broken or loses text.
     """
     from transformers import AutoTokenizer
 
     tokenizer = _loaded(
         path, "tokenizer", lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     )
-    return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), tokenizer.bos_token_id
+    check_round_trip(tokenizer, path)
+    bos_id = leading_bos(tokenizer, path)
+    return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), bos_id
 
 
 def read_window(path: Path) -> int | None:

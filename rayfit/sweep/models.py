@@ -1,8 +1,7 @@
-"""Getting the model of a sweep: made here, or fetched from the hub."""
+"""The embedded models of a sweep, made here on first use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,12 @@ import filelock
 from rayfit.data import embedded, pydoc
 from rayfit.errors import RayfitError
 from rayfit.identity import bytes_digest
-from rayfit.plan.hub import read_lock, write_lock
 from rayfit.plan.sources import ModelSource, resolve_model
 from rayfit.presets import MADE_MODELS
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage
 from rayfit.sweep.making import make_in_process
 from rayfit.sweep.progress import Console, MakingProgress
-
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:
@@ -40,6 +36,11 @@ def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:
         record = storage.read("models", model.made_id)
         if record is None:
             record = _make(model, base, storage, console)
+    if "precision" not in record:
+        raise RayfitError(
+            f"--storage: {model.name} in {storage.root} was made by an earlier rayfit, whose tokenizers did not say that "
+            "rows begin with BOS; use another --storage"
+        )
     if record["corpus_fingerprint"] != fingerprint:
         raise RayfitError(
             f"--model: {model.name} in {storage.root} was made from another corpus (the standard library installed "
@@ -88,62 +89,3 @@ def corpus_fingerprint() -> str:
     return bytes_digest(
         *(part.encode() for document in pydoc.documents() for part in (document.name, document.text))
     )
-
-
-def hub_model(model: ModelSource, storage: Storage) -> tuple[Path, str]:
-    """(directory, commit) of a hub model in the local cache, downloaded where needed; the commit is kept in a lock file.
-
-    Only configuration, tokenizer and safetensors are fetched; no code. Raises RayfitError when the hub cannot be
-    reached, the id or revision does not exist, or access to a gated model was not granted.
-    """
-    path = _snapshot(model, storage, _HUB_FILES)
-    if not list(path.glob("*.safetensors")):
-        raise RayfitError(
-            f"--model: {model.hub_id} has no .safetensors weights (pickled weights are not loaded)"
-        )
-    return path, path.name  # the cache names a snapshot's folder by its commit
-
-
-def check_hub_models(models: Iterable[ModelSource], storage: Storage) -> None:
-    """Fetch the small files of every hub model; raises as `hub_model`, before weights of any of them are fetched."""
-    for model in models:
-        if model.kind == "hub":
-            _snapshot(model, storage, tuple(name for name in _HUB_FILES if "safetensors" not in name))
-
-
-def _snapshot(model: ModelSource, storage: Storage, patterns: Sequence[str]) -> Path:
-    """The folder of the hub's cache with the files of these patterns in it; locks the commit at first use."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    lock = read_lock(storage)
-    key = f"{model.hub_id}@{model.revision}"
-    try:
-        folder = snapshot_download(
-            model.hub_id, revision=lock.get(key, model.revision), allow_patterns=list(patterns)
-        )
-    except GatedRepoError as error:
-        raise RayfitError(
-            f"--model: {model.hub_id} is gated; ask for access on its hub page, then log in with `hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise RayfitError(f"--model: the hub has no model {model.hub_id} (or you may not see it)") from error
-    except RevisionNotFoundError as error:
-        raise RayfitError(
-            f"--revision: {model.hub_id} has no branch, tag or commit {model.revision!r}"
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise RayfitError(
-            f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not in the local hub "
-            "cache and the hub cannot be reached: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-    path = Path(folder)
-    write_lock(storage, key, path.name)
-    return path

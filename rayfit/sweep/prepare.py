@@ -18,8 +18,9 @@ from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
+from rayfit.sweep.given_models import check_hub_models, hub_model, local_model
 from rayfit.sweep.model_check import check_model, read_window
-from rayfit.sweep.models import check_hub_models, hub_model, made_model
+from rayfit.sweep.models import made_model
 from rayfit.sweep.progress import Console
 from rayfit.sweep.rows import domain_spans, prepare_rows
 from rayfit.sweep.texts import identify_text
@@ -77,13 +78,11 @@ def _model_path(model: ModelSource, storage: Storage, console: Console) -> Path:
     if model.kind == "made":
         return made_model(model, storage, console)
     if model.kind == "hub":
-        path = hub_model(model, storage)[0]
-    else:
-        assert model.path is not None
-        path = model.path
-        known_files(storage).hash(model_files(path))
-    check_model(path)
-    return path
+        return hub_model(model, storage, console)[0]
+    assert model.path is not None
+    known_files(storage).hash(model_files(model.path))
+    check_model(model.path)
+    return local_model(model.path, model.name, storage, console)
 
 
 def _check_window(plan: Plan, model: ModelSource, model_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rayfit.presets import MadeModel
@@ -56,6 +56,9 @@ def make_model(
     losses = train_weights(model, random_windows(stream, preset), preset, report, precision)
     target.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(target)
+    # Said by the tokenizer itself, so that whoever loads the model begins texts as its training did.
+    bos = tokenizer.token_to_id(BOS)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bos)])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS).save_pretrained(target)
     return {
         **facts(model, losses, num_threads, precision),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import HubServer, serving
+from tests.hub_server import HubServer, Repo, serving
 from tests.launching import ROOT
 from tests.tiny import save_tiny_llama
 
@@ -22,12 +23,13 @@ CODE = """
 import sys
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.models import hub_model
+from rayfit.sweep.given_models import hub_model
+from rayfit.sweep.progress import Console
 
 storage = Storage(sys.argv[1])
 source = resolve_model(sys.argv[2], "main", storage)
 print(source.kind, source.declared)
-print(*hub_model(source, storage))
+print(*hub_model(source, storage, Console(sys.stderr)))
 print(resolve_model(sys.argv[2], "main", storage).declared)
 """
 
@@ -36,7 +38,7 @@ CHECK = """
 import sys
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.models import check_hub_models
+from rayfit.sweep.given_models import check_hub_models
 
 storage = Storage(sys.argv[1])
 check_hub_models([resolve_model(name, "main", storage) for name in sys.argv[2].split()], storage)
@@ -85,20 +87,78 @@ def test_a_model_that_cannot_be_reached_says_so(tmp_path: Path) -> None:
     assert "RayfitError" in done.stderr and "some/other" in done.stderr and "cannot be reached" in done.stderr
 
 
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+def test_pickled_weights_are_converted_once(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
     snapshot = _cached(tmp_path / "cache", "some/pickle")
-    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    weights = load_file(snapshot / "model.safetensors")
+    (snapshot / "model.safetensors").unlink()
+    torch.save(weights, snapshot / "pytorch_model.bin")
     storage = tmp_path / "runs"
     storage.mkdir()
     done = _run(storage, tmp_path / "cache", "some/pickle")
-    assert done.returncode != 0 and "no .safetensors weights" in done.stderr
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.splitlines()[1].split()[0])
+    assert path.is_relative_to(storage) and "converting the pickled weights of pickle" in done.stderr
+    converted = load_file(path / "model.safetensors")
+    assert converted.keys() == weights.keys()
+    assert all(torch.equal(converted[name], tensor) for name, tensor in weights.items())
+    record = json.loads((path / "record.json").read_text())
+    for key, file in (
+        ("converted_from", snapshot / "pytorch_model.bin"),
+        ("converted_to", path / "model.safetensors"),
+    ):
+        assert record[key] == {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
+    again = _run(storage, tmp_path / "cache", "some/pickle")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[1] == done.stdout.splitlines()[1] and "converting" not in again.stderr
+
+
+class _RunsCode:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    import torch
+
+    snapshot = _cached(tmp_path / "cache", "some/pickle")
+    (snapshot / "model.safetensors").unlink()
+    torch.save(
+        {"weight": torch.zeros(2), "more": _RunsCode(tmp_path / "was-run")}, snapshot / "pytorch_model.bin"
+    )
+    storage = tmp_path / "runs"
+    storage.mkdir()
+    done = _run(storage, tmp_path / "cache", "some/pickle")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode != 0 and "holds more than weights (it asks for posix.mkdir)" in last
+    assert "ask its makers for safetensors" in last
+    assert not (tmp_path / "was-run").exists() and not list((storage / "models").glob("[!.]*"))
+
+
+def test_a_model_without_weights_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "files")
+    (folder / "model.safetensors").rename(folder / "flax_model.msgpack")
+    with serving(HubServer(Repo(hub_id="some/flax", commit=COMMIT, folder=folder))) as server:
+        done = _run(tmp_path / "runs", tmp_path / "cache", "some/flax", server.url)
+        assert server.sent_bytes == 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        "neither .safetensors nor pytorch_model.bin" in last
+        and "flax_model.msgpack" in last
+        and "refs/pr/N" in last
+    )
 
 
 def test_a_model_is_downloaded_once_without_code_or_pickles(tmp_path: Path) -> None:
     folder = save_tiny_llama(tmp_path / "files")
     (folder / "modeling_own.py").write_text("raise SystemExit")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
-    with serving(HubServer("some/tiny", COMMIT, folder, kind="model")) as server:
+    with serving(HubServer(Repo(hub_id="some/tiny", commit=COMMIT, folder=folder, kind="model"))) as server:
         done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url)
         missing = _run(tmp_path / "runs", tmp_path / "cache", "some/other", server.url)
     assert done.returncode == 0, done.stderr
@@ -110,27 +170,31 @@ def test_a_model_is_downloaded_once_without_code_or_pickles(tmp_path: Path) -> N
     assert "the hub has no model some/other" in missing.stderr.splitlines()[-1]
     # From now on without the hub.
     again = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny")
+    assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[1] == f"{path} {COMMIT}"
 
 
 def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
     folder = save_tiny_llama(tmp_path / "files")
-    with serving(HubServer("some/tiny", COMMIT, folder, kind="model", gated=True)) as server:
+    with serving(
+        HubServer(Repo(hub_id="some/tiny", commit=COMMIT, folder=folder, kind="model", gated=True))
+    ) as server:
         done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny", server.url)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode != 0 and "some/tiny is gated; ask for access" in last and "hf auth login" in last
     assert server.sent_bytes == 0
 
 
-def test_a_model_that_cannot_be_had_is_found_out_before_weights_of_another_are_fetched(
+def test_a_model_that_cannot_be_had_is_found_out_before_anything_of_another_is_fetched(
     tmp_path: Path,
 ) -> None:
     folder = save_tiny_llama(tmp_path / "files")
-    small = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".safetensors")
-    with serving(HubServer("some/tiny", COMMIT, folder, kind="model")) as server:
+    with serving(HubServer(Repo(hub_id="some/tiny", commit=COMMIT, folder=folder, kind="model"))) as server:
         done = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny some/other", server.url, code=CHECK)
     assert "the hub has no model some/other" in done.stderr.strip().splitlines()[-1]
-    assert small <= server.sent_bytes < small + (folder / "model.safetensors").stat().st_size
-    with serving(HubServer("some/gated", COMMIT, folder, kind="model", gated=True)) as server:
+    assert server.sent_bytes == 0
+    with serving(
+        HubServer(Repo(hub_id="some/gated", commit=COMMIT, folder=folder, kind="model", gated=True))
+    ) as server:
         done = _run(tmp_path / "runs", tmp_path / "cache", "some/gated", server.url, code=CHECK)
     assert "some/gated is gated; ask for access" in done.stderr.strip().splitlines()[-1]

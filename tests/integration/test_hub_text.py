@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.hub_server import HubServer, serving
+from tests.hub_server import HubServer, Repo, serving
 from tests.launching import ROOT
 
 pytestmark = pytest.mark.integration
@@ -148,7 +148,9 @@ def _files_of_many_rows(folder: Path) -> Path:
 def test_only_the_front_of_a_dataset_is_downloaded(tmp_path: Path) -> None:
     folder = _files_of_many_rows(tmp_path / "files")
     whole = sum(file.stat().st_size for file in folder.rglob("*.parquet"))
-    with serving(HubServer("some/words", COMMIT, folder)) as server:
+    with serving(
+        HubServer(Repo(hub_id="some/words", commit=COMMIT, folder=folder, kind="dataset"))
+    ) as server:
         done = _run(tmp_path / "cache", tmp_path / "runs", "some/words:plain", pool=30, endpoint=server.url)
         missing = _run(tmp_path / "cache", tmp_path / "runs", "some/nothing", endpoint=server.url)
         revision = _run(tmp_path / "cache", tmp_path / "runs", "some/words@v9:plain", endpoint=server.url)
@@ -163,7 +165,9 @@ def test_only_the_front_of_a_dataset_is_downloaded(tmp_path: Path) -> None:
 
 def test_a_gated_dataset_says_how_to_get_access(tmp_path: Path) -> None:
     folder = _files_of_many_rows(tmp_path / "files")
-    with serving(HubServer("some/words", COMMIT, folder, gated=True)) as server:
+    with serving(
+        HubServer(Repo(hub_id="some/words", commit=COMMIT, folder=folder, kind="dataset", gated=True))
+    ) as server:
         done = _run(tmp_path / "cache", tmp_path / "runs", "some/words:plain", endpoint=server.url)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]

@@ -192,7 +192,7 @@ def test_prompts_that_do_not_fit(storage: Storage, models: Models) -> None:
         storage, model, prompts=("cat " * WINDOW,)
     )
     tokenizer, _ = loaded(models.original)
-    used = 1 + len(tokenizer(PROMPT)["input_ids"])
+    used = len(tokenizer(PROMPT)["input_ids"])  # with the BOS that it puts in front
     message = refusal(storage, model, decoding=Decoding(num_new_tokens=WINDOW))
     assert message.endswith(f"at most --num-new-tokens {WINDOW - used} fits")
     ask(storage, model, decoding=Decoding(num_new_tokens=WINDOW - used))

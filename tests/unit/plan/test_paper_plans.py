@@ -89,7 +89,7 @@ def test_the_curve_keeps_the_weights_of_every_epoch(tmp_path: Path) -> None:
 def test_sizes_have_their_workers_and_three_decodings(tmp_path: Path) -> None:
     plan = _plan("model_size", tmp_path)
     assert {name: (each.num_workers, each.zero_stage) for name, each in plan.placements.items()} == {
-        "tinyllama-v1.1": (1, 1),
+        "tinyllama-1.1b-intermediate-step-1431k-3t": (1, 1),
         "deepseek-llm-7b-base": (4, 3),
         "llama-3.1-8b": (4, 3),
         "llama-3.1-70b": (8, 3),

@@ -7,10 +7,17 @@ import pytest
 
 from rayfit.errors import RayfitError
 from rayfit.plan.hub import write_lock
-from rayfit.plan.sources import ModelSource, TextSource, absolute_name, resolve_model, resolve_text
+from rayfit.plan.sources import (
+    ModelSource,
+    TextSource,
+    absolute_name,
+    model_files,
+    resolve_model,
+    resolve_text,
+)
 from rayfit.presets import DEFAULT_POOL
 from rayfit.records.storage import Storage
-from tests.unit.plan.examples import write_model
+from tests.unit.plan.examples import hash_model, write_model
 
 
 @pytest.fixture
@@ -70,13 +77,26 @@ class TestModels:
         message = _refusal(_model, storage, tmp_path / "empty")
         assert str(tmp_path / "empty") in message and "no config.json" in message
 
-    def test_a_directory_without_safetensors_is_refused_with_the_reason(
+    def test_pickled_weights_are_part_of_what_a_directory_is(self, storage: Storage, tmp_path: Path) -> None:
+        folder = write_model(tmp_path / "model")
+        weights = (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        (folder / "training_args.bin").write_bytes(b"of no interest")
+        model = _model(storage, folder)
+        assert (model.kind, model.declared, model.num_parameters) == ("local", None, None)
+        assert weights in model_files(folder) and folder / "training_args.bin" not in model_files(folder)
+        hash_model(storage, folder)
+        before = _model(storage, folder).declared
+        weights.write_bytes(b"others")
+        hash_model(storage, folder)
+        assert _model(storage, folder).declared != before
+
+    def test_a_directory_without_weights_is_refused_with_the_reason(
         self, storage: Storage, tmp_path: Path
     ) -> None:
         folder = write_model(tmp_path / "model")
-        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        (folder / "model.safetensors").rename(folder / "training_args.bin")
         message = _refusal(_model, storage, folder)
-        assert "no .safetensors file" in message and "pickled" in message
+        assert "neither .safetensors files nor pytorch_model.bin" in message
 
     def test_a_broken_config_is_refused_by_name(self, storage: Storage, tmp_path: Path) -> None:
         folder = write_model(tmp_path / "model")

@@ -13,7 +13,7 @@ from rayfit.sweep.model_check import check_model, load_tokenizer
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A directory as of a small Llama, with a tokenizer and without weights, which are not looked at."""
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import LlamaConfig, PreTrainedTokenizerFast
 
     folder = tmp_path / "model"
@@ -21,13 +21,18 @@ def model(tmp_path: Path) -> Path:
         folder
     )
     words = Tokenizer(models.WordLevel({"<s>": 0, "a": 1, "b": 2}, unk_token="a"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>").save_pretrained(folder)
     return folder
 
 
+def _edit(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
 def _with_config(folder: Path, **changes: Any) -> Path:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    _edit(folder / "config.json", **changes)
     return folder
 
 
@@ -35,6 +40,31 @@ def test_a_model_that_predicts_the_next_token_is_fine(model: Path) -> None:
     check_model(model)
     tokenize, bos_id = load_tokenizer(model)
     assert (tokenize("b"), bos_id) == ([2], 0)
+
+
+@pytest.mark.parametrize(("stated", "bos_id"), [(True, 0), (False, None)])
+def test_what_a_tokenizer_says_of_bos_counts_more_than_what_it_does(
+    model: Path, stated: bool, bos_id: int | None
+) -> None:
+    _edit(model / "tokenizer_config.json", add_bos_token=stated)
+    assert load_tokenizer(model)[1] == bos_id
+
+
+def test_a_bos_that_a_tokenizer_has_and_does_not_add_is_none(model: Path) -> None:
+    _edit(model / "tokenizer.json", post_processor=None)
+    assert load_tokenizer(model)[1] is None
+    _edit(model / "tokenizer_config.json", add_bos_token=True)
+    assert load_tokenizer(model)[1] == 0, "transformers drops the key, and the model means it all the same"
+
+
+def test_a_tokenizer_that_loses_spaces_is_refused(model: Path) -> None:
+    _edit(model / "tokenizer.json", pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": " "})
+    check_model(model)
+    _edit(model / "tokenizer.json", decoder={"type": "Replace", "pattern": {"String": "b"}, "content": "b"})
+    with pytest.raises(
+        RayfitError, match=r"'a b' becomes 'ab' under transformers 5\..*install transformers 5\.22"
+    ):
+        check_model(model)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_brackets_in_a_line_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> No
 def _left(state: dict[str, Any], **changes: Any) -> float | None:
     options = {"per_measurement": None, "to_measure": 0, "at_once": 1, **changes}
     updates = dict.fromkeys(state, 100)
-    return seconds_left(state, updates, {key: 100.0 for key in state}, **options)
+    return seconds_left(state, updates, dict.fromkeys(state, 100.0), **options)
 
 
 def test_the_time_left_by_hand() -> None:

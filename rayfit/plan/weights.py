@@ -1,0 +1,46 @@
+"""Which files of a model, in a directory or on the hub, are its weights, and in which format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+# What describes a model beside its weights: configuration and tokenizer; a chat template decides nothing here.
+_DECIDING = (".json", ".model", ".txt")
+_FETCHED = (*_DECIDING, ".jinja")
+
+_SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The names of the files that hold a model's weights: `safetensors`, or pickled (`bin`) where there are no others."""
+
+    format: Literal["safetensors", "bin"]
+    files: tuple[str, ...]
+
+
+def find_weights(names: Iterable[str]) -> Weights | None:
+    """The weights among a model's file names; None where there are none in either format. Folders are not looked into."""
+    top = sorted(name for name in names if "/" not in name)
+    named = [name for name in top if _SAFETENSORS.fullmatch(name)]
+    if found := named or [name for name in top if name.endswith(".safetensors")]:
+        return Weights("safetensors", tuple(found))
+    pickled = [name for name in top if _PICKLED.fullmatch(name)]
+    return Weights("bin", tuple(pickled)) if pickled else None
+
+
+def deciding_files(names: Iterable[str]) -> list[str]:
+    """The files among a model's that decide what it is: configuration, tokenizer and weights; sorted."""
+    names = list(names)
+    weights = find_weights(names)
+    small = [name for name in names if "/" not in name and name.endswith(_DECIDING)]
+    return sorted({*small, *(weights.files if weights else ())})
+
+
+def small_files(names: Iterable[str]) -> list[str]:
+    """The files among a model's that describe it: configuration, tokenizer, chat template; sorted."""
+    return sorted(name for name in names if "/" not in name and name.endswith(_FETCHED))

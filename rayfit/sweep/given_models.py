@@ -1,0 +1,190 @@
+"""Models that others made, of the hub or in a directory: looked at before weights are fetched, pickled ones converted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rayfit.errors import RayfitError
+from rayfit.identity import CONVERT_VERSION, make_id
+from rayfit.plan.hub import read_lock, write_lock
+from rayfit.plan.sources import ModelSource, known_files, model_files
+from rayfit.plan.weights import Weights, find_weights, small_files
+from rayfit.records.provenance import provenance
+from rayfit.records.storage import Storage
+from rayfit.sweep.apart import run_apart
+from rayfit.sweep.model_check import check_model
+from rayfit.sweep.progress import Console
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What a model's repository holds at a commit: the names of its files, and which of them are its weights."""
+
+    commit: str
+    files: tuple[str, ...]
+    weights: Weights
+
+
+def check_hub_models(models: Iterable[ModelSource], storage: Storage) -> None:
+    """Look at every hub model's files and access, then at its configuration and tokenizer; weights are not fetched.
+
+    Raises as `hub_model`, for any of them before a file of one is fetched, and as `check_model`.
+    """
+    wanted = [model for model in models if model.kind == "hub"]
+    found = [(model, look_at(model, storage)) for model in wanted]
+    for model, repository in found:
+        check_model(_fetch(model, repository, small_files(repository.files)))
+
+
+def hub_model(model: ModelSource, storage: Storage, console: Console) -> tuple[Path, str]:
+    """(directory, commit) of a hub model, downloaded where needed; the commit is kept in a lock file.
+
+    Only configuration, tokenizer and weights are fetched; no code. The directory is in the local hub cache, or in the
+    storage where pickled weights were converted. Raises RayfitError when the hub cannot be reached, the id or revision
+    does not exist, access to a gated model was not granted, or there are no weights in a format that is read.
+    """
+    repository = look_at(model, storage)
+    path = _fetch(model, repository, [*small_files(repository.files), *repository.weights.files])
+    if repository.weights.format == "bin":
+        declared = {"hub_id": model.hub_id, "commit": repository.commit}
+        path = _with_safetensors(path, declared, model.name, storage, console)
+    return path, repository.commit
+
+
+def look_at(model: ModelSource, storage: Storage) -> Repository:
+    """A hub model's commit, which is remembered in the lock file, and files; nothing is fetched.
+
+    The local hub cache answers where the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HTTPError,  # of whichever HTTP client this version of the library uses
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    key, hub = f"{model.hub_id}@{model.revision}", HfApi()
+    revision = read_lock(storage).get(key, model.revision)
+    try:
+        about = hub.model_info(model.hub_id, revision=revision)
+        if about.gated:  # its description is open to all, its files are not
+            hub.auth_check(model.hub_id)
+        commit, names = str(about.sha), [sibling.rfilename for sibling in about.siblings or []]
+    except GatedRepoError as error:
+        raise RayfitError(
+            f"--model: {model.hub_id} is gated; ask for access on https://huggingface.co/{model.hub_id}, then log in "
+            "with `hf auth login`"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise RayfitError(
+            f"--model: the hub has no model {model.hub_id} (or you may not see it: log in with `hf auth login`)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise RayfitError(
+            f"--revision: {model.hub_id} has no branch, tag or commit {model.revision!r}"
+        ) from error
+    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
+        folder = _cached(model, revision)
+        names = [] if folder is None else [file.name for file in folder.iterdir()]
+        if folder is None or find_weights(names) is None:
+            raise _unreachable(model, error) from error
+        commit = folder.name  # the cache names a snapshot's folder by its commit
+    weights = find_weights(names)
+    if weights is None:
+        raise RayfitError(
+            f"--model: {model.hub_id} at {model.revision} has no weights that are read: neither .safetensors nor "
+            f"pytorch_model.bin, among {len(names)} files ({', '.join(sorted(names)[:5])}); give another --revision "
+            "(conversions wait as refs/pr/N on its community page) or another model"
+        )
+    write_lock(storage, key, commit)
+    return Repository(commit, tuple(names), weights)
+
+
+def _fetch(model: ModelSource, repository: Repository, names: list[str]) -> Path:
+    """The folder of the hub's cache with these files of the repository in it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model.hub_id, revision=repository.commit, allow_patterns=names))
+    except GatedRepoError as error:
+        raise RayfitError(f"--model: {model.hub_id} is gated, and its files are not open to you") from error
+    except (LocalEntryNotFoundError, HTTPError, OSError) as error:
+        raise _unreachable(model, error) from error
+
+
+def _cached(model: ModelSource, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        # One file's name, for what else was never fetched, and is not needed, would count as missing.
+        return Path(
+            snapshot_download(
+                model.hub_id, revision=revision, allow_patterns="config.json", local_files_only=True
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _unreachable(model: ModelSource, error: Exception) -> RayfitError:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return RayfitError(
+        f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not in the local hub "
+        f"cache and the hub cannot be reached: {reason}; where there is a network, `hf download {model.hub_id}` fills "
+        "the cache ($HF_HOME), which can be copied here"
+    )
+
+
+def local_model(path: Path, name: str, storage: Storage, console: Console) -> Path:
+    """The directory of a local model to load weights from: its own, or one in the storage with them converted."""
+    if _weights(path).format == "safetensors":
+        return path
+    declared = {"files_sha256": known_files(storage).hash(model_files(path))}
+    return _with_safetensors(path, declared, name, storage, console)
+
+
+def _weights(path: Path) -> Weights:
+    weights = find_weights(file.name for file in path.iterdir())
+    assert weights is not None
+    return weights
+
+
+def _with_safetensors(
+    path: Path, declared: dict[str, Any], name: str, storage: Storage, console: Console
+) -> Path:
+    """A directory in the storage with the pickled weights of the model in `path` converted, which is done once.
+
+    `declared`: what the model is, from which the converted one's id is made. Raises RayfitError as `convert_weights`.
+    """
+    identifier = make_id(f"{name}-safetensors", {"model": declared, "convert_version": CONVERT_VERSION})
+
+    def fill(target: Path) -> dict[str, Any]:
+        for small in small_files(file.name for file in path.iterdir()):
+            if not small.startswith("pytorch_model.bin"):
+                shutil.copyfile(path / small, target / small)
+        console.say(f"converting the pickled weights of {name} to safetensors, once per storage")
+        facts = run_apart(_convert, path, _weights(path).files, target, what=f"converting {name}")
+        return {"kind": "converted model", "id": identifier, "declared": declared, **facts, **provenance()}
+
+    folder = storage.folder("models", identifier)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / f".{identifier}.lock"):
+        if storage.read("models", identifier) is None:
+            storage.make_folder("models", identifier, fill)
+    return folder
+
+
+def _convert(source: Path, files: tuple[str, ...], target: Path, _: Any) -> dict[str, Any]:
+    from rayfit.train.convert import convert_weights
+
+    return convert_weights(source, files, target)
