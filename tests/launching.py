@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from tests.patience import finish
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "sweeps" / "data_quantity.py"
@@ -28,14 +31,11 @@ def start(*arguments: object, script: Path = SCRIPT, **environment: str) -> subp
     )
 
 
-def launch(*arguments: object, status: int = 0, timeout: float = 300, **kwargs: Any) -> str:
+def launch(*arguments: object, status: int = 0, **kwargs: Any) -> str:
     """Run a sweep to its end; its output. Fails unless it exits with `status`."""
     process = start(*arguments, **kwargs)
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        raise
+    storage = next((after for word, after in pairwise(arguments) if word == "--storage"), None)
+    output = finish(process, None if storage is None else Path(str(storage)))
     assert process.returncode == status, output
     return output
 

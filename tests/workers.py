@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.patience import cpu_seconds, wait_for
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -44,7 +46,7 @@ def _work(
     Path(folder, str(rank)).write_bytes(pickle.dumps(result))
 
 
-def run_workers(function: Callable[..., Any], world: int, *args: Any, timeout: float = 300.0) -> list[Any]:
+def run_workers(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
     """`function(*args)` on every rank of a fresh group; the results by rank. An error on any rank is raised here."""
     context = multiprocessing.get_context("spawn")
     port = free_port()
@@ -55,10 +57,17 @@ def run_workers(function: Callable[..., Any], world: int, *args: Any, timeout: f
         ]
         for process in processes:
             process.start()
-        for process in processes:
-            process.join(timeout)
-            if process.is_alive():
+        try:
+            wait_for(
+                lambda: not any(process.is_alive() for process in processes),
+                f"the end of {function.__name__}",
+                lambda: cpu_seconds(process.pid for process in processes if process.pid),
+                every=0.05,
+            )
+        finally:
+            for process in processes:
                 process.kill()
+                process.join()
         results = []
         for rank in range(world):
             file = Path(folder, str(rank))

@@ -6,8 +6,8 @@ import dataclasses
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from rayfit.sweep.cluster import ray_cluster
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.jobs import jobs_of
 from rayfit.sweep.prepare import Prepared, prepare
+from rayfit.sweep.progress import Console
+from tests.patience import wait_for
 from tests.unit.plan.examples import SWEEP
 
 pytestmark = pytest.mark.integration
@@ -61,7 +63,7 @@ def _prepared(root: Path) -> tuple[Prepared, Storage]:
     from safetensors.torch import load_file, save_file
 
     storage = Storage(root)
-    prepared = prepare(SWEEP, Options(storage=str(root), **OPTIONS), storage, print)
+    prepared = prepare(SWEEP, Options(storage=str(root), **OPTIONS), storage, Console())
     (trial,) = prepared.plan.trials
     checkpoint = storage.folder("trials", str(trial.id)) / "attempt" / "checkpoint"
     shutil.copytree(prepared.model_paths["pydoc-0.5m"], checkpoint)
@@ -78,6 +80,10 @@ def _prepared(root: Path) -> tuple[Prepared, Storage]:
     return prepared, storage
 
 
+def _statuses(pool: EvaluationPool) -> list[tuple[str, int]]:
+    return [(job.status, job.tries) for job in pool.jobs.values()]
+
+
 def _measure(
     prepared: Prepared,
     storage: Storage,
@@ -88,14 +94,17 @@ def _measure(
     for spec in (*prepared.plan.comparisons, *prepared.plan.evaluations):
         for job in jobs_of(prepared, spec, storage, fresh=False):
             pool.add(job)
-    most, end = 0, time.monotonic() + 300
-    while not pool.done:
-        assert time.monotonic() < end, {job.key: job.status for job in pool.jobs.values()}
+    most = 0
+
+    def is_done() -> bool:
+        nonlocal most
         pool.step(num_actors)
         most = max(most, pool.num_actors)
         if look is not None:
             look(pool)
-        time.sleep(0.05)
+        return pool.done
+
+    wait_for(is_done, "the end of every job", partial(_statuses, pool), every=0.05)
     pool.step(0)
     assert most == num_actors
     return pool
@@ -184,11 +193,12 @@ def test_a_job_whose_actor_dies_every_time_fails(storage_root: Path, cluster: No
     storage = Storage(storage_root)
     pool = EvaluationPool(storage, use_gpu=False, environment={})
     pool.add(Job("deadly", "predict", lambda: _Deadly(), "nowhere"))
-    end = time.monotonic() + 120
-    while not pool.done:
-        assert time.monotonic() < end
+
+    def is_done() -> bool:
         pool.step(1)
-        time.sleep(0.05)
+        return pool.done
+
+    wait_for(is_done, "the end of the job", partial(_statuses, pool), every=0.05)
     assert pool.jobs["deadly"].status == "failed"
     assert "its evaluator died 3 times" in pool.jobs["deadly"].error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.launching import ROOT, SMALL, summary, trial_records
+from tests.patience import finish
 from tests.workers import free_port
 
 pytestmark = pytest.mark.integration
@@ -67,38 +68,36 @@ def _wait_until_up(url: str) -> None:
     raise AssertionError(f"{url} did not come up")
 
 
-def _submit(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
+def _submit(environment: dict[str, str], storage: Path, *arguments: object) -> tuple[int, str]:
+    """The exit status of a submitted job, and what it printed."""
     words = ["ray", "job", "submit", "--working-dir", str(ROOT), "--", "python", "sweeps/data_quantity.py"]
     for _ in range(60):
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*words, *map(str, arguments)],
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=400,
-            check=False,
         )
+        output = finish(process, storage)
         # What takes jobs comes up some seconds after the dashboard does.
-        if "No available agent to submit job" not in done.stderr:
-            return done
+        if "No available agent to submit job" not in output:
+            return process.returncode, output
         time.sleep(1)
-    raise AssertionError(done.stderr)
+    raise AssertionError(output)
 
 
 def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: Path) -> None:
     options = (*SMALL, "--samples", "8", "--num-updates", "48", "--contexts", "8", "--validation-rows", "8")
-    refused = _submit(running_ray, *options)
-    assert (
-        refused.returncode != 0
-        and "--storage: on a running Ray it must be an absolute path" in refused.stdout
-    )
+    status, output = _submit(running_ray, storage_root, *options)
+    assert status != 0 and "--storage: on a running Ray it must be an absolute path" in output
     tracking = f"sqlite:///{storage_root}/elsewhere.db"
     options = (*options, "--storage", storage_root, "--tracking-uri", tracking)
-    refused = _submit(running_ray, *options)
-    assert refused.returncode != 0 and "--precision: on a running Ray" in refused.stdout
-    done = _submit(running_ray, *options, "--precision", "fp32")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 trials: reused 0, running 1" in done.stdout
+    status, output = _submit(running_ray, storage_root, *options)
+    assert status != 0 and "--precision: on a running Ray" in output
+    status, output = _submit(running_ray, storage_root, *options, "--precision", "fp32")
+    assert status == 0, output
+    assert "1 trials: reused 0, running 1" in output
     assert trial_records(storage_root)[8]["num_updates"] == 48
     assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 3
     assert (storage_root / "elsewhere.db").exists()

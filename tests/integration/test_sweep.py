@@ -6,8 +6,7 @@ import json
 import os
 import re
 import signal
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,11 @@ import pytest
 from rayfit.records.storage import Storage
 from rayfit.track.connection import connect
 from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
+from tests.patience import cpu_seconds, files_of, finish, wait_for
 
 pytestmark = pytest.mark.integration
 
 SHORT = (*SMALL, "--num-updates", "48", "--eval-every", "24", "--contexts", "8", "--validation-rows", "8")
-
-
-def _wait_for(condition: Callable[[], Any], what: str, seconds: float = 180) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not come in {seconds} s")
 
 
 SWEEP_OF_RATES = """
@@ -148,10 +139,11 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
     options = (*options, "--storage", storage_root, "--num-cpus", "2")
     process = start(*options)
     try:
-        _wait_for(lambda: _live_runs(storage_root), "a curve in MLflow while training goes on")
-        _wait_for(lambda: trial_records(storage_root), "a finished trial")
+        signs = partial(files_of, storage_root)
+        wait_for(lambda: _live_runs(storage_root), "a curve in MLflow while training goes on", signs)
+        wait_for(lambda: trial_records(storage_root), "a finished trial", signs)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output = finish(process, storage_root)
     finally:
         process.kill()
     assert process.returncode == 130, output
@@ -199,9 +191,13 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
 
     process = start(*options, "--trials-per-group", "1", "--fresh")
     try:
-        log = _wait_for(lambda: _log_of_a_second_attempt(storage_root), "a trial under way")
+        log = wait_for(
+            lambda: _log_of_a_second_attempt(storage_root),
+            "a trial under way",
+            partial(files_of, storage_root),
+        )
         os.kill(int(re.findall(r"process (\d+)", log.read_text())[-1]), signal.SIGKILL)
-        output, _ = process.communicate(timeout=300)
+        output = finish(process, storage_root)
     finally:
         process.kill()
     assert process.returncode == 0, output
@@ -231,7 +227,7 @@ def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     model, dataset = shared / "models" / "stories260K", shared / "data" / "fiction.parquet"
     options = ("--model", model, "--dataset", dataset, "--samples", "16,128", "--num-updates", "320")
-    launch(*options, "--learning-rate", "3e-3", "--storage", storage, timeout=500)
+    launch(*options, "--learning-rate", "3e-3", "--storage", storage)
     truth, original, few, many = summary(storage)
     assert original["ttr_last_96"] < many["ttr_last_96"] and few["ttr_last_96"] > 0.5
     assert many["validation_loss"] > original["validation_loss"] + 1.5
@@ -262,12 +258,16 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
     ]
     try:
         storage = tmp_path / "runs" / "models"
-        _wait_for(lambda: list(storage.glob(".*.tmp")), "the maker's folder")
+
+        def signs() -> int:
+            return cpu_seconds(pid for process in processes for pid in (process.pid, *_children(process.pid)))
+
+        wait_for(lambda: list(storage.glob(".*.tmp")), "the maker's folder", signs)
         # The maker is the one that has started a process of its own to train in; the other waits for the lock.
-        maker = _wait_for(lambda: [p for p in processes if len(_children(p.pid)) > 1], "the maker")[0]
+        maker = wait_for(lambda: [p for p in processes if len(_children(p.pid)) > 1], "the maker", signs)[0]
         other = next(process for process in processes if process is not maker)
         os.killpg(maker.pid, signal.SIGKILL)
-        output, _ = other.communicate(timeout=300)
+        output = finish(other, tmp_path / "runs")
     finally:
         for process in processes:
             process.kill()

@@ -92,17 +92,16 @@ def _seconds(*arguments: str, cwd: Path) -> float:
     taken = []
     for _ in range(3):
         begin = time.monotonic()
-        assert run_python(SCRIPT, *arguments, cwd=cwd).returncode == 0
+        assert run_python(*arguments, cwd=cwd).returncode == 0
         taken.append(time.monotonic() - begin)
     return min(taken)
 
 
-def test_a_plan_answers_within_two_seconds(tmp_path: Path) -> None:
-    assert _seconds("--plan", cwd=tmp_path) < 2
-
-
-def test_help_answers_at_once(tmp_path: Path) -> None:
-    assert _seconds("--help", cwd=tmp_path) < 1.5  # 0.1 s on a machine with nothing else to do
+def test_a_plan_takes_little_more_than_its_imports_and_help_less(tmp_path: Path) -> None:
+    # Beside what it must import, so that a slow machine does not count; importing torch would be ten times that.
+    imports = _seconds("-c", "import numpy, polars", cwd=tmp_path)
+    assert _seconds(SCRIPT, "--plan", cwd=tmp_path) < 3 * imports
+    assert _seconds(SCRIPT, "--help", cwd=tmp_path) < imports + 0.3
 
 
 def test_a_refused_value_is_one_line_and_status_2_and_makes_nothing(tmp_path: Path) -> None:
