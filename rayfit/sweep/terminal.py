@@ -14,7 +14,8 @@ from rich.text import Text
 
 from rayfit.sweep.progress import Console, Running, clock
 
-_BAR_WIDTH = 24
+_BAR_WIDTH = 16
+_WIDTHS = (10, _BAR_WIDTH, 8, 9)
 _REDRAWN_PER_SECOND = 4
 
 
@@ -61,8 +62,8 @@ class TerminalConsole(Console):
 def _table(running: Sequence[Running], in_all: str) -> Table:
     """One line each: what, how far, how long still; the name, which may be cut off, and details last."""
     lines = Table.grid(padding=(0, 1))
-    for _ in range(4):
-        lines.add_column(no_wrap=True)
+    for width in _WIDTHS:  # never narrower: names and details give way first
+        lines.add_column(no_wrap=True, min_width=width)
     lines.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
     lines.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
     for each in running:
