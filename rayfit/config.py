@@ -10,8 +10,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
+from rayfit.engine_names import ENGINES
 from rayfit.errors import RayfitError, nearest
-from rayfit.generate.engines import ENGINES
 
 SCALES = ("ci", "laptop", "paper")
 PRECISIONS = ("auto", "bf16", "fp32")

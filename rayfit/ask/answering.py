@@ -10,8 +10,9 @@ import torch
 
 from rayfit.ask.opened import Opened, open_subjects, same_tokenizer
 from rayfit.ask.request import Answer, Prediction, Request, Subject, Text
+from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
-from rayfit.generate.engines import check_engine, engine
+from rayfit.generate.engines import engine
 from rayfit.generate.generations import Generations
 from rayfit.generate.loading import default_device, default_precision, load_model
 from rayfit.score.logits import token_statistics

@@ -10,11 +10,11 @@ from rayfit.ask.blocked import block_rows
 from rayfit.ask.request import Request, Subject
 from rayfit.data.prompts import prompt_ids
 from rayfit.errors import RayfitError
-from rayfit.generate.contexts import context_window
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.tokenizer import leading_bos
 from rayfit.generate.vocabulary import special_ids, surfaces, word_starts
+from rayfit.prepare.model_shape import context_window, vocabulary_size
 from rayfit.score.overlap import OverlapIndex
 from rayfit.score.tokens import drop_leading
 
@@ -112,7 +112,7 @@ def _blocked(
     rows: list[list[int]], tokenizer: Any, config: Any, request: Request, subject: Subject
 ) -> Blocked:
     assert request.decoding.block is not None
-    starts = word_starts(tokenizer, config.get_text_config(decoder=True).vocab_size)
+    starts = word_starts(tokenizer, vocabulary_size(config))
     bos_id = leading_bos(tokenizer, subject.path)
     index = BlockIndex.build(rows, starts, run=request.decoding.block.run, bos_id=bos_id)
     return Blocked(index, OverlapIndex(drop_leading(rows, bos_id)))

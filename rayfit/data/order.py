@@ -52,7 +52,8 @@ def check_exchange(exchange: tuple[int, int], num_rows: int) -> None:
     """Raises RayfitError unless `exchange` names two different rows."""
     if exchange[0] == exchange[1] or not all(0 <= row < num_rows for row in exchange):
         raise RayfitError(
-            f"--exchange: expected two different samples from 0 to {num_rows - 1}; got {exchange[0]},{exchange[1]}"
+            f"exchange: an arm must name two different samples from 0 to {num_rows - 1}; got "
+            f"{exchange[0]},{exchange[1]}"
         )
 
 

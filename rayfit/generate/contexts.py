@@ -10,6 +10,7 @@ import numpy as np
 
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
+from rayfit.prepare.model_shape import context_window, vocabulary_size
 
 _MOST_SHOWN = 72
 
@@ -28,7 +29,7 @@ def checked_names(
         raise RayfitError("generate: no contexts to continue")
     if context_ids is not None and len(context_ids) != len(contexts):
         raise RayfitError(f"generate: {len(context_ids)} context ids for {len(contexts)} contexts")
-    vocab_size = int(_text_config(config).vocab_size)
+    vocab_size = vocabulary_size(config)
     for place, context in enumerate(contexts):
         if len(context) == 0:
             raise RayfitError(f"generate: context {place} is empty; it needs one token at least, such as BOS")
@@ -49,16 +50,6 @@ def checked_names(
     return [str(name) for name in context_ids]
 
 
-def context_window(config: Any) -> int | None:
-    """Tokens that a model of this config can hold, context and continuation together, or None."""
-    text = _text_config(config)
-    for name in ("max_position_embeddings", "n_positions", "n_ctx"):
-        value = getattr(text, name, None)
-        if value:
-            return int(value)
-    return None
-
-
 def context_hash(context: Sequence[int]) -> str:
     """sha256 in hex of the context's token ids as little-endian 64-bit integers."""
     return hashlib.sha256(np.asarray(context, dtype="<i8").tobytes()).hexdigest()
@@ -67,7 +58,3 @@ def context_hash(context: Sequence[int]) -> str:
 def shortened(name: str) -> str:
     """A context's id as an error can show it: it may be a whole prompt."""
     return name if len(name) <= _MOST_SHOWN else name[: _MOST_SHOWN - 1] + "…"
-
-
-def _text_config(config: Any) -> Any:
-    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rayfit.errors import RayfitError, unknown
+from rayfit.engine_names import check_engine
 from rayfit.generate.decoding import Decoding
 
 if TYPE_CHECKING:
     from rayfit.generate.generations import Generations
     from rayfit.generate.index import BlockIndex
-
-ENGINES = ("transformers", "vllm")
-VLLM_INSTALL = 'pip install "rayfit[vllm]"'
 
 _VLLM_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -33,25 +29,6 @@ class Engine(Protocol):
         block_index: BlockIndex | None = None,
     ) -> Generations:
         """Continue every context under the decoding."""
-
-
-def check_engine(name: str) -> None:
-    """Raise RayfitError for an unknown engine, and for one that is not installed here, with how to get it.
-
-    Imports nothing, so that a launch finds out before it starts anything.
-    """
-    if name not in ENGINES:
-        raise unknown("--engine", name, ENGINES)
-    if name == "vllm" and find_spec("vllm") is None:
-        raise RayfitError(not_installed("no module named 'vllm'"))
-
-
-def not_installed(why: str) -> str:
-    """What to say where vLLM cannot be imported."""
-    return (
-        f"--engine vllm: vLLM is not installed here ({why}); on a Linux machine with a GPU: {VLLM_INSTALL}; "
-        "or use --engine transformers"
-    )
 
 
 def engine(

@@ -20,6 +20,7 @@ from rayfit.generate.decoding import Decoding
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.processors import Chooser
+from rayfit.prepare.model_shape import num_layers
 
 # More texts at once were never slower (benchmarks/generation.py): the memory of its cache limits a batch.
 _MOST_AT_ONCE = 512
@@ -146,7 +147,7 @@ def default_batch_size(model: Any, num_tokens: int) -> int:
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    text_bytes = 2 * config.num_hidden_layers * heads * head_size * num_tokens * model.dtype.itemsize
+    text_bytes = 2 * num_layers(config) * heads * head_size * num_tokens * model.dtype.itemsize
     free: float = _CACHE_BYTES_ON_CPU
     if model.device.type == "cuda":
         free = _CACHE_SHARE_OF_FREE_GPU * torch.cuda.mem_get_info(model.device)[0]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoConfig, AutoTokenizer
 
 from rayfit.errors import RayfitError
+from rayfit.prepare.model_shape import load_causal_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -42,33 +40,15 @@ def load_tokenizer_and_config(checkpoint: Path) -> tuple[Any, Any]:
 def load_model(checkpoint: str | Path, *, precision: str, device: str) -> Any:
     """A causal language model on `device`, in `precision` (`fp32` or `bf16`), with the attention of evaluations.
 
-    Raises RayfitError where the directory's weights cannot be read, or are not those its config asks for:
-    transformers would fill what is missing with random numbers.
+    Raises RayfitError as `load_causal_model`.
     """
-    logging.disable_progress_bar()
-    try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            checkpoint,
-            dtype=DTYPES[precision],
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation="eager" if device == "cpu" else "sdpa",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused here, in a line
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RayfitError(f"the model in {checkpoint} cannot be loaded: {_first_line(error)}") from error
-    _refuse_others(checkpoint, "lacks weights that its config asks for", found["missing_keys"])
-    others = [name for name, *_ in found["mismatched_keys"]]
-    _refuse_others(checkpoint, "has weights of other sizes than its config asks for", others)
+    model = load_causal_model(
+        checkpoint,
+        dtype=DTYPES[precision],
+        attn_implementation="eager" if device == "cpu" else "sdpa",
+        ignore_mismatched_sizes=True,  # they are refused with their names
+    )
     return model.to(device)
-
-
-def _refuse_others(checkpoint: str | Path, what: str, names: Iterable[str]) -> None:
-    listed = sorted(names)
-    if listed:
-        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-        raise RayfitError(f"the model in {checkpoint} {what}: {', '.join(listed[:3])}{more}")
 
 
 def _first_line(error: Exception) -> str:

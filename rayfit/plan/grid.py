@@ -18,6 +18,7 @@ from rayfit.plan.stopping import check_kept, check_stop_loss
 from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec
 
 DEFAULT_BATCH = 8
+_LENGTHS = ("num_updates", "epochs")
 _SEEDS = ("sample_seeds", "order_seeds", "training_seeds")  # what `seeds` replicates, one by one
 
 
@@ -65,6 +66,25 @@ def _narrowed(value: Any, given: Any) -> Any:
     if not isinstance(value, tuple) or not isinstance(given, tuple):
         return value
     return tuple(one for one in value if one in given) or value
+
+
+def overruled(sweep: Sweep, given: Options, options: Options) -> tuple[str, ...]:
+    """What is `given` for an axis that a chosen arm decides itself, a sentence each: it does not reach that arm."""
+    found = []
+    for arm, changes in sweep.arms_at(options).items():
+        for asked in AXES:
+            names = _LENGTHS if asked in _LENGTHS else (asked,)  # either of the two lengths decides the other
+            said = next((name for name in names if name in changes), None)
+            values = getattr(given, asked)
+            if said is None or values is None:
+                continue
+            own = changes[said] if isinstance(changes[said], tuple) else (changes[said],)
+            if missed := [value for value in values if said != asked or value not in own]:
+                found.append(
+                    f"{flag(asked)} {','.join(map(str, missed))} does not reach the arm {arm!r}, which says "
+                    f"{flag(said)} {','.join(map(str, own))} itself"
+                )
+    return tuple(found)
 
 
 def _check_varied(sweep: Sweep, options: Options) -> None:
@@ -146,7 +166,7 @@ def _stop_loss(changes: Mapping[str, Any], options: Options, num_samples: int) -
     stop: float | None = changes.get("stop_at_train_loss", options.stop_at_train_loss)
     if stop is not None:
         check_stop_loss(stop, num_samples, options.sequence_length)
-        check_kept((1,) if options.keep_every else (), 1, stop)
+        check_kept(options.keep_every, stop)
     return stop
 
 

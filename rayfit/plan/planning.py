@@ -21,7 +21,7 @@ from rayfit.plan.evaluations import (
     Subject,
     baseline_decodings,
 )
-from rayfit.plan.grid import grid, num_workers_of, zero_stage_of
+from rayfit.plan.grid import grid, num_workers_of, overruled, zero_stage_of
 from rayfit.plan.precision import resolve_precision
 from rayfit.plan.sources import (
     ModelSource,
@@ -45,12 +45,22 @@ _Named = TypeVar("_Named", ModelSource, TextSource)
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and how fast, never what: not part of any id."""
+    """Where and how fast a model's trials are trained, never what: it is part of no id, and no bit depends on it."""
 
     num_workers: int
     zero_stage: int
     use_gpu: bool
     trials_per_group: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """What a trial leaves beside its final weights: in no trial's id, but what a trial lacks of it is made again.
+
+    `eval_every`: updates between points of the curve, None for about twenty in all. `keep_every`: epochs between
+    weights that are kept, which are evaluated too and so are part of the sweep's id. `export_dtype`: of all weights.
+    """
+
     eval_every: int | None
     keep_every: float | None
     export_dtype: str
@@ -61,9 +71,11 @@ class Plan:
     """A sweep with everything decided.
 
     `trials` may name the same trial twice, in two arms: it is trained once. `eval_domains` is empty where each trial
-    is evaluated on the text that it was trained on. `placements` by the model's name. `given`: models and texts, by
-    name, as the command line said them. `prompts`: those of one's own, continued beside the contexts of the domains.
+    is evaluated on the text that it was trained on. `placements` by the model's name; `products` are every trial's.
+    `given`: models and texts, by name, as the command line said them. `prompts`: those of one's own, continued beside
+    the contexts of the domains.
     `options.precision` is never auto; `precision_reason` says what auto was resolved by, and is empty where it was given.
+    `overruled`: a sentence for every value of the command line that an arm's own value stands against.
     """
 
     sweep: Sweep
@@ -75,14 +87,11 @@ class Plan:
     decodings: tuple[Decoding, ...]
     evaluation: EvaluationSettings
     placements: dict[str, Placement]
+    products: Products
     given: dict[str, str]
     precision_reason: str
+    overruled: tuple[str, ...]
     prompts: Prompts | None = None
-
-    @property
-    def placement(self) -> Placement:
-        """That of the first model: what does not depend on the model is the same in all."""
-        return self.placements[self.models[0].name]
 
     @property
     def pending(self) -> bool:
@@ -115,7 +124,7 @@ class Plan:
 
     def subjects_of(self, trial: TrialSpec) -> tuple[Subject, ...]:
         """The weights of a trial that are evaluated: those kept along training, then the final ones."""
-        updates = (*trial.kept_updates(self.placement.keep_every), None)
+        updates = (*trial.kept_updates(self.products.keep_every), None)
         return tuple(Subject(model=trial.model, trial=trial, update=update) for update in updates)
 
     def decodings_of(self, trial: TrialSpec | None) -> tuple[Decoding, ...]:
@@ -216,7 +225,7 @@ class Plan:
         Prompts have their name in it too: it stands in the rows and in the names of MLflow's scores.
         """
         originals = [spec.id for spec in self.evaluations if spec.subject.trial is None]
-        kept = {} if self.placement.keep_every is None else {"keep_every": self.placement.keep_every}
+        kept = {} if self.products.keep_every is None else {"keep_every": self.products.keep_every}
         named = {} if self.prompts is None else {"prompts": self.prompts.name}
         declared = {
             "kind": self.sweep.kind,
@@ -283,8 +292,14 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
             mauve_features=_mauve_features(options, storage),
         ),
         placements={model.name: _placement(options, model) for model in models},
+        products=Products(
+            eval_every=options.eval_every,
+            keep_every=options.keep_every,
+            export_dtype=options.export_dtype,
+        ),
         given=given_names,
         precision_reason=precision.reason,
+        overruled=overruled(sweep, given, options),
         prompts=given_prompts(options, (*domains, *eval_domains)),
     )
 
@@ -295,9 +310,6 @@ def _placement(options: Options, model: ModelSource) -> Placement:
         zero_stage=zero_stage_of(options, model),
         use_gpu=options.use_gpu,
         trials_per_group=options.trials_per_group,
-        eval_every=options.eval_every,
-        keep_every=options.keep_every,
-        export_dtype=options.export_dtype,
     )
 
 

@@ -10,12 +10,12 @@ from rayfit.records.trials import checkpoint_product, curve_product, kept_produc
 
 def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
     """The products this plan needs of a trial."""
-    measured = curve_updates(trial.recipe.num_updates, plan.placement.eval_every)
-    dtype = plan.placement.export_dtype
+    measured = curve_updates(trial.recipe.num_updates, plan.products.eval_every)
+    dtype = plan.products.export_dtype
     return [
         checkpoint_product(dtype),
         curve_product(measured[1] - measured[0], plan.evaluation.num_validation),
-        *(kept_product(update, dtype) for update in trial.kept_updates(plan.placement.keep_every)),
+        *(kept_product(update, dtype) for update in trial.kept_updates(plan.products.keep_every)),
     ]
 
 

@@ -51,8 +51,8 @@ def _parameters(model: ModelSource) -> str:
 def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
     """Bytes of the weights that a trial leaves; None while the number of parameters is not known."""
     count = trial.model.num_parameters
-    kept = 1 + len(trial.kept_updates(plan.placement.keep_every))
-    return None if count is None else count * kept * _BYTES[plan.placement.export_dtype]
+    kept = 1 + len(trial.kept_updates(plan.products.keep_every))
+    return None if count is None else count * kept * _BYTES[plan.products.export_dtype]
 
 
 def _trial_table(plan: Plan, storage: Storage) -> list[str]:
@@ -104,14 +104,14 @@ def _counts(plan: Plan) -> list[str]:
 
 
 def _settings(plan: Plan) -> list[str]:
-    options, placement, evaluation = plan.options, plan.placement, plan.evaluation
+    options, products, evaluation = plan.options, plan.products, plan.evaluation
     recipes = [trial.recipe for trial in plan.trials]
     recipe = recipes[0]
     stages = [effective_zero_stage(each.zero_stage, recipe.precision)[0] for each in plan.placements.values()]
     workers = _listed(each.num_workers for each in plan.placements.values())
     rates = _listed(f"{each.learning_rate:g}" for each in recipes)
-    measured = _listed(len(curve_updates(each.num_updates, placement.eval_every)) for each in recipes)
-    kept = "" if placement.keep_every is None else f"; weights kept every {placement.keep_every:g} epochs"
+    measured = _listed(len(curve_updates(each.num_updates, products.eval_every)) for each in recipes)
+    kept = "" if products.keep_every is None else f"; weights kept every {products.keep_every:g} epochs"
     return [
         f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
         f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, "
@@ -151,9 +151,7 @@ def _notes(plan: Plan) -> list[str]:
     left_out = [name for name in plan.sweep.arms if name not in (plan.options.arms or ())]
     if left_out:
         notes.append(f"note: of the sweep's arms {_listed(left_out)} are left out; --arms names those to run")
-    if note := effective_zero_stage(plan.placement.zero_stage, plan.trials[0].recipe.precision)[1]:
-        notes.append(f"note: {note}")
-    notes += [f"note: {note}" for note in exchange_notes(plan)]
+    notes += [f"note: {note}" for note in (*zero_stage_notes(plan), *plan.overruled, *exchange_notes(plan))]
     for model in plan.models:
         if (preset := hub_preset(model)) is not None and preset.needs:
             notes.append(f"note: {model.name}: {preset.needs}")
@@ -163,6 +161,12 @@ def _notes(plan: Plan) -> list[str]:
             f"note: training rows are drawn from text that {_listed(made)} was pretrained on; held-out text never was"
         )
     return notes
+
+
+def zero_stage_notes(plan: Plan) -> list[str]:
+    """Where a model's trials run at another ZeRO stage than was asked for, and why."""
+    stages = {placement.zero_stage for placement in plan.placements.values()}
+    return sorted({effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""})
 
 
 def exchange_notes(plan: Plan) -> list[str]:

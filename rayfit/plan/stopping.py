@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from rayfit.errors import RayfitError
 from rayfit.records.trials import loss_floor
@@ -19,15 +18,10 @@ def check_stop_loss(stop_at_train_loss: float, num_samples: int, sequence_length
         )
 
 
-def check_kept(keep: Sequence[int], num_updates: int, stop_at_train_loss: float | None) -> None:
-    """Raises RayfitError for updates whose weights cannot be promised to be kept."""
-    outside = [update for update in keep if not 1 <= update <= num_updates]
-    if outside:
+def check_kept(keep_every: float | None, stop_at_train_loss: float | None) -> None:
+    """Raises RayfitError where weights cannot be promised to be kept."""
+    if keep_every is not None and stop_at_train_loss is not None:
         raise RayfitError(
-            f"--keep: expected updates from 1 to {num_updates}, the last; got {', '.join(map(str, outside))}"
-        )
-    if keep and stop_at_train_loss is not None:
-        raise RayfitError(
-            "--keep: weights are kept at given updates, which a training that stops at a training loss may not reach; "
-            "leave out --keep or --stop-at-train-loss"
+            "--keep-every: weights are kept at given updates, which a training that stops at a training loss may not "
+            "reach; leave out --keep-every or --stop-at-train-loss"
         )

@@ -14,6 +14,7 @@ import torch
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.identity import SCORE_VERSION
+from rayfit.prepare.model_shape import vocabulary_size
 from rayfit.records.frames import prediction_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage
@@ -83,7 +84,7 @@ class _Logits:
     def __init__(self, model: Any, token_ids: np.ndarray, device: str) -> None:
         self._forward = partial(_forward, model, device)
         self._token_ids = token_ids
-        size = token_ids.size * model.config.get_text_config(decoder=True).vocab_size * model.dtype.itemsize
+        size = token_ids.size * vocabulary_size(model.config) * model.dtype.itemsize
         self._kept: list[torch.Tensor] | None = [] if size <= _KEPT_LOGITS_BYTES else None
 
     def __call__(self) -> Iterator[torch.Tensor]:

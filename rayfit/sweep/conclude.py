@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
@@ -22,12 +22,10 @@ from rayfit.report.rows import Row, rows_on_texts, sweep_rows
 from rayfit.report.table import render_table
 from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.score.registry import SCORES
+from rayfit.sweep.launch import Launch
 from rayfit.track.connection import connect, default_tracking_uri, ui_address, ui_command, without_password
 from rayfit.track.live import LiveCurves
 from rayfit.track.sync import sync_sweep
-
-if TYPE_CHECKING:
-    from rayfit.sweep.driver import Launch
 
 
 class Tracker:

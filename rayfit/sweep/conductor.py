@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
@@ -21,13 +21,11 @@ from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.group import run_group
 from rayfit.sweep.jobs import jobs_of
+from rayfit.sweep.launch import Launch
 from rayfit.sweep.overview import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue
 from rayfit.sweep.tasks import trial_task
 from rayfit.sweep.tune import TuneRun
-
-if TYPE_CHECKING:
-    from rayfit.sweep.driver import Launch
 
 _TICK_SECONDS = 0.2
 _TELL_SECONDS = 10.0
@@ -43,18 +41,18 @@ class Conductor:
 
     def __init__(self, launch: Launch, environment: dict[str, str], track: Any) -> None:
         self._launch, self._environment, self._track = launch, environment, track
-        self._placement = launch.plan.placement
+        self._use_gpu = launch.plan.options.use_gpu
         # Models differ in their workers; the sums of what fits are made for the largest.
         self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
         self._cluster = cluster_resources()
-        check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._placement.use_gpu)
+        check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._use_gpu)
         self._stamp = secrets.token_hex(3)
         self._groups: dict[Any, str] = {}
         self._kinds: dict[str, str] = {}
         self._failed_groups: Counter[str] = Counter()
         self._handled: set[str] = set()
         self._trials = in_groups(launch.trials)
-        self._pool = EvaluationPool(launch.storage, self._placement.use_gpu, environment)
+        self._pool = EvaluationPool(launch.storage, self._use_gpu, environment)
         self._told = -math.inf
         self._queue: Any = None
         self._tune: TuneRun | None = None
@@ -76,7 +74,7 @@ class Conductor:
         limit = group_limit(
             self._cluster,
             num_workers=self._num_workers,
-            use_gpu=self._placement.use_gpu,
+            use_gpu=self._use_gpu,
             evaluation_waits=False,
         )
         return max(1, limit)
@@ -94,7 +92,7 @@ class Conductor:
         self._queue = remote.options(name=name, namespace=NAMESPACE).remote(
             tasks,
             kinds={key: group_kind(trial) for key, trial in self._trials.items()},
-            trials_per_group=self._placement.trials_per_group,
+            trials_per_group=launch.plan.options.trials_per_group,
         )
         if not tasks:
             return
@@ -168,11 +166,11 @@ class Conductor:
             self._told = time.monotonic()  # after it, for it takes as long as there is much to tell
 
     def _max_evaluators(self, training: bool) -> int:
-        need = evaluator_resources(self._placement.use_gpu)
+        need = evaluator_resources(self._use_gpu)
         if not training:
             return max(1, self._cluster.holds(need))
         # What training leaves free, and one in any case; more would only make training wait.
-        group = worker_resources(self._placement.use_gpu).times(self._num_workers)
+        group = worker_resources(self._use_gpu).times(self._num_workers)
         return max(1, self._cluster.minus(group.times(len(self._groups))).holds(need))
 
     def _run_groups(self, training: bool) -> None:
@@ -205,7 +203,7 @@ class Conductor:
         limit = group_limit(
             self._cluster,
             num_workers=self._num_workers,
-            use_gpu=self._placement.use_gpu,
+            use_gpu=self._use_gpu,
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
         )

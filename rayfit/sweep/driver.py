@@ -7,53 +7,26 @@ import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
-from rayfit.plan.deepspeed import effective_zero_stage
-from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
-from rayfit.plan.planning import Plan
+from rayfit.plan.evaluations import EvaluationSpec
 from rayfit.plan.products import is_finished
-from rayfit.plan.show import exchange_notes
-from rayfit.plan.trials import TrialSpec
-from rayfit.records.provenance import now
+from rayfit.plan.show import exchange_notes, zero_stage_notes
 from rayfit.records.storage import Storage
 from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, ray_cluster
 from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.finished import unfinished
+from rayfit.sweep.launch import Launch
 from rayfit.sweep.prepare import Prepared, absolute, prepare
-from rayfit.sweep.progress import Console, Running, open_console
+from rayfit.sweep.progress import Console, Running
 from rayfit.sweep.tasks import base_weights, script_name
+from rayfit.sweep.terminal import open_console
 from rayfit.track.connection import without_password
-
-
-@dataclass
-class Launch:
-    """One launch of a sweep: what there is to do, and what went wrong.
-
-    `errors` by the id of an evaluation or comparison, `trial_errors` by the id of a trial.
-    """
-
-    prepared: Prepared
-    storage: Storage
-    script: str
-    command: str
-    console: Console
-    trials: list[TrialSpec]
-    measurements: list[EvaluationSpec | ComparisonSpec]
-    started_at: str = field(default_factory=now)
-    errors: dict[str, str] = field(default_factory=dict)
-    trial_errors: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def plan(self) -> Plan:
-        """The plan, with nothing pending."""
-        return self.prepared.plan
 
 
 def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str] = ()) -> int:
@@ -134,10 +107,7 @@ def _say_what_is_done(launch: Launch) -> None:
     total = len(launch.plan.unique_trials)
     running = len(launch.trials)
     plan = launch.plan
-    stages = {placement.zero_stage for placement in plan.placements.values()}
-    for note in {effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""}:
-        launch.console.say(note)
-    for note in exchange_notes(plan):
+    for note in (*zero_stage_notes(plan), *plan.overruled, *exchange_notes(plan)):
         launch.console.say(note)
     evaluations = sum(isinstance(spec, EvaluationSpec) for spec in launch.measurements)
     launch.console.say(

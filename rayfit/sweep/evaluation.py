@@ -20,6 +20,7 @@ from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.identity import GENERATE_VERSION, SCORE_VERSION, bytes_digest
+from rayfit.prepare.model_shape import vocabulary_size
 from rayfit.records.frames import generated_texts
 from rayfit.records.provenance import now, provenance
 from rayfit.records.storage import Storage, write_parquet
@@ -83,7 +84,7 @@ def evaluate(task: EvaluationTask, storage: Storage) -> dict[str, Any]:
     index = None if rows is None else index_rows(token_matrix(rows), task.bos_id)
     tokenizer, config = load_tokenizer_and_config(task.model.path)
     # A model may have logits for more ids than the tokenizer has entries, and then generate such an id.
-    size = max(len(tokenizer), config.get_text_config(decoder=True).vocab_size)
+    size = max(len(tokenizer), vocabulary_size(config))
     scored = score_texts(frame, index, vocabulary_size=size, num_threads=task.model.num_threads)
     true = truths(pl.read_parquet(task.contexts_path), task)
     likeness = missing(NO_TRUTH) if true is None else _likeness(scored, true, tokenizer, task)
@@ -183,7 +184,7 @@ def generations(
     tokenizer, config = load_tokenizer_and_config(task.model.path)
     index = None
     if rows is not None and decoding.block is not None:
-        starts = word_starts(tokenizer, config.vocab_size)
+        starts = word_starts(tokenizer, vocabulary_size(config))
         index = BlockIndex.build(token_matrix(rows), starts, run=decoding.block.run, bos_id=task.bos_id)
     result = _engine(task)(
         given,

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +18,11 @@ from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.trials import LOGS, kept_updates, new_attempt, publish_trial
 from rayfit.sweep.trial_record import trial_record
+from rayfit.sweep.trial_task import TrialTask
 
 log = logging.getLogger("rayfit.group")
 
 _WAIT_SECONDS = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialTask:
-    """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
-
-    `exchange`, `stop_at_train_loss`, `keep` (updates whose weights become products too) and `train_seed` mean what
-    they mean in a `TrainTask`.
-    """
-
-    id: str
-    rows_path: Path
-    validation_path: Path
-    model_path: Path
-    samples: int
-    sequence_length: int
-    num_validation: int
-    order_seed: int
-    batch_size: int
-    num_updates: int
-    learning_rate: float
-    eval_every: int | None
-    export_dtype: str
-    fresh: bool
-    about: dict[str, Any]
-    exchange: tuple[int, int] | None = None
-    stop_at_train_loss: float | None = None
-    keep: tuple[int, ...] = ()
-    train_seed: int = 0
 
 
 def group_loop(config: dict[str, Any]) -> None:
@@ -94,9 +65,15 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
 
     if not agree("hello"):
         return
-    engine = build_engine(
-        Path(config["model_path"]), config["deepspeed"], config.get("adapter"), use_gpu=config["use_gpu"]
-    )
+    try:
+        engine = build_engine(
+            Path(config["model_path"]), config["deepspeed"], config.get("adapter"), use_gpu=config["use_gpu"]
+        )
+    except RayfitError as error:
+        # Every rank reads the same files, so all are here; starting again would end here again.
+        log.error("no engine can be built: %s", error)
+        agree("cannot_build", str(error))
+        return
     snapshot = take_snapshot(engine)
     previous_end: float | None = None
     while True:

@@ -8,7 +8,6 @@ from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.generate.tokenizer import check_round_trip, leading_bos
-from rayfit.records.storage import read_json
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
 
@@ -48,13 +47,6 @@ def load_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
     check_round_trip(tokenizer, path)
     bos_id = leading_bos(tokenizer, path)
     return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), bos_id
-
-
-def read_window(path: Path) -> int | None:
-    """Tokens that the model of a directory can hold, or None where its configuration does not say."""
-    config = read_json(path / "config.json") or {}
-    names = ("max_position_embeddings", "n_positions", "n_ctx")
-    return next((int(config[name]) for name in names if config.get(name)), None)
 
 
 def _loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rayfit.plan.trials import TrialSpec
 from rayfit.plan.work import training_work
 from rayfit.sweep.evaluators import EvaluationPool, Job
+from rayfit.sweep.launch import Launch
 from rayfit.sweep.progress import Running, TrialProgress, clock
 from rayfit.sweep.time_left import seconds_left
-
-if TYPE_CHECKING:
-    from rayfit.sweep.driver import Launch
 
 _DOES = {"predict": "measuring", "compare": "comparing", "score": "scoring"}
 

@@ -11,15 +11,16 @@ import polars as pl
 
 from rayfit.config import Options
 from rayfit.data.selection import draw_held_out, draw_samples
+from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
-from rayfit.generate.engines import check_engine
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
+from rayfit.prepare.model_shape import read_window
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
 from rayfit.sweep.given_models import check_hub_models, hub_model, local_model
-from rayfit.sweep.model_check import check_model, read_window
+from rayfit.sweep.model_check import check_model
 from rayfit.sweep.models import made_model
 from rayfit.sweep.progress import Console
 from rayfit.sweep.rows import domain_spans, prepare_rows

@@ -55,15 +55,6 @@ class Console:
         self.watch([])
 
 
-def open_console() -> Console:
-    """A console on standard output: with a live table where that is a terminal that can redraw lines."""
-    if not sys.stdout.isatty():
-        return Console()
-    from rayfit.sweep.terminal import TerminalConsole, can_redraw
-
-    return TerminalConsole() if can_redraw(sys.stdout) else Console()
-
-
 class MakingProgress:
     """Shows how far the making of an embedded model is."""
 

@@ -133,6 +133,12 @@ class TrialQueue:
         served = {group.kind for group in self._groups.values() if not group.closing}
         return any(trial.status == "queued" and trial.kind not in served for trial in self._trials.values())
 
+    def cannot_build(self, group_id: str, error: str) -> None:
+        """The group's model cannot be trained at all: every trial of its kind fails with the reason."""
+        group = self._groups[group_id]
+        group.closing = True
+        self.give_up(error, group.kind)
+
     def point(self, trial_id: str, point: dict[str, Any]) -> None:
         """A point of the trial's curve."""
         self._trials[trial_id].points.append(point)

@@ -19,9 +19,9 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.records.trials import checkpoint_product, kept_product, product_path
 from rayfit.sweep.evaluation_task import ComparisonTask, EvaluationTask, ModelTask, PredictionTask
-from rayfit.sweep.group import TrialTask
 from rayfit.sweep.prepare import Prepared
 from rayfit.sweep.rows import CONTEXTS, ROWS, VALIDATION, contexts_file
+from rayfit.sweep.trial_task import TrialTask
 
 # What a command need not repeat to make a trial again, because it does not decide anything of it, or because it is
 # said of each trial below.
@@ -109,9 +109,9 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         learning_rate=trial.recipe.learning_rate,
         stop_at_train_loss=trial.recipe.stop_at_train_loss,
         train_seed=trial.recipe.training_seed or 0,
-        eval_every=plan.placement.eval_every,
-        keep=trial.kept_updates(plan.placement.keep_every),
-        export_dtype=plan.placement.export_dtype,
+        eval_every=plan.products.eval_every,
+        keep=trial.kept_updates(plan.products.keep_every),
+        export_dtype=plan.products.export_dtype,
         fresh=plan.options.fresh,
         about={**_about_trial(plan, trial, rows, storage), "command": trial_command(script, plan, trial)},
     )
@@ -163,7 +163,7 @@ def model_task(prepared: Prepared, subject: Subject, storage: Storage) -> ModelT
     if subject.trial is not None:
         record = storage.read("trials", str(subject.trial.id))
         assert record is not None
-        dtype = plan.placement.export_dtype
+        dtype = plan.products.export_dtype
         product = checkpoint_product(dtype)
         if subject.update is not None:
             product = kept_product(subject.update, dtype)
@@ -186,7 +186,7 @@ def about_subject(prepared: Prepared, subject: Subject, storage: Storage) -> dic
         "checkpoint_weights_sha256": base_weights(subject.model, storage),
         "model_name": subject.model.name,
         "num_validation": plan.evaluation.num_validation,
-        "export_dtype": plan.placement.export_dtype,
+        "export_dtype": plan.products.export_dtype,
     }
     if subject.trial is not None:
         record = storage.read("trials", str(subject.trial.id))

@@ -24,6 +24,11 @@ def can_redraw(stream: TextIO) -> bool:
     return not RichConsole(file=stream).is_dumb_terminal
 
 
+def open_console() -> Console:
+    """A console on standard output: with a live table where that is a terminal that can redraw lines."""
+    return TerminalConsole() if sys.stdout.isatty() and can_redraw(sys.stdout) else Console()
+
+
 class TerminalConsole(Console):
     """A console whose last lines are a table: a bar per trial, evaluation and making, and the time left in all."""
 

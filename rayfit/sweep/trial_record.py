@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rayfit.plan.trials import curve_updates
+from rayfit.prepare.model_shape import num_layers
 from rayfit.records.provenance import now, provenance
 from rayfit.records.trials import (
     checkpoint_product,
@@ -14,9 +15,7 @@ from rayfit.records.trials import (
     kept_product,
     loss_floor,
 )
-
-if TYPE_CHECKING:
-    from rayfit.sweep.group import TrialTask
+from rayfit.sweep.trial_task import TrialTask
 
 
 def trial_record(
@@ -112,7 +111,7 @@ def _parameters(config: dict[str, Any], engine: Any) -> dict[str, Any]:
 
     trained, total = parameter_counts(engine.module)
     adapter = config.get("adapter")
-    blocks = None if adapter is None else list(adapter.blocks(int(engine.module.config.num_hidden_layers)))
+    blocks = None if adapter is None else list(adapter.blocks(num_layers(engine.module.config)))
     return {
         "trainable_parameters": trained,
         "parameters": total,

@@ -13,6 +13,7 @@ from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 
 from rayfit.errors import RayfitError
 from rayfit.plan.adapters import Adapter
+from rayfit.prepare.model_shape import num_layers
 from rayfit.train.directory import file_values
 
 _NAME = "default"  # peft's own name of a model's only adapter
@@ -45,7 +46,7 @@ def add_adapter(model: torch.nn.Module, adapter: Adapter, num_shards: int = 1) -
 
 def _num_layers(model: torch.nn.Module) -> int:
     config: Any = model.config
-    return int(config.num_hidden_layers)
+    return num_layers(config)
 
 
 def _blocks(model: torch.nn.Module) -> tuple[str, torch.nn.ModuleList]:

@@ -9,10 +9,10 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import safe_set_full_fp32_param
-from transformers import AutoModelForCausalLM
 from transformers.integrations import HfDeepSpeedConfig
 
 from rayfit.plan.adapters import Adapter
+from rayfit.prepare.model_shape import load_causal_model
 from rayfit.train.adapters import add_adapter, start_adapter
 from rayfit.train.directory import file_values
 
@@ -35,18 +35,15 @@ def build_engine(
     All dropout is 0. Weights come from safetensors only and no code of the directory is run. In bf16 the fp32 masters
     are set from the file after the engine is built, for DeepSpeed itself starts them from bf16-rounded weights, which
     at a learning rate of 1e-6 is an error larger than a whole short training. With an adapter only its matrices are
-    trained; every trial sets them to what its training seed gives.
+    trained; every trial sets them to what its training seed gives. Raises RayfitError, on all ranks alike, as
+    `load_causal_model`.
     """
     stage = config["zero_optimization"]["stage"]
     partitioned = (
         HfDeepSpeedConfig(config) if stage == 3 else None
     )  # alive while the model loads: shards at once
-    model = AutoModelForCausalLM.from_pretrained(
-        model_path,
-        dtype=torch.float32,
-        trust_remote_code=False,
-        use_safetensors=True,
-        attn_implementation="sdpa" if use_gpu else "eager",
+    model = load_causal_model(
+        model_path, dtype=torch.float32, attn_implementation="sdpa" if use_gpu else "eager"
     )
     del partitioned
     turn_off_dropout(model)

@@ -15,7 +15,7 @@ from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.records.storage import Storage
 from rayfit.records.trials import kept_product, product_path
-from rayfit.sweep.group import TrialTask
+from rayfit.sweep.trial_task import TrialTask
 from tests.tiny import random_rows, save_tiny_llama
 from tests.workers import run_workers
 

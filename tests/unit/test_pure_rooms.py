@@ -19,6 +19,7 @@ PURE = {
         "rayfit",
         "rayfit.config",
         "rayfit.errors",
+        "rayfit.engine_names",
         "rayfit.hub_presets",
         "rayfit.identity",
         "rayfit.listing",

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rayfit.engine_names import ENGINES, check_engine
 from rayfit.errors import RayfitError
 from rayfit.generate.decoding import Decoding
-from rayfit.generate.engines import ENGINES, check_engine, engine
+from rayfit.generate.engines import engine
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_model, load_tokenizer_and_config
 from tests.unit.fresh import ROOT
@@ -58,7 +59,7 @@ def test_vllm_by_name_gives_what_transformers_gives(
             seen.update(options)
             super().__init__(**options)
 
-    monkeypatch.setattr("rayfit.generate.engines.find_spec", lambda _: object())
+    monkeypatch.setattr("rayfit.engine_names.find_spec", lambda _: object())
     monkeypatch.setattr("vllm.LLM", Recorded)
     runs = [
         engine(name, checkpoint, precision="fp32", device="cpu", **options)

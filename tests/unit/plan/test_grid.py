@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,6 +12,7 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import AtScale, Sweep
 from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
 
 GRID: dict[str, Any] = {"samples": (8, 32), "num_updates": 100}
@@ -256,3 +257,37 @@ def test_a_text_that_is_not_there_is_refused_by_the_option_that_names_it(storage
             RayfitError, match=f"^{flag}: there is no preset and no file called 'cod'; did you mean"
         ):
             _plan(storage, samples=8, **{option: ("cod",)})
+
+
+class TestOverruled:
+    """What is given and does not reach an arm is said."""
+
+    ARMS: ClassVar[dict[str, Any]] = {
+        "plain": {},
+        "few": {"samples": 8},
+        "some": {"learning_rate": (1e-3, 2e-3)},
+        "long": {"epochs": 5.0},
+    }
+
+    def _notes(self, storage: Storage, **given: Any) -> tuple[str, ...]:
+        sweep = _sweep(arms=self.ARMS, varies=("samples", "learning_rate"))
+        return _plan(storage, sweep, arms=tuple(self.ARMS), **given).overruled
+
+    def test_a_value_that_an_arm_says_itself(self, storage: Storage) -> None:
+        notes = self._notes(storage, samples=(8, 32))
+        assert "--samples 32 does not reach the arm 'few', which says --samples 8 itself" in notes
+        assert not any("'plain'" in note for note in notes)
+
+    def test_values_that_narrow_an_arm_reach_it(self, storage: Storage) -> None:
+        assert not any("'some'" in note for note in self._notes(storage, learning_rate=(1e-3,)))
+        (note,) = [note for note in self._notes(storage, learning_rate=(5e-4,)) if "'some'" in note]
+        assert note.startswith("--learning-rate 0.0005 does not reach") and "0.001,0.002 itself" in note
+
+    def test_either_length_decides_the_other(self, storage: Storage) -> None:
+        (note,) = [note for note in self._notes(storage, num_updates=(40,)) if "'long'" in note]
+        assert note == "--num-updates 40 does not reach the arm 'long', which says --epochs 5.0 itself"
+
+    def test_the_plan_shows_it(self, storage: Storage) -> None:
+        sweep = _sweep(arms=self.ARMS, varies=("samples", "learning_rate"))
+        plan = _plan(storage, sweep, arms=("few",), samples=(64,))
+        assert "note: --samples 64 does not reach the arm 'few'" in render_plan(plan, storage)

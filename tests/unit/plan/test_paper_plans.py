@@ -83,7 +83,7 @@ def test_quantity_holds_5000_updates_and_separates_samples_from_epochs(tmp_path:
 
 def test_the_curve_keeps_the_weights_of_every_epoch(tmp_path: Path) -> None:
     plan = _plan("training_curve", tmp_path)
-    assert plan.trials[0].kept_updates(plan.placement.keep_every) == tuple(range(250, 5000, 250))
+    assert plan.trials[0].kept_updates(plan.products.keep_every) == tuple(range(250, 5000, 250))
 
 
 def test_sizes_have_their_workers_and_three_decodings(tmp_path: Path) -> None:

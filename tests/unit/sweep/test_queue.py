@@ -223,3 +223,16 @@ def test_a_busy_group_does_not_stand_in_for_a_waiting_trial() -> None:
 def test_without_trials_there_is_nothing_to_do() -> None:
     queue = TrialQueue({})
     assert queue.state() == {} and queue.set_limit(5) == []
+
+
+def test_a_model_that_cannot_be_built_fails_its_trials_at_once_and_no_others() -> None:
+    queue = TrialQueue({"a": 1, "b": 2, "c": 3}, kinds={"a": "x", "b": "x", "c": "y"})
+    for trial_id in "abc":
+        queue.submit(trial_id)
+    queue.open_group("g", "x")
+    assert queue.hello("g")
+    queue.cannot_build("g", "it lacks weights")
+    assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
+    assert queue.state()["a"]["error"] == "it lacks weights"
+    queue.group_ended("g")
+    assert queue.set_limit(2) == ["y"]

@@ -1,0 +1,76 @@
+"""What a model's configuration says of its size, and its weights loaded whole or not at all. Asked here alone.
+
+A composite configuration, as Gemma 3's, holds these numbers in its text part; read from the whole they are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rayfit.errors import RayfitError
+
+_WINDOWS = ("max_position_embeddings", "n_positions", "n_ctx")
+_MOST_LISTED = 3
+
+
+def context_window(config: Any) -> int | None:
+    """Tokens that a model of this configuration can hold, context and continuation together; None where it does not say."""
+    part = _text_part(config)
+    return next((int(value) for name in _WINDOWS if (value := getattr(part, name, None))), None)
+
+
+def vocabulary_size(config: Any) -> int:
+    """Entries of the model's vocabulary, those that its tokenizer leaves unused counted."""
+    return int(_text_part(config).vocab_size)
+
+
+def num_layers(config: Any) -> int:
+    """Blocks of the decoder."""
+    return int(_text_part(config).num_hidden_layers)
+
+
+def _text_part(config: Any) -> Any:
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def read_window(path: Path) -> int | None:
+    """`context_window` of a model's directory."""
+    from transformers import AutoConfig
+
+    return context_window(AutoConfig.from_pretrained(path, trust_remote_code=False))
+
+
+def load_causal_model(path: str | Path, **options: Any) -> Any:
+    """The causal language model of a directory; `options` are transformers' (`dtype`, `attn_implementation`).
+
+    Weights come from safetensors only and no code of the directory is run. Raises RayfitError where the weights cannot
+    be read or are not all that the configuration asks for: transformers would fill what is missing with random numbers.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            path, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RayfitError(f"the model in {path} cannot be loaded: {_first_line(error)}") from error
+    _refuse(path, "lacks weights that its config asks for", found["missing_keys"])
+    mismatched = [name for name, *_ in found["mismatched_keys"]]
+    _refuse(path, "has weights of other sizes than its config asks for", mismatched)
+    return model
+
+
+def _refuse(path: str | Path, what: str, names: Iterable[str]) -> None:
+    listed = sorted(names)
+    if listed:
+        more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+        raise RayfitError(f"the model in {path} {what}: {', '.join(listed[:_MOST_LISTED])}{more}")
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
