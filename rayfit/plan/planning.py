@@ -21,8 +21,9 @@ from rayfit.plan.evaluations import (
     Subject,
     baseline_decodings,
 )
-from rayfit.plan.grid import grid, num_workers_of, overruled, zero_stage_of
-from rayfit.plan.precision import resolve_precision
+from rayfit.plan.grid import grid, overruled
+from rayfit.plan.placement import Placement, Products, placement_of, products_of
+from rayfit.plan.precision import Precision, resolve_precision
 from rayfit.plan.sources import (
     ModelSource,
     TextSource,
@@ -41,29 +42,6 @@ DEFAULT_NEW_TOKENS = 96
 _NOT_HASHED = "not hashed yet"
 
 _Named = TypeVar("_Named", ModelSource, TextSource)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where and how fast a model's trials are trained, never what: it is part of no id, and no bit depends on it."""
-
-    num_workers: int
-    zero_stage: int
-    use_gpu: bool
-    trials_per_group: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Products:
-    """What a trial leaves beside its final weights: in no trial's id, but what a trial lacks of it is made again.
-
-    `eval_every`: updates between points of the curve, None for about twenty in all. `keep_every`: epochs between
-    weights that are kept, which are evaluated too and so are part of the sweep's id. `export_dtype`: of all weights.
-    """
-
-    eval_every: int | None
-    keep_every: float | None
-    export_dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,24 +220,8 @@ class Plan:
 
 def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     """Decide everything that the options leave open; raises RayfitError for what cannot be."""
-    scale = given.scale
-    if scale is None:
-        first = (given.model or (DEFAULT_MODEL,))[0]
-        scale = resolve_model(first, given.revision, storage).default_scale
-    options = sweep.options_at(scale, given)
-    validation, contexts = EVALUATION_SIZES[scale]
-    precision = resolve_precision(options.precision, use_gpu=options.use_gpu)
-    options = replace(
-        options,
-        precision=precision.name,
-        arms=sweep.chosen_arms(given),
-        model=options.model or (DEFAULT_MODEL,),
-        decodings=options.decodings or ("greedy",),
-        num_new_tokens=options.num_new_tokens or DEFAULT_NEW_TOKENS,
-        validation_rows=options.validation_rows or validation,
-        contexts=options.contexts or contexts,
-    )
-    assert options.model and options.validation_rows and options.contexts
+    options, precision = _decided(sweep, given, storage)
+    assert options.model
     models = tuple(resolve_model(name, options.revision, storage) for name in options.model)
     names = options.dataset or (None,)
     texts = _texts(options, names, models[0], storage)
@@ -282,21 +244,9 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         eval_domains=eval_domains,
         trials=tuple(grid(sweep, given, options, models, domains)),
         decodings=_decodings(options),
-        evaluation=EvaluationSettings(
-            num_contexts=options.contexts,
-            num_validation=options.validation_rows,
-            context_length=options.context_length,
-            export_dtype=options.export_dtype,
-            eval_precision=_eval_precision(options),
-            engine=options.engine,
-            mauve_features=_mauve_features(options, storage),
-        ),
-        placements={model.name: _placement(options, model) for model in models},
-        products=Products(
-            eval_every=options.eval_every,
-            keep_every=options.keep_every,
-            export_dtype=options.export_dtype,
-        ),
+        evaluation=_evaluation(options, storage),
+        placements={model.name: placement_of(options, model) for model in models},
+        products=products_of(options),
         given=given_names,
         precision_reason=precision.reason,
         overruled=overruled(sweep, given, options),
@@ -304,12 +254,38 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     )
 
 
-def _placement(options: Options, model: ModelSource) -> Placement:
-    return Placement(
-        num_workers=num_workers_of(options, model),
-        zero_stage=zero_stage_of(options, model),
-        use_gpu=options.use_gpu,
-        trials_per_group=options.trials_per_group,
+def _decided(sweep: Sweep, given: Options, storage: Storage) -> tuple[Options, Precision]:
+    """The options with what the sweep, the scale and this machine decide, and the precision with its reason."""
+    scale = given.scale
+    if scale is None:
+        first = (given.model or (DEFAULT_MODEL,))[0]
+        scale = resolve_model(first, given.revision, storage).default_scale
+    options = sweep.options_at(scale, given)
+    validation, contexts = EVALUATION_SIZES[scale]
+    precision = resolve_precision(options.precision, use_gpu=options.use_gpu)
+    options = replace(
+        options,
+        precision=precision.name,
+        arms=sweep.chosen_arms(given),
+        model=options.model or (DEFAULT_MODEL,),
+        decodings=options.decodings or ("greedy",),
+        num_new_tokens=options.num_new_tokens or DEFAULT_NEW_TOKENS,
+        validation_rows=options.validation_rows or validation,
+        contexts=options.contexts or contexts,
+    )
+    return options, precision
+
+
+def _evaluation(options: Options, storage: Storage) -> EvaluationSettings:
+    assert options.contexts and options.validation_rows
+    return EvaluationSettings(
+        num_contexts=options.contexts,
+        num_validation=options.validation_rows,
+        context_length=options.context_length,
+        export_dtype=options.export_dtype,
+        eval_precision=_eval_precision(options),
+        engine=options.engine,
+        mauve_features=_mauve_features(options, storage),
     )
 
 
