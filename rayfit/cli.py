@@ -53,6 +53,7 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
         from rayfit.plan.show import render_plan
 
         storage = Storage(options.storage)
+        storage.check_version()
         print(render_plan(make_plan(sweep, options, storage), storage))
         return 0
     from rayfit.sweep.driver import run_sweep

@@ -57,6 +57,7 @@ def _opened(parsed: argparse.Namespace) -> Storage:
     storage = Storage(parsed.storage)
     if not storage.root.is_dir():
         raise RayfitError(f"--storage: there is no folder {storage.root}; sweeps make it (default: ./runs)")
+    storage.check_version()
     return storage
 
 

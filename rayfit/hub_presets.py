@@ -21,7 +21,7 @@ class HubModel:
     """A model on the hub, at `revision`. `billions` is its size; the exact count is known once it is loaded.
 
     `num_workers` (GPUs) and `zero_stage` are what full fine-tuning is sensibly asked for with; like all placement
-    they are part of no id. It computes in bf16 with fp32 master weights, as every model does.
+    they are part of no id. On GPUs it computes in bf16 with fp32 master weights, as every model does.
     """
 
     hub_id: str
@@ -48,7 +48,7 @@ _META = "Llama 3.1 Community License"
 _META_NEEDS = "access asked for on its hub page and `hf auth login`"
 _META_NEEDS_70B = (
     f"{_META_NEEDS}; more memory than 8 GPUs of 141 GB have: "
-    "16 of 80 GB hold it (--num-workers 16 --batch-size 16)"
+    "24 of 80 GB hold it (--num-workers 24 --batch-size 24)"
 )
 _DEEPSEEK = "DeepSeek (its own)"
 
@@ -243,8 +243,9 @@ HUB_DATASETS: dict[str, HubDatasetPreset] = {
         ),
         licence="CC BY-SA 3.0 and GFDL",
     ),
-    # Months and their numbers of rows (721, 807, 1,138, 1,460, 1,562) stand in the dataset's README. An example context
-    # of the paper (appendix C.1) tells news of 9 to 10 December 2018, so it is not of one month of 2024.
+    # Months and their numbers of rows (721, 807, 1,138, 1,460) stand in the dataset's README, the last one's (1,562) in a
+    # public copy's statistics. An example context of the paper (appendix C.1) tells news of 9 to 10 December 2018, so its
+    # text is not of one month of 2024.
     "bbc-news": HubDatasetPreset(
         about="BBC News articles of five months from 2017 to 2024 (Li et al.), 5,688 in all",
         source=HubDataset(

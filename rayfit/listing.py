@@ -22,7 +22,7 @@ def models_listing() -> str:
             "Made here, once per storage, from what is installed with Python; no network needed:",
             *_columns(made),
             "",
-            "On the Hugging Face hub. All compute in bf16 with fp32 master weights; N x ZeRO S stands for --use-gpu",
+            "On the Hugging Face hub. On GPUs all compute in bf16 with fp32 masters; N x ZeRO S stands for --use-gpu",
             "--num-workers N --zero-stage S; GiB of weights, gradients and Adam's state per GPU, by formula, without",
             "activations:",
             *_columns(hub),
@@ -65,7 +65,7 @@ def _size(billions: float) -> str:
 
 def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
     place = f"{preset.num_workers} x ZeRO {preset.zero_stage}"
-    revision = "" if preset.revision == "main" else f"@{preset.revision[:8]}"
+    revision = "" if preset.revision == "main" else f" at {preset.revision[:8]}"
     return (
         preset.hub_id + revision,
         place,

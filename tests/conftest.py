@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rayfit.records.storage import MARK
+
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -62,4 +64,5 @@ def storage_root(made: Path, tmp_path: Path) -> Path:
     """A storage of the test's own, with the small embedded model in it and nothing else."""
     root = tmp_path / "runs"
     shutil.copytree(made / "models", root / "models")
+    shutil.copy(made / MARK, root)
     return root

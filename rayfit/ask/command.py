@@ -113,11 +113,13 @@ def request_of(parsed: argparse.Namespace) -> Request:
         decoding = replace(decoding, block=Block())
     if parsed.top < 0:
         raise RayfitError(f"--top: expected 0 or more; got {parsed.top}")
+    storage = Storage(parsed.storage)
+    storage.check_version()
     return Request(
         prompts=_prompts(parsed),
         named=tuple(parsed.named or ()),
         decoding=decoding,
-        storage=Storage(parsed.storage),
+        storage=storage,
         block=parsed.block,
         text_column=parsed.text_column,
         top=parsed.top,

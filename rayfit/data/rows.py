@@ -1,4 +1,4 @@
-"""Token rows: each span's first tokens under one tokenizer, BOS first where the tokenizer has one."""
+"""Token rows: each span's first tokens under one tokenizer, BOS first where the tokenizer adds one itself."""
 
 from __future__ import annotations
 

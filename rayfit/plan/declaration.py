@@ -27,7 +27,16 @@ AXES = (
 )
 
 # Options whose value a sweep may declare: those that the command line leaves open.
-_NEVER_DECLARED = ("scale", "arms", "tracking_uri", "num_cpus", "num_workers", "zero_stage", "mauve_model")
+_NEVER_DECLARED = (
+    "revision",
+    "scale",
+    "arms",
+    "tracking_uri",
+    "num_cpus",
+    "num_workers",
+    "zero_stage",
+    "mauve_model",
+)
 DECLARABLE = tuple(
     option.name
     for option in dataclasses.fields(Options)

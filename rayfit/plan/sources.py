@@ -32,7 +32,10 @@ KNOWN_FILES = "known-files.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """A model to start from. `declared` is None while its identity is not known without work (`id pending`)."""
+    """A model to start from. `declared` is None while its identity is not known without work (`id pending`).
+
+    `num_parameters` is None where only loading tells; `weights_bytes` is the size of a local model's weights.
+    """
 
     name: str
     kind: str  # made | local | hub
@@ -41,6 +44,7 @@ class ModelSource:
     hub_id: str = ""
     revision: str = ""
     num_parameters: int | None = None
+    weights_bytes: int = 0
 
     @property
     def default_learning_rate(self) -> float:
@@ -50,8 +54,10 @@ class ModelSource:
     @property
     def default_scale(self) -> str:
         """laptop for embedded and small local models, else paper."""
-        small = self.num_parameters is not None and self.num_parameters <= SMALL_MODEL_PARAMETERS
-        return "laptop" if small else "paper"
+        count = self.num_parameters
+        if count is None:  # pickled weights: as many as fp32 numbers would be
+            count = self.weights_bytes // 4 or SMALL_MODEL_PARAMETERS + 1
+        return "laptop" if count <= SMALL_MODEL_PARAMETERS else "paper"
 
     @property
     def made_id(self) -> str:
@@ -136,16 +142,26 @@ def _local_model(path: Path, storage: Storage) -> ModelSource:
         raise RayfitError(
             f"--model: {path} has no weights: neither .safetensors files nor pytorch_model.bin (or its shards)"
         )
+    if weights.missing:
+        raise RayfitError(
+            f"--model: {path} lacks {weights.missing} of the shards of its weights ({', '.join(weights.files)} are there)"
+        )
     files_digest = known_files(storage).known(model_files(path))
     return ModelSource(
         name=slug(path.name),
         kind="local",
         path=path,
         declared=None if files_digest is None else {"files_sha256": files_digest},
-        num_parameters=sum(_safetensors_parameters(path / name) for name in weights.files)
-        if weights.format == "safetensors"
-        else None,
+        num_parameters=count_parameters(path) if weights.format == "safetensors" else None,
+        weights_bytes=sum((path / name).stat().st_size for name in weights.files),
     )
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers in the safetensors weights of a model's directory, by the files' headers; raises RayfitError for others."""
+    weights = find_weights(file.name for file in path.iterdir())
+    assert weights is not None
+    return sum(_safetensors_parameters(path / name) for name in weights.files)
 
 
 def _safetensors_parameters(file: Path) -> int:

@@ -12,25 +12,37 @@ _DECIDING = (".json", ".model", ".txt")
 _FETCHED = (*_DECIDING, ".jinja")
 
 _SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_OF = re.compile(r"-of-(\d+)\.")
 _PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The names of the files that hold a model's weights: `safetensors`, or pickled (`bin`) where there are no others."""
+    """The names of the files that hold a model's weights: `safetensors`, or pickled (`bin`) where there are no others.
+
+    `missing`: how many shards there are besides, by the numbers in the names of those that are here.
+    """
 
     format: Literal["safetensors", "bin"]
     files: tuple[str, ...]
+
+    @property
+    def missing(self) -> int:
+        """Shards that the names count and that are not among the files."""
+        counted = {int(found[1]) for name in self.files if (found := _OF.search(name))}
+        return max(counted, default=len(self.files)) - len(self.files)
 
 
 def find_weights(names: Iterable[str]) -> Weights | None:
     """The weights among a model's file names; None where there are none in either format. Folders are not looked into."""
     top = sorted(name for name in names if "/" not in name)
-    named = [name for name in top if _SAFETENSORS.fullmatch(name)]
-    if found := named or [name for name in top if name.endswith(".safetensors")]:
+    if found := [name for name in top if _SAFETENSORS.fullmatch(name)]:
         return Weights("safetensors", tuple(found))
-    pickled = [name for name in top if _PICKLED.fullmatch(name)]
-    return Weights("bin", tuple(pickled)) if pickled else None
+    if found := [name for name in top if _PICKLED.fullmatch(name)]:
+        return Weights("bin", tuple(found))
+    # Under other names last: an adapter or another part of a pipeline may lie beside the model's own.
+    found = [name for name in top if name.endswith(".safetensors")]
+    return Weights("safetensors", tuple(found)) if found else None
 
 
 def deciding_files(names: Iterable[str]) -> list[str]:

@@ -15,6 +15,9 @@ import polars as pl
 from rayfit.errors import RayfitError, nearest
 
 RECORD = "record.json"
+MARK = "storage.json"
+# Raised when records or ids of an earlier version can no longer be used beside new ones.
+STORAGE_VERSION = 2
 KINDS = ("models", "texts", "rows", "trials", "predictions", "evaluations", "comparisons", "sweeps")
 
 
@@ -35,6 +38,26 @@ class Storage:
         if not nearest_there.is_dir():
             raise RayfitError(f"--storage: {self.root} cannot be a folder: {nearest_there} is a file")
 
+    def check_version(self) -> None:
+        """Raises RayfitError when another version of rayfit, whose records mean something else, wrote here."""
+        mark = read_json(self.root / MARK)
+        version = mark["version"] if mark is not None else 1 if self._has_records() else STORAGE_VERSION
+        if version != STORAGE_VERSION:
+            raise RayfitError(
+                f"--storage: {self.root} was written by {'an earlier' if version < STORAGE_VERSION else 'a later'} rayfit "
+                f"(its records are of version {version}, here they are of version {STORAGE_VERSION}); give another "
+                "--storage, or go on with that rayfit"
+            )
+
+    def _has_records(self) -> bool:
+        return any(any((self.root / kind).glob(f"[!.]*/{RECORD}")) for kind in KINDS)
+
+    def _mark(self) -> None:
+        """Leave the version in a storage that has nothing yet."""
+        if not (self.root / MARK).exists():
+            self.check_version()
+            write_json(self.root / MARK, {"version": STORAGE_VERSION})
+
     def folder(self, kind: str, identifier: str) -> Path:
         """Where the things of one id lie; not created."""
         assert kind in KINDS
@@ -45,7 +68,8 @@ class Storage:
         return read_json(self.folder(kind, identifier) / RECORD)
 
     def write(self, kind: str, identifier: str, record: dict[str, Any]) -> None:
-        """Publish a record: from now on its id is finished."""
+        """Publish a record: from now on its id is finished. Raises RayfitError as `check_version`."""
+        self._mark()
         write_json(self.folder(kind, identifier) / RECORD, record)
 
     def ids(self, kind: str) -> list[str]:
@@ -72,6 +96,7 @@ class Storage:
         `fill` writes files into the folder it is given and returns the record. If another process published the same
         id meanwhile, that one stays and its record is returned.
         """
+        self._mark()
         final = self.folder(kind, identifier)
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.parent / f".{identifier}.{secrets.token_hex(4)}.tmp"

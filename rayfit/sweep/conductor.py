@@ -6,13 +6,14 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
+from rayfit.plan.sources import count_parameters
 from rayfit.plan.trials import TrialSpec
 from rayfit.plan.work import training_work
 from rayfit.records.provenance import now
@@ -51,7 +52,10 @@ class Conductor:
         self._kinds: dict[str, str] = {}
         self._failed_groups: Counter[str] = Counter()
         self._handled: set[str] = set()
-        self._trials = in_groups(launch.trials)
+        self._num_parameters = {
+            name: count_parameters(path) for name, path in launch.prepared.model_paths.items()
+        }
+        self._trials = in_groups(launch.trials, self._num_parameters)
         self._pool = EvaluationPool(launch.storage, self._use_gpu, environment)
         self._told = -math.inf
         self._queue: Any = None
@@ -61,7 +65,11 @@ class Conductor:
         """Until every trial and every measurement has ended."""
         self._start_queue()
         self._ask_for(lambda waits_for: waits_for not in self._trials)
-        overview = Overview(self._launch, self._trials, self._pool, at_once=self._groups_at_once())
+        work = {
+            key: training_work(trial, self._num_parameters[trial.model.name])[0]
+            for key, trial in self._trials.items()
+        }
+        overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
         if self._trials:
             self._track.start(self._launch)
         while not self._tick(overview):
@@ -254,17 +262,22 @@ def group_kind(trial: TrialSpec) -> str:
     return f"{trial.model.name} b{trial.recipe.batch_size} {adapter}"
 
 
-def in_groups(trials: list[TrialSpec]) -> dict[str, TrialSpec]:
+def in_groups(trials: list[TrialSpec], num_parameters: Mapping[str, int]) -> dict[str, TrialSpec]:
     """Trials by id, those of a kind together, the longest first: a long one that starts last is waited for alone.
 
     Kinds stand in the order of their longest trials; what takes equally long stays in the order of the plan.
+    `num_parameters` by the models' names.
     """
+
+    def work(trial: TrialSpec) -> tuple[float, int]:
+        return training_work(trial, num_parameters[trial.model.name])
+
     longest: dict[str, tuple[float, int]] = {}
     for trial in trials:
         kind = group_kind(trial)
-        longest[kind] = max(longest.get(kind, (0.0, 0)), training_work(trial))
+        longest[kind] = max(longest.get(kind, (0.0, 0)), work(trial))
     kinds = sorted(longest, key=lambda kind: longest[kind], reverse=True)
-    ordered = sorted(trials, key=training_work, reverse=True)
+    ordered = sorted(trials, key=work, reverse=True)
     ordered.sort(key=lambda trial: kinds.index(group_kind(trial)))
     return {str(trial.id): trial for trial in ordered}
 

@@ -42,6 +42,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
         storage.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RayfitError(f"--storage: {storage.root} cannot be made a folder: {error.strerror}") from error
+    storage.check_version()
     console = open_console()
     launch: Launch | None = None
     track: Any = None

@@ -24,20 +24,28 @@ from rayfit.sweep.progress import Console
 
 @dataclass(frozen=True)
 class Repository:
-    """What a model's repository holds at a commit: the names of its files, and which of them are its weights."""
+    """What a model's repository holds at a commit: the names of its files, and which of them are its weights.
 
+    `asked`: the branch, tag or commit that led to it.
+    """
+
+    asked: str
     commit: str
     files: tuple[str, ...]
     weights: Weights
 
 
-def check_hub_models(models: Iterable[ModelSource], storage: Storage) -> None:
-    """Look at every hub model's files and access, then at its configuration and tokenizer; weights are not fetched.
+def check_models(models: Iterable[ModelSource], storage: Storage) -> None:
+    """Look at the files and access of all models that others made, then at configurations and tokenizers.
 
-    Raises as `hub_model`, for any of them before a file of one is fetched, and as `check_model`.
+    Raises as `look_at`, for any of them before a file of one is fetched, and as `check_model`. Weights are not fetched.
     """
-    wanted = [model for model in models if model.kind == "hub"]
-    found = [(model, look_at(model, storage)) for model in wanted]
+    models = list(models)
+    found = [(model, look_at(model, storage)) for model in models if model.kind == "hub"]
+    for model in models:
+        if model.kind == "local":
+            assert model.path is not None
+            check_model(model.path)
     for model, repository in found:
         check_model(_fetch(model, repository, small_files(repository.files)))
 
@@ -46,8 +54,7 @@ def hub_model(model: ModelSource, storage: Storage, console: Console) -> tuple[P
     """(directory, commit) of a hub model, downloaded where needed; the commit is kept in a lock file.
 
     Only configuration, tokenizer and weights are fetched; no code. The directory is in the local hub cache, or in the
-    storage where pickled weights were converted. Raises RayfitError when the hub cannot be reached, the id or revision
-    does not exist, access to a gated model was not granted, or there are no weights in a format that is read.
+    storage where pickled weights were converted. Raises RayfitError as `look_at` and `convert_weights`.
     """
     repository = look_at(model, storage)
     path = _fetch(model, repository, [*small_files(repository.files), *repository.weights.files])
@@ -60,7 +67,9 @@ def hub_model(model: ModelSource, storage: Storage, console: Console) -> tuple[P
 def look_at(model: ModelSource, storage: Storage) -> Repository:
     """A hub model's commit, which is remembered in the lock file, and files; nothing is fetched.
 
-    The local hub cache answers where the hub cannot be reached.
+    Where the hub cannot be reached, or does not let one in, the local hub cache answers if it has the whole model.
+    Raises RayfitError when neither can, the id or revision does not exist, access to a gated model was not granted, or
+    there are no weights in a format that is read.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -72,17 +81,18 @@ def look_at(model: ModelSource, storage: Storage) -> Repository:
     )
 
     key, hub = f"{model.hub_id}@{model.revision}", HfApi()
-    revision = read_lock(storage).get(key, model.revision)
+    asked = read_lock(storage).get(key, model.revision)
     try:
-        about = hub.model_info(model.hub_id, revision=revision)
+        about = hub.model_info(model.hub_id, revision=asked)
         if about.gated:  # its description is open to all, its files are not
             hub.auth_check(model.hub_id)
         commit, names = str(about.sha), [sibling.rfilename for sibling in about.siblings or []]
     except GatedRepoError as error:
-        raise RayfitError(
+        refusal = RayfitError(
             f"--model: {model.hub_id} is gated; ask for access on https://huggingface.co/{model.hub_id}, then log in "
             "with `hf auth login`"
-        ) from error
+        )
+        commit, names = _whole_in_cache(model, asked, refusal, error)
     except RepositoryNotFoundError as error:
         raise RayfitError(
             f"--model: the hub has no model {model.hub_id} (or you may not see it: log in with `hf auth login`)"
@@ -92,20 +102,31 @@ def look_at(model: ModelSource, storage: Storage) -> Repository:
             f"--revision: {model.hub_id} has no branch, tag or commit {model.revision!r}"
         ) from error
     except (OfflineModeIsEnabled, HTTPError, OSError) as error:
-        folder = _cached(model, revision)
-        names = [] if folder is None else [file.name for file in folder.iterdir()]
-        if folder is None or find_weights(names) is None:
-            raise _unreachable(model, error) from error
-        commit = folder.name  # the cache names a snapshot's folder by its commit
+        commit, names = _whole_in_cache(model, asked, _unreachable(model, error), error)
     weights = find_weights(names)
-    if weights is None:
+    if weights is None or weights.missing:
+        there = "has no weights that are read: neither .safetensors nor pytorch_model.bin"
+        if weights is not None:
+            there = f"lacks {weights.missing} of the shards of its weights"
         raise RayfitError(
-            f"--model: {model.hub_id} at {model.revision} has no weights that are read: neither .safetensors nor "
-            f"pytorch_model.bin, among {len(names)} files ({', '.join(sorted(names)[:5])}); give another --revision "
-            "(conversions wait as refs/pr/N on its community page) or another model"
+            f"--model: {model.hub_id} at {model.revision} {there}, among {len(names)} files "
+            f"({', '.join(sorted(names)[:5])}); give another --revision (conversions wait as refs/pr/N on its community "
+            "page) or another model"
         )
     write_lock(storage, key, commit)
-    return Repository(commit, tuple(names), weights)
+    return Repository(asked, commit, tuple(names), weights)
+
+
+def _whole_in_cache(
+    model: ModelSource, revision: str, refusal: RayfitError, error: Exception
+) -> tuple[str, list[str]]:
+    """Commit and file names of a model that the local hub cache has whole; raises the refusal where it has not."""
+    folder = _cached(model, revision)
+    names = [] if folder is None else [file.name for file in folder.iterdir()]
+    weights = find_weights(names)
+    if folder is None or weights is None or weights.missing:
+        raise refusal from error
+    return folder.name, names  # the cache names a snapshot's folder by its commit
 
 
 def _fetch(model: ModelSource, repository: Repository, names: list[str]) -> Path:
@@ -113,9 +134,17 @@ def _fetch(model: ModelSource, repository: Repository, names: list[str]) -> Path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HTTPError, LocalEntryNotFoundError
 
+    def download(revision: str) -> Path:
+        return Path(snapshot_download(model.hub_id, revision=revision, allow_patterns=names))
+
     try:
-        return Path(snapshot_download(model.hub_id, revision=repository.commit, allow_patterns=names))
+        # By the branch's name first, so that the cache learns where it led and can answer another storage offline.
+        path = download(repository.asked)
+        return path if path.name == repository.commit else download(repository.commit)
     except GatedRepoError as error:
+        cached = _cached(model, repository.commit)
+        if cached is not None and all((cached / name).exists() for name in names):
+            return cached
         raise RayfitError(f"--model: {model.hub_id} is gated, and its files are not open to you") from error
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise _unreachable(model, error) from error
@@ -139,9 +168,9 @@ def _cached(model: ModelSource, revision: str) -> Path | None:
 def _unreachable(model: ModelSource, error: Exception) -> RayfitError:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return RayfitError(
-        f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not in the local hub "
-        f"cache and the hub cannot be reached: {reason}; where there is a network, `hf download {model.hub_id}` fills "
-        "the cache ($HF_HOME), which can be copied here"
+        f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not (whole) in the local "
+        f"hub cache and the hub cannot be reached: {reason}; where there is a network, `hf download {model.hub_id}` "
+        "fills the cache ($HF_HOME), which can be copied here"
     )
 
 

@@ -36,11 +36,6 @@ def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:
         record = storage.read("models", model.made_id)
         if record is None:
             record = _make(model, base, storage, console)
-    if "precision" not in record:
-        raise RayfitError(
-            f"--storage: {model.name} in {storage.root} was made by an earlier rayfit, whose tokenizers did not say that "
-            "rows begin with BOS; use another --storage"
-        )
     if record["corpus_fingerprint"] != fingerprint:
         raise RayfitError(
             f"--model: {model.name} in {storage.root} was made from another corpus (the standard library installed "

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayfit.plan.trials import TrialSpec
-from rayfit.plan.work import training_work
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.progress import Running, TrialProgress, clock
@@ -17,15 +16,24 @@ _DOES = {"predict": "measuring", "compare": "comparing", "score": "scoring"}
 
 
 class Overview:
-    """Tells the launch's console about trials and measurements; `at_once` is how many of them can run."""
+    """Tells the launch's console about trials and measurements.
+
+    `work`: how long each trial takes, in any one unit; `at_once`: how many trials and measurements can run.
+    """
 
     def __init__(
-        self, launch: Launch, trials: Mapping[str, TrialSpec], pool: EvaluationPool, *, at_once: int
+        self,
+        launch: Launch,
+        trials: Mapping[str, TrialSpec],
+        work: Mapping[str, float],
+        pool: EvaluationPool,
+        *,
+        at_once: int,
     ) -> None:
         self._console, self._pool, self._at_once = launch.console, pool, at_once
         self._measurements = [spec.id for spec in launch.measurements]
         self._num_updates = {key: trial.recipe.num_updates for key, trial in trials.items()}
-        self._work = {key: training_work(trial)[0] for key, trial in trials.items()}
+        self._work = work
         self._progress = TrialProgress(launch.console, self._num_updates)
 
     def show(self, state: dict[str, dict[str, Any]], *, num_groups: int) -> None:

@@ -19,8 +19,7 @@ from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_f
 from rayfit.prepare.model_shape import read_window
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import joins_running_ray
-from rayfit.sweep.given_models import check_hub_models, hub_model, local_model
-from rayfit.sweep.model_check import check_model
+from rayfit.sweep.given_models import check_models, hub_model, local_model
 from rayfit.sweep.models import made_model
 from rayfit.sweep.progress import Console
 from rayfit.sweep.rows import domain_spans, prepare_rows
@@ -41,6 +40,7 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) 
     if not joins_running_ray():
         check_engine(options.engine)
     plan = make_plan(sweep, options, storage)
+    check_models(plan.models, storage)
     for domain in plan.all_domains:
         identify_text(domain.text, storage)
     if options.mauve_model is not None:
@@ -49,7 +49,6 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) 
     # The texts first: too little of one is found out before a model is made or fetched.
     spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}
     _check_texts(plan, spans)
-    check_hub_models(plan.models, storage)
     paths = {model.name: _model_path(model, storage, console) for model in plan.models}
     plan = make_plan(sweep, options, storage)
     assert not plan.pending
@@ -82,7 +81,6 @@ def _model_path(model: ModelSource, storage: Storage, console: Console) -> Path:
         return hub_model(model, storage, console)[0]
     assert model.path is not None
     known_files(storage).hash(model_files(model.path))
-    check_model(model.path)
     return local_model(model.path, model.name, storage, console)
 
 

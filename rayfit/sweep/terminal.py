@@ -84,6 +84,6 @@ def _table(running: Sequence[Running], in_all: str) -> Table:
     if not in_all:
         return lines
     whole = Table.grid()
+    whole.add_row(Text(in_all, style="bold"))  # first, since what a terminal has no room for is cut off below
     whole.add_row(lines)
-    whole.add_row(Text(in_all, style="bold"))
     return whole

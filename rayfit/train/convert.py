@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from rayfit.errors import RayfitError
@@ -31,10 +34,11 @@ def convert_weights(source: Path, files: Sequence[str], target: Path) -> dict[st
     """
     before, after, parameters = {}, {}, 0
     for name in files:
+        _check_room(source / name, target)
         tensors = _load(source / name)
         written = target / _new_name(name)
         parameters += sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
-        save_file(_apart(tensors), written, metadata={"format": "pt"})
+        _save(tensors, written, name)
         before[name] = file_digest(source / name)
         after[written.name] = file_digest(written)
     if (source / _INDEX).is_file():
@@ -49,10 +53,10 @@ def _load(file: Path) -> dict[str, torch.Tensor]:
         found = _read(file)
     except pickle.UnpicklingError as error:
         raise RayfitError(
-            f"--model: {file} holds more than weights ({_reason(error)}); such a file could run code, so it is not "
-            "read; ask its makers for safetensors, or give another --revision or model"
+            f"--model: {file} is not read by PyTorch's loader of weights alone ({_reason(error)}), and by no other, for "
+            "that could run code; ask its makers for safetensors, or give another --revision or model"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, struct.error) as error:
         raise RayfitError(
             f"--model: {file} is no file of PyTorch weights ({_reason(error)}); a Git LFS pointer, or a download that "
             "was cut off?"
@@ -75,6 +79,23 @@ def _read(file: Path) -> Any:
         if "mmap can only be used" not in str(error):
             raise
         return torch.load(file, map_location="cpu", weights_only=True)  # the format before PyTorch 1.6
+
+
+def _check_room(file: Path, target: Path) -> None:
+    """Raises RayfitError when the disk has no room for the file once more."""
+    need, free = file.stat().st_size, shutil.disk_usage(target).free
+    if free < need:
+        raise RayfitError(
+            f"--storage: {file.name} takes {need / 2**30:.1f} GiB again as safetensors, and {target.parent} has "
+            f"{free / 2**30:.1f} GiB left"
+        )
+
+
+def _save(tensors: dict[str, torch.Tensor], target: Path, name: str) -> None:
+    try:
+        save_file(_apart(tensors), target, metadata={"format": "pt"})
+    except (KeyError, NotImplementedError, RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise RayfitError(f"--model: {name} cannot be written as safetensors: {_reason(error)}") from error
 
 
 def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -100,6 +121,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if named := re.search(r"(?:GLOBAL|global) (\S+)", text):
         return f"it asks for {named.group(1).strip('`.,')}"
-    if named := re.search(r"WeightsUnpickler error: (.+)", text):
+    if named := re.search(r"WeightsUnpickler error:\s*(.+)", text):
         return named.group(1).strip()
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

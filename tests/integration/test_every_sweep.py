@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from rayfit.records.storage import Storage
+from rayfit.records.storage import MARK, Storage
 from tests.launching import ROOT, launch
 
 pytestmark = pytest.mark.integration
@@ -44,6 +45,7 @@ def finished(
     """A storage in which all of them ran: its root, the sweeps' records by kind, and what they printed."""
     root = tmp_path_factory.mktemp("all")
     (root / "models").symlink_to(made / "models")
+    shutil.copy(made / MARK, root)
     prompts = tmp_path_factory.mktemp("prompts") / "own.txt"
     prompts.write_text("\n".join(PROMPTS))
     more: dict[str, tuple[object, ...]] = {

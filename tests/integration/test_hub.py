@@ -38,20 +38,21 @@ CHECK = """
 import sys
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import check_hub_models
+from rayfit.sweep.given_models import check_models
 
 storage = Storage(sys.argv[1])
-check_hub_models([resolve_model(name, "main", storage) for name in sys.argv[2].split()], storage)
+check_models([resolve_model(name, "main", storage) for name in sys.argv[2].split()], storage)
 """
 
 
 def _run(
-    storage: Path, cache: Path, model: str, endpoint: str = "", code: str = CODE
+    storage: Path, cache: Path, model: str, endpoint: str = "", code: str = CODE, token: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The offline cache, or the hub at `endpoint` with nobody logged in."""
+    """The offline cache, or the hub at `endpoint` with nobody logged in but who has a token."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     where = {"HF_ENDPOINT": endpoint} if endpoint else {"HF_HUB_OFFLINE": "1"}
     environment |= {"HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", **where}
+    environment |= {"HF_TOKEN": token} if token else {}
     command = [sys.executable, "-c", code, str(storage), model]
     return subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120, check=False
@@ -135,7 +136,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path: Path) -> 
     storage.mkdir()
     done = _run(storage, tmp_path / "cache", "some/pickle")
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode != 0 and "holds more than weights (it asks for posix.mkdir)" in last
+    assert done.returncode != 0 and "loader of weights alone (it asks for posix.mkdir)" in last
     assert "ask its makers for safetensors" in last
     assert not (tmp_path / "was-run").exists() and not list((storage / "models").glob("[!.]*"))
 
@@ -172,6 +173,9 @@ def test_a_model_is_downloaded_once_without_code_or_pickles(tmp_path: Path) -> N
     again = _run(tmp_path / "runs", tmp_path / "cache", "some/tiny")
     assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[1] == f"{path} {COMMIT}"
+    # Another storage, which has locked nothing, finds in the cache where the branch led.
+    other = _run(tmp_path / "others", tmp_path / "cache", "some/tiny")
+    assert other.returncode == 0 and other.stdout.splitlines()[1] == f"{path} {COMMIT}", other.stderr
 
 
 def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
@@ -183,6 +187,31 @@ def test_a_gated_model_says_how_to_get_access(tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode != 0 and "some/tiny is gated; ask for access" in last and "hf auth login" in last
     assert server.sent_bytes == 0
+
+
+def test_a_gated_model_that_is_in_the_cache_asks_for_no_access(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "files")
+    with serving(HubServer(Repo(hub_id="some/gated", commit=COMMIT, folder=folder, gated=True))) as server:
+        first = _run(tmp_path / "runs", tmp_path / "cache", "some/gated", server.url, token="someone")
+        again = _run(tmp_path / "runs", tmp_path / "cache", "some/gated", server.url)
+    assert first.returncode == 0, first.stderr
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[1] == first.stdout.splitlines()[1]
+
+
+def test_half_a_model_in_the_cache_is_none_and_nothing_is_converted(tmp_path: Path) -> None:
+    import torch
+
+    snapshot = _cached(tmp_path / "cache", "some/half")
+    (snapshot / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": torch.zeros(2)}, snapshot / "pytorch_model-00001-of-00002.bin")
+    storage = tmp_path / "runs"
+    storage.mkdir()
+    done = _run(storage, tmp_path / "cache", "some/half")
+    assert (
+        done.returncode != 0 and "not (whole) in the local hub cache" in done.stderr.strip().splitlines()[-1]
+    )
+    assert not (storage / "models").exists()
 
 
 def test_a_model_that_cannot_be_had_is_found_out_before_anything_of_another_is_fetched(

@@ -23,10 +23,10 @@ import sys
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import check_hub_models
+from rayfit.sweep.given_models import check_models
 
 storage = Storage(sys.argv[1])
-check_hub_models([resolve_model(name, None, storage) for name in HUB_MODELS], storage)
+check_models([resolve_model(name, None, storage) for name in HUB_MODELS], storage)
 """
 
 FETCH = """

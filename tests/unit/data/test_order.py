@@ -156,7 +156,7 @@ def test_a_count_by_hand() -> None:
 @pytest.mark.parametrize("exchange", [(0, 0), (0, 8), (-1, 3)])
 def test_two_different_rows_are_exchanged_or_none(exchange: tuple[int, int]) -> None:
     check_exchange((0, 7), 8)
-    with pytest.raises(RayfitError, match=r"--exchange: expected two different samples from 0 to 7"):
+    with pytest.raises(RayfitError, match=r"exchange: an arm must name two different samples from 0 to 7"):
         check_exchange(exchange, 8)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,18 @@ class TestModels:
         weights.write_bytes(b"others")
         hash_model(storage, folder)
         assert _model(storage, folder).declared != before
+
+    def test_a_small_model_of_pickled_weights_is_small(self, storage: Storage, tmp_path: Path) -> None:
+        folder = write_model(tmp_path / "model")
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        assert _model(storage, folder).default_scale == "laptop"
+        os.truncate(folder / "pytorch_model.bin", 4 * 50_000_001)
+        assert _model(storage, folder).default_scale == "paper"
+
+    def test_a_directory_that_lacks_a_shard_is_refused(self, storage: Storage, tmp_path: Path) -> None:
+        folder = write_model(tmp_path / "model")
+        (folder / "model.safetensors").rename(folder / "model-00002-of-00003.safetensors")
+        assert "lacks 2 of the shards of its weights" in _refusal(_model, storage, folder)
 
     def test_a_directory_without_weights_is_refused_with_the_reason(
         self, storage: Storage, tmp_path: Path

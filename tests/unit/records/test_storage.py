@@ -11,7 +11,15 @@ import pytest
 
 from rayfit.errors import RayfitError
 from rayfit.records import storage as storage_module
-from rayfit.records.storage import RECORD, Storage, read_json, write_json, write_parquet
+from rayfit.records.storage import (
+    MARK,
+    RECORD,
+    STORAGE_VERSION,
+    Storage,
+    read_json,
+    write_json,
+    write_parquet,
+)
 
 
 @pytest.fixture
@@ -161,14 +169,14 @@ class TestMakeFolder:
 
         assert storage.make_folder("rows", "x", fill) == {"value": "1"}
         assert seen == [(None, [], False)]
-        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
+        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json", MARK]
 
     def test_one_that_was_left_without_a_record_is_replaced(self, storage: Storage) -> None:
         leftover = storage.folder("rows", "x")
         leftover.mkdir(parents=True)
         (leftover / "old.txt").write_text("unfinished")
         storage.make_folder("rows", "x", _fill("2"))
-        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
+        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json", MARK]
 
     def test_a_failure_leaves_nothing(self, storage: Storage) -> None:
         def fill(folder: Path) -> dict[str, Any]:
@@ -196,7 +204,7 @@ class TestMakeFolder:
         first = storage.make_folder("rows", "x", _fill("first"))
         assert storage.make_folder("rows", "x", _fill("second")) == first == {"value": "first"}
         assert (storage.folder("rows", "x") / "data.txt").read_text() == "first"
-        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
+        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json", MARK]
 
     def test_of_makers_at_the_same_time_one_wins_and_all_get_its_record(self, storage: Storage) -> None:
         barrier = threading.Barrier(4, timeout=60)
@@ -213,7 +221,7 @@ class TestMakeFolder:
             records = list(pool.map(make, "abcd"))
         assert all(record == records[0] == storage.read("rows", "x") for record in records)
         assert (storage.folder("rows", "x") / "data.txt").read_text() == records[0]["value"]
-        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json"]
+        assert _files(storage.root) == ["rows/x/data.txt", "rows/x/record.json", MARK]
 
 
 @pytest.mark.parametrize("below", ["", "runs", "a/b"])
@@ -221,3 +229,32 @@ def test_a_file_cannot_be_storage(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RayfitError, match=r"--storage: .* is a file"):
         Storage(tmp_path / "file" / below)
+
+
+def test_a_storage_is_marked_by_what_is_written_first(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "runs")
+    storage.check_version()
+    assert not (tmp_path / "runs").exists(), "looking leaves nothing behind"
+    storage.write("trials", "one", {"id": "one"})
+    assert read_json(storage.root / MARK) == {"version": STORAGE_VERSION}
+    Storage(tmp_path / "runs").check_version()
+
+
+@pytest.mark.parametrize(("mark", "which"), [(None, "an earlier"), (STORAGE_VERSION + 1, "a later")])
+def test_a_storage_of_another_version_is_refused_and_left_alone(
+    tmp_path: Path, mark: int | None, which: str
+) -> None:
+    storage = Storage(tmp_path)
+    write_json(tmp_path / "trials" / "one" / "record.json", {"id": "one"})
+    if mark is not None:
+        write_json(tmp_path / MARK, {"version": mark})
+    for use in (
+        storage.check_version,
+        lambda: storage.write("trials", "two", {}) if mark is None else storage.check_version(),
+        lambda: (
+            storage.make_folder("rows", "two", lambda folder: {}) if mark is None else storage.check_version()
+        ),
+    ):
+        with pytest.raises(RayfitError, match=f"was written by {which} rayfit .*give another --storage"):
+            use()
+    assert storage.ids("trials") == ["one"] and storage.ids("rows") == []

@@ -16,9 +16,13 @@ def _plan(storage: Path, module: object, **options: object) -> Plan:
     return make_plan(module.SWEEP, Options(**{"scale": "laptop", **options}), Storage(storage))
 
 
+def _sizes(plan: Plan) -> dict[str, int]:
+    return {model.name: model.num_parameters for model in plan.models}
+
+
 def test_the_longest_trial_is_trained_first(tmp_path: Path) -> None:
     plan = _plan(tmp_path, data_quantity)
-    ordered = list(in_groups(list(plan.unique_trials)).values())
+    ordered = list(in_groups(list(plan.unique_trials), _sizes(plan)).values())
     assert {trial.key for trial in ordered} == {trial.key for trial in plan.unique_trials}
     updates = [trial.recipe.num_updates for trial in ordered]
     assert updates == sorted(updates, reverse=True) and updates[0] > updates[-1]
@@ -31,7 +35,7 @@ def test_kinds_stay_together_and_begin_with_the_longest_trial_of_all(tmp_path: P
     plan = _plan(tmp_path, model_size)
     trials = list(plan.unique_trials)
     random.Random(0).shuffle(trials)
-    ordered = list(in_groups(trials).values())
+    ordered = list(in_groups(trials, _sizes(plan)).values())
     kinds = [group_kind(trial) for trial in ordered]
     assert [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]] == list(
         dict.fromkeys(kinds)
@@ -48,5 +52,5 @@ def test_kinds_stay_together_and_begin_with_the_longest_trial_of_all(tmp_path: P
 
 def test_trials_that_take_equally_long_stay_in_the_order_of_the_plan(tmp_path: Path) -> None:
     plan = _plan(tmp_path, data_quantity, samples=(8,), num_updates=(40,), seeds=(3, 0, 2))
-    ordered = list(in_groups(list(plan.unique_trials)).values())
+    ordered = list(in_groups(list(plan.unique_trials), _sizes(plan)).values())
     assert [trial.selection.sample_seed for trial in ordered] == [3, 0, 2]
