@@ -62,8 +62,13 @@ def cpu_seconds(pids: Iterable[int]) -> int:
 def finish(process: subprocess.Popen[str], storage: Path | None = None) -> str:
     """What a process prints until its end, whose signs are its lines and the files of `storage`; ended if it hangs."""
     lines: list[str] = []
-    assert process.stdout is not None
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
+
+    def read() -> None:
+        with process.stdout as stream:
+            for line in stream:
+                lines.append(line)
+
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
         wait_for(

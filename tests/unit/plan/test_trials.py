@@ -12,6 +12,7 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.precision import cpu_precision
 from rayfit.plan.trials import curve_updates
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import SWEEP, plan_of, write_model
@@ -33,7 +34,9 @@ class TestDefaults:
         assert {(trial.recipe.num_updates, trial.recipe.learning_rate) for trial in plan.trials} == {
             (400, 3e-3)
         }
-        assert {(trial.recipe.precision, trial.recipe.batch_size) for trial in plan.trials} == {("bf16", 8)}
+        assert {(trial.recipe.precision, trial.recipe.batch_size) for trial in plan.trials} == {
+            (cpu_precision().name, 8)
+        }
         assert [trial.epochs for trial in plan.trials] == [400, 100, 25]
         assert (
             plan.evaluation.num_validation,
