@@ -6,21 +6,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
 
+from rayfit.report.shading import SHADES
+
 Line = list[tuple[str, int]]
 """Characters with their shades; 0 is none."""
 
 BORDER = " │ "
 
-# A run of one token is repeated by nearly every word of any text, so shading begins at two.
-SHADES = ((2, "2"), (3, "3-4"), (5, "5-8"), (9, "9-16"), (17, "17 or more"))
-"""From how many tokens on each shade stands, and how the legend calls it."""
 _BACKGROUNDS = (230, 223, 216, 209, 203)
 _RESET = "\x1b[0m"
-
-
-def shade_of(run_tokens: int) -> int:
-    """The shade, 0 to 5, of a token at which the longest earlier run that ends there has `run_tokens` tokens."""
-    return sum(run_tokens >= begin for begin, _ in SHADES)
 
 
 def characters(pieces: Iterable[str], shades: Iterable[int]) -> Line:

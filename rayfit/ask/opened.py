@@ -15,10 +15,10 @@ from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.tokenizer import leading_bos
 from rayfit.generate.vocabulary import special_ids, surfaces, word_starts
 from rayfit.prepare.model_shape import context_window, vocabulary_size
+from rayfit.report.shading import token_pieces
 from rayfit.score.overlap import OverlapIndex
 from rayfit.score.tokens import drop_leading
 
-_UNFINISHED = "\ufffd"
 _VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥"})
 
 
@@ -54,14 +54,8 @@ class Opened:
         return self.surfaces.get(token, f"<{token}>").translate(_VISIBLE)
 
     def pieces(self, context: Sequence[int], new: Sequence[int]) -> tuple[str, ...]:
-        """What each new token adds to the text; a character of several tokens stands at the last of them."""
-        pieces, shown = [], len(self._decoded(context))
-        for place in range(len(new)):
-            text = self._decoded([*context, *new[: place + 1]])
-            whole = not text.endswith(_UNFINISHED) or place == len(new) - 1
-            pieces.append(text[shown:] if whole else "")
-            shown = len(text) if whole else shown
-        return tuple(pieces)
+        """The text of each new token behind the context, as `token_pieces` gives it."""
+        return tuple(token_pieces(self._decoded, new, context))
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return str(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rayfit.ask.columns import BORDER, Line, beside, characters, legend, plain, shade_of, wrap
+from rayfit.ask.columns import BORDER, Line, beside, characters, legend, plain, wrap
 from rayfit.ask.request import Answer, Text
 from rayfit.ask.table import prediction_lines
+from rayfit.report.shading import shade_of
 
 NARROWEST_COLUMN = 32
 """Cells; where two columns would be narrower, one stands below the other."""

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from rayfit.errors import TrialError
 from rayfit.records.storage import RECORD, Storage, read_json, write_json
 
@@ -104,6 +106,14 @@ def _remove_attempts(folder: Path, old: dict[str, Any] | None, record: dict[str,
     of_this_launch = {path.name for path in folder.glob(f"{attempt.name.rsplit('-', 1)[0]}-*")}
     for name in (pointed_at | of_this_launch) - kept:
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def finest_curve(storage: Storage, record: dict[str, Any]) -> Path | None:
+    """The file of a trial's training curve with the most points, of those that are still there; None for none."""
+    names = sorted(name for name in record.get("products", {}) if name.startswith("curve-"))
+    paths = [path for name in names if (path := product_path(storage, record, name)).is_file()]
+    counts = {path: pl.scan_parquet(path).select(pl.len()).collect().item() for path in paths}
+    return max(counts, key=lambda path: counts[path], default=None)
 
 
 def product_path(storage: Storage, record: dict[str, Any], name: str) -> Path:

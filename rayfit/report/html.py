@@ -20,8 +20,8 @@ from rayfit.report.figures.words import alt_text
 from rayfit.report.joined import evaluated
 from rayfit.report.made import duration, how_it_was_made
 from rayfit.report.paper import paper_numbers
-from rayfit.report.repetition import LEVELS
 from rayfit.report.rows import Row, rows_on_texts
+from rayfit.report.shading import SHADES
 from rayfit.report.table import contexts_text
 from rayfit.report.texts import comparisons
 
@@ -84,7 +84,7 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
         "figures": [_shown(figure) for figure in drawn],
         "differences": difference_table(record.get("differences") or []),
         "comparisons": comparisons(record, storage),
-        "bounds": LEVELS,
+        "bounds": [begin for begin, _ in SHADES],
         "made": made,
         "version": metadata.version("rayfit"),
     }

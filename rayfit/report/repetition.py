@@ -6,16 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rayfit.report.shading import shade_of, token_pieces
 from rayfit.score.overlap import repeated_runs
-
-# A token is coloured by the first of these lengths that its run does not reach; a run of one token is no repetition.
-LEVELS = (2, 4, 8, 16, 32)
-REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True)
 class Span:
-    """Neighbouring text of one level: 0 for what is new, up to 5 for the end of runs of 32 tokens and more."""
+    """Neighbouring text of one shade: 0 for what is new, up to 5 for the end of runs of 32 tokens and more."""
 
     text: str
     level: int
@@ -35,18 +32,8 @@ class Tokens:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """What each token adds to the text, so that the pieces joined are the decoded text.
-
-        A character of several tokens belongs to the last of them.
-        """
-        pieces, done = [], ""
-        for end in range(1, len(ids) + 1):
-            text = self._tokenizer.decode(list(ids[:end]), skip_special_tokens=True)
-            whole = text if end == len(ids) else text.rstrip(REPLACEMENT)
-            # Decoders may hold a space back until the next token: what was given stays given.
-            pieces.append(whole[len(done) :] if whole.startswith(done) else "")
-            done = whole if whole.startswith(done) else done
-        return pieces
+        """The text of each token, as `token_pieces` gives it."""
+        return token_pieces(lambda some: self._tokenizer.decode(list(some), skip_special_tokens=True), ids)
 
 
 def spans_of_tokens(tokens: Tokens, ids: Sequence[int], text: str) -> list[Span] | None:
@@ -67,15 +54,10 @@ def spans_of_words(text: str) -> list[Span]:
     return _merged(words, repeated_runs([ids])[0].tolist())
 
 
-def level_of(run: int) -> int:
-    """The level of a token whose run has this length."""
-    return sum(run >= bound for bound in LEVELS)
-
-
 def _merged(pieces: Sequence[str], runs: Sequence[int]) -> list[Span]:
     spans: list[Span] = []
     for piece, run in zip(pieces, runs, strict=True):
-        level = level_of(run)
+        level = shade_of(run)
         if spans and (spans[-1].level == level or not piece):
             spans[-1] = Span(spans[-1].text + piece, spans[-1].level)
         elif piece:

@@ -34,11 +34,3 @@ def measured_points(measured: Mapping[str, Any], started: int) -> list[Point]:
     time = started + round(1000 * (as_number(measured.get("seconds")) or 0.0))
     values = {f"curve/{key}": value for key, value in measured.items() if key not in _NOT_CURVES}
     return points({"epoch": measured.get("epoch"), **values}, time, int(measured["update"]))
-
-
-def curve_file_of(record: Mapping[str, Any], folder: Path) -> Path | None:
-    """The curve with the most points, where the trial was measured in more than one way."""
-    products = record.get("products", {})
-    files = [folder / products[name] for name in sorted(products) if name.startswith("curve-")]
-    rows = {path: pl.scan_parquet(path).select(pl.len()).collect().item() for path in files if path.is_file()}
-    return max(rows, key=lambda path: rows[path], default=None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.records.storage import RECORD, Storage, read_json
+from rayfit.records.trials import finest_curve
 from rayfit.track.content import (
     Content,
     Dataset,
@@ -19,7 +20,7 @@ from rayfit.track.content import (
     points,
     valid_key,
 )
-from rayfit.track.curve import curve_file_of, curve_points
+from rayfit.track.curve import curve_points
 from rayfit.track.declared import declared_in_rows, trial_params
 from rayfit.track.measured import (
     Measurement,
@@ -58,7 +59,7 @@ def trial_content(
     started = milliseconds(record.get("started_at"))
     trained = milliseconds(record.get("finished_at"))
     files: dict[str, Path | str] = {"record.json": folder / RECORD, **named_files(own)}
-    curve_file = curve_file_of(record, folder)
+    curve_file = finest_curve(storage, record)
     if curve_file:
         files["curve.parquet"] = curve_file
     status = status_of(complete, error, finished)

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from rayfit.records.storage import Storage
-from rayfit.records.trials import product_path
+from rayfit.records.trials import finest_curve
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Figure, Level, Line, Look, Panel
 from rayfit.report.figures.palette import (
@@ -64,10 +64,8 @@ def curve_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
 def read_curve(storage: Storage, trial_id: str) -> pl.DataFrame | None:
     """The finest training curve that a trial's record points at and that is still there; None where there is none."""
     record = storage.read("trials", trial_id)
-    names = [name for name in (record or {}).get("products", {}) if name.startswith("curve-")]
-    paths = [product_path(storage, record, name) for name in names] if record else []
-    frames = [pl.read_parquet(path) for path in paths if path.is_file()]
-    return max(frames, key=len, default=None)
+    path = None if record is None else finest_curve(storage, record)
+    return None if path is None else pl.read_parquet(path)
 
 
 def _name(row: Row, columns: Sequence[str]) -> str:

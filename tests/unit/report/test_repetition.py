@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from rayfit.report.repetition import LEVELS, Tokens, level_of, spans_of_tokens, spans_of_words
+from rayfit.report.repetition import Tokens, spans_of_tokens, spans_of_words
+from rayfit.report.shading import SHADES, shade_of, token_pieces
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_levels_are_of_the_runs_that_end_at_each_token(tokens: Tokens) -> None:
         assert spans is not None and "".join(span.text for span in spans) == text
         by_character = [span.level for span in spans for _ in span.text]
         expected = [
-            level_of(_run(ids, place)) for place, piece in enumerate(tokens.pieces(ids)) for _ in piece
+            shade_of(_run(ids, place)) for place, piece in enumerate(tokens.pieces(ids)) for _ in piece
         ]
         assert by_character == expected
 
@@ -86,5 +88,17 @@ def test_without_tokens_words_are_coloured() -> None:
 
 
 def test_level_bounds() -> None:
-    assert [level_of(run) for run in (0, 1, 2, 3, 4, 8, 16, 31, 32, 200)] == [0, 0, 1, 1, 2, 3, 4, 4, 5, 5]
-    assert len(LEVELS) == 5
+    assert [shade_of(run) for run in (0, 1, 2, 3, 4, 8, 16, 31, 32, 200)] == [0, 0, 1, 1, 2, 3, 4, 4, 5, 5]
+    assert len(SHADES) == 5
+
+
+def test_pieces_behind_a_context_are_what_they_add_to_it(tokens: Tokens) -> None:
+    def decode(ids: Sequence[int]) -> str:
+        return tokens._tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    ids = tokens.ids("a fox, a 🦊 and a fox")
+    for cut in range(len(ids) + 1):
+        before, after = ids[:cut], ids[cut:]
+        pieces = token_pieces(decode, after, before)
+        assert len(pieces) == len(after)
+        assert decode(before).rstrip("\ufffd") + "".join(pieces) == decode(ids) or not after
