@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 # A run of one token is repeated by nearly every word of any text, so shading begins at two.
-SHADES = ((2, "2-3"), (4, "4-7"), (8, "8-15"), (16, "16-31"), (32, "32 or more"))
+SHADES = ((2, "2-3"), (4, "4-7"), (8, "8-15"), (16, "16-31"), (32, "32+"))
 """From how many tokens on each shade stands, and how a legend calls it."""
 
 _UNFINISHED = "\ufffd"

@@ -18,6 +18,7 @@ from rayfit.plan.weights import Weights, find_weights, small_files
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage
 from rayfit.sweep.apart import run_apart
+from rayfit.sweep.hub import NoAccessError, UnreachableError, ask_hub, first_line
 from rayfit.sweep.model_check import check_model
 from rayfit.sweep.progress import Console
 
@@ -71,37 +72,13 @@ def look_at(model: ModelSource, storage: Storage) -> Repository:
     Raises RayfitError when neither can, the id or revision does not exist, access to a gated model was not granted, or
     there are no weights in a format that is read.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HTTPError,  # of whichever HTTP client this version of the library uses
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    key, hub = f"{model.hub_id}@{model.revision}", HfApi()
+    key = f"{model.hub_id}@{model.revision}"
     asked = read_lock(storage).get(key, model.revision)
     try:
-        about = hub.model_info(model.hub_id, revision=asked)
-        if about.gated:  # its description is open to all, its files are not
-            hub.auth_check(model.hub_id)
-        commit, names = str(about.sha), [sibling.rfilename for sibling in about.siblings or []]
-    except GatedRepoError as error:
-        refusal = RayfitError(
-            f"--model: {model.hub_id} is gated; ask for access on https://huggingface.co/{model.hub_id}, then log in "
-            "with `hf auth login`"
-        )
-        commit, names = _whole_in_cache(model, asked, refusal, error)
-    except RepositoryNotFoundError as error:
-        raise RayfitError(
-            f"--model: the hub has no model {model.hub_id} (or you may not see it: log in with `hf auth login`)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise RayfitError(
-            f"--revision: {model.hub_id} has no branch, tag or commit {model.revision!r}"
-        ) from error
-    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
+        commit, names = ask_hub("model", model.hub_id, asked)
+    except NoAccessError as error:
+        commit, names = _whole_in_cache(model, asked, error, error)
+    except UnreachableError as error:
         commit, names = _whole_in_cache(model, asked, _unreachable(model, error), error)
     weights = find_weights(names)
     if weights is None or weights.missing:
@@ -166,11 +143,10 @@ def _cached(model: ModelSource, revision: str) -> Path | None:
 
 
 def _unreachable(model: ModelSource, error: Exception) -> RayfitError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     return RayfitError(
         f"--model: there is no directory {model.hub_id}; as a hub id, at {model.revision}, it is not (whole) in the local "
-        f"hub cache and the hub cannot be reached: {reason}; where there is a network, `hf download {model.hub_id}` "
-        "fills the cache ($HF_HOME), which can be copied here"
+        f"hub cache and the hub cannot be reached: {first_line(error)}; where there is a network, "
+        f"`hf download {model.hub_id}` fills the cache ($HF_HOME), which can be copied here"
     )
 
 

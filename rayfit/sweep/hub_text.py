@@ -13,6 +13,7 @@ from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HubDataset
 from rayfit.plan.hub import read_lock, write_lock
 from rayfit.records.storage import Storage
+from rayfit.sweep.hub import UnreachableError, ask_hub, first_line
 
 
 def find_commit(source: HubDataset, storage: Storage) -> str:
@@ -23,39 +24,15 @@ def find_commit(source: HubDataset, storage: Storage) -> str:
     """
     if (known := read_lock(storage).get(source.lock_key)) is not None:
         return known
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HTTPError,  # of whichever HTTP client this version of the library uses; those of the hub are among them
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    where, hub = f"--dataset: {source.hub_id}", HfApi()
     try:
-        about = hub.dataset_info(source.hub_id, revision=source.revision)
-        if about.gated:  # its description is open to all, its files are not
-            hub.auth_check(source.hub_id, repo_type="dataset")
-        commit = about.sha
-    except GatedRepoError as error:
-        raise RayfitError(
-            f"{where} is gated; ask for access on https://huggingface.co/datasets/{source.hub_id}, then log in with "
-            "`hf auth login`"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise RayfitError(
-            f"{where}: the hub has no such dataset (or you may not see it: log in with `hf auth login`)"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise RayfitError(f"{where} has no branch, tag or commit {source.revision!r}") from error
-    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
+        commit = ask_hub("dataset", source.hub_id, source.revision).commit
+    except UnreachableError as error:
         folder = _cached_snapshot(source, source.revision)
         if folder is None:
             raise _unreachable(source, error) from error
         commit = folder.name  # the cache names a snapshot's folder by its commit
-    write_lock(storage, source.lock_key, str(commit))
-    return str(commit)
+    write_lock(storage, source.lock_key, commit)
+    return commit
 
 
 def read_hub_documents(source: HubDataset, commit: str, pool: int, span_characters: int) -> list[Document]:
@@ -116,7 +93,7 @@ def _rows(source: HubDataset, config: str, commit: str) -> Iterable[dict[str, An
     except (DatasetsError, ValueError, HTTPError, OSError) as error:
         raise RayfitError(
             f"--dataset: {source.hub_id} (config {config or 'default'}, split {source.split}) cannot be read: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
 
 
@@ -136,13 +113,9 @@ def _cached_snapshot(source: HubDataset, revision: str) -> Path | None:
 def _unreachable(source: HubDataset, reason: object) -> RayfitError:
     return RayfitError(
         f"--dataset: {source.hub_id} at {source.revision} is not in the local hub cache and the hub cannot be reached "
-        f"({_first_line(reason)}); where there is a network, `hf download --repo-type dataset {source.hub_id}` fills "
+        f"({first_line(reason)}); where there is a network, `hf download --repo-type dataset {source.hub_id}` fills "
         "the cache ($HF_HOME), which can be copied here"
     )
-
-
-def _first_line(reason: object) -> str:
-    return (str(reason) or type(reason).__name__).splitlines()[0]
 
 
 def _texts(source: HubDataset, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[int, str]]:

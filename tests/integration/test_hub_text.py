@@ -159,7 +159,7 @@ def test_only_the_front_of_a_dataset_is_downloaded(tmp_path: Path) -> None:
     assert found["declared"]["commit"] == COMMIT and found["facts"]["documents"] == 30
     assert found["texts"][0] == pl.read_parquet(folder / "plain" / "train-00000.parquet")["text"][0][:100]
     assert server.sent_bytes < 0.6 * whole
-    assert "the hub has no such dataset" in missing.stderr.splitlines()[-1]
+    assert "the hub has no dataset some/nothing" in missing.stderr.splitlines()[-1]
     assert "no branch, tag or commit 'v9'" in revision.stderr.splitlines()[-1]
 
 

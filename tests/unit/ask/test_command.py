@@ -63,7 +63,7 @@ def test_colour_is_for_terminals_unless_asked_for(
     always = shown(capsys, *words, "--color", "always")
     legend, rest = always.split("\n", 1)
     assert ESCAPE.sub("", rest) == without != rest
-    assert "17 or more" in legend
+    assert "32+" in legend
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert shown(capsys, *words) == always
     assert shown(capsys, *words, "--color", "never") == without

@@ -50,7 +50,7 @@ def test_colour_adds_only_colour(width: int) -> None:
     assert "\x1b" not in without
     assert ESCAPE.sub("", colored) == without
     # runs of 2, 3 and 4: two shades
-    assert re.findall(r"\x1b\[30;48;5;(\d+)m([^\x1b]*)\x1b\[0m", colored) == [("230", " b"), ("223", " a b")]
+    assert re.findall(r"\x1b\[30;48;5;(\d+)m([^\x1b]*)\x1b\[0m", colored) == [("230", " b a"), ("223", " b")]
 
 
 def test_facts_count_what_is_there_and_nothing_else() -> None:
