@@ -23,9 +23,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayfit.data.rows import token_matrix
+from rayfit.decoding import Block, Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker
-from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_model

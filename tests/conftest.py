@@ -49,10 +49,10 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage in which pydoc-0.5m is made."""
+    from rayfit.console import Console
     from rayfit.plan.sources import resolve_model
+    from rayfit.prepare.made_models import made_model
     from rayfit.records.storage import Storage
-    from rayfit.sweep.models import made_model
-    from rayfit.sweep.progress import Console
 
     storage = Storage(tmp_path_factory.mktemp("made"))
     made_model(resolve_model("pydoc-0.5m", "main", storage), storage, Console())

@@ -14,8 +14,8 @@ from rayfit.data import embedded
 from rayfit.data.documents import read_documents
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
-from rayfit.generate.tokenizer import leading_bos
 from rayfit.hub_presets import HUB_DATASETS
+from rayfit.prepare.tokenizer import leading_bos
 from rayfit.presets import DATASETS
 
 _ROWS = "rows.parquet"

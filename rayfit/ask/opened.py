@@ -12,9 +12,9 @@ from rayfit.data.prompts import prompt_ids
 from rayfit.errors import RayfitError
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
-from rayfit.generate.tokenizer import leading_bos
 from rayfit.generate.vocabulary import special_ids, surfaces, word_starts
 from rayfit.prepare.model_shape import context_window, vocabulary_size
+from rayfit.prepare.tokenizer import leading_bos
 from rayfit.report.shading import token_pieces
 from rayfit.score.overlap import OverlapIndex
 from rayfit.score.tokens import drop_leading

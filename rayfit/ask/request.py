@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 from rayfit.records.storage import Storage
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from rayfit.ask.request import Request, Subject
 from rayfit.ask.trials import checkpoint_of, find_trial, original_of
 from rayfit.config import Options
+from rayfit.console import Console
 from rayfit.errors import RayfitError
 from rayfit.plan.sources import resolve_model
+from rayfit.prepare.given_models import hub_model, local_model
 from rayfit.records.storage import RECORD, Storage
-from rayfit.sweep.given_models import hub_model, local_model
-from rayfit.sweep.progress import Console
 
 MOST_SUBJECTS = 2
 

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rayfit.console import Console
 from rayfit.errors import RayfitError, nearest
 from rayfit.identity import make_id
 from rayfit.plan.sources import ModelSource, known_files, model_files
+from rayfit.prepare.given_models import hub_model, local_model
 from rayfit.records.storage import Storage
 from rayfit.records.trials import product_path, read_failure
-from rayfit.sweep.given_models import hub_model, local_model
-from rayfit.sweep.progress import Console
 
 _MOST_LISTED = 4
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from rayfit.decoding import Block, Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.index import BlockIndex, _slot
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.prepare.model_shape import context_window, vocabulary_size
 
 _MOST_SHOWN = 72

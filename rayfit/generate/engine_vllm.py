@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
+from rayfit.decoding import Block, Decoding
 from rayfit.engine_names import not_installed
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker, make_blocker
 from rayfit.generate.contexts import checked_names, shortened
-from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.sampling import uniforms

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rayfit.decoding import Decoding
 from rayfit.engine_names import check_engine
-from rayfit.generate.decoding import Decoding
 
 if TYPE_CHECKING:
     from rayfit.generate.generations import Generations

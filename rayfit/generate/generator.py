@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker, make_blocker
 from rayfit.generate.cache import roomy_cache
 from rayfit.generate.contexts import checked_names
-from rayfit.generate.decoding import Decoding
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.processors import Chooser

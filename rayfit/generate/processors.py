@@ -9,11 +9,11 @@ import torch
 from numba import njit
 from transformers import LogitsProcessor
 
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate.banning import ban_greedily
 from rayfit.generate.blocker import Blocker
 from rayfit.generate.contexts import shortened
-from rayfit.generate.decoding import Decoding
 from rayfit.generate.sampling import draw, uniforms
 
 # One more than top-k would do to see that equal logits cross its border; with a few more they rarely hide it.

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 
 
 def uniforms(seed: int, context_id: str, num_steps: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 from rayfit.identity import DATA_VERSION, GENERATE_VERSION, SCORE_VERSION, make_id
 from rayfit.plan.contexts import Contexts, HeldOut, Prompts
 from rayfit.plan.sources import ModelSource

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rayfit.config import Options
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.identity import make_id
 from rayfit.plan.contexts import Contexts, HeldOut, Prompts, given_prompts
 from rayfit.plan.declaration import Sweep

@@ -10,22 +10,23 @@ from contextlib import contextmanager
 from typing import Any
 
 from rayfit.config import Options
+from rayfit.console import Console, Running
+from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.evaluations import EvaluationSpec
 from rayfit.plan.products import is_finished
 from rayfit.plan.show import exchange_notes, zero_stage_notes
+from rayfit.prepare.prepare import Prepared, absolute, prepare
 from rayfit.records.storage import Storage
 from rayfit.report.rows import check_columns
-from rayfit.sweep.cluster import check_cluster_options, ray_cluster
+from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
 from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.finished import unfinished
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.prepare import Prepared, absolute, prepare
-from rayfit.sweep.progress import Console, Running
 from rayfit.sweep.tasks import base_weights, script_name
-from rayfit.sweep.terminal import open_console
+from rayfit.terminal import open_console
 from rayfit.track.connection import without_password
 
 
@@ -49,6 +50,8 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     with _termination_as_interrupt():
         try:
             track = tracker(storage, options)
+            if not joins_running_ray():
+                check_engine(options.engine)
             prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
             launch = _what_to_do(prepared, storage, script, command, console)

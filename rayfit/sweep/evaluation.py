@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from rayfit.data.rows import token_matrix
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.generate.engines import Engine, engine
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 
 # Contexts that one call generates: what is done again when a process dies.
 PART_CONTEXTS = 128

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, PredictionSpec
+from rayfit.prepare.prepare import Prepared
 from rayfit.records.storage import Storage
 from rayfit.sweep.evaluators import Job
 from rayfit.sweep.finished import predictions_finished
-from rayfit.sweep.prepare import Prepared
 from rayfit.sweep.tasks import comparison_task, evaluation_task, prediction_task
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rayfit.console import Console
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
 from rayfit.plan.planning import Plan
 from rayfit.plan.trials import TrialSpec
+from rayfit.prepare.prepare import Prepared
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
-from rayfit.sweep.prepare import Prepared
-from rayfit.sweep.progress import Console
 
 
 @dataclass

@@ -6,10 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rayfit.console import Running, clock
 from rayfit.plan.trials import TrialSpec
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.progress import Running, TrialProgress, clock
+from rayfit.sweep.progress import TrialProgress
 from rayfit.sweep.time_left import seconds_left
 
 _DOES = {"predict": "measuring", "compare": "comparing", "score": "scoring"}

@@ -16,11 +16,11 @@ from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, PredictionSp
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import TrialSpec
+from rayfit.prepare.prepare import Prepared
+from rayfit.prepare.token_rows import CONTEXTS, ROWS, VALIDATION, contexts_file
 from rayfit.records.storage import Storage
 from rayfit.records.trials import checkpoint_product, kept_product, product_path
 from rayfit.sweep.evaluation_task import ComparisonTask, EvaluationTask, ModelTask, PredictionTask
-from rayfit.sweep.prepare import Prepared
-from rayfit.sweep.rows import CONTEXTS, ROWS, VALIDATION, contexts_file
 from rayfit.sweep.trial_task import TrialTask
 
 # What a command need not repeat to make a trial again, because it does not decide anything of it, or because it is

@@ -13,9 +13,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rayfit.console import MakingStep
 from rayfit.presets import MadeModel
 from rayfit.train.directory import weights_digest
-from rayfit.train.steps import MakingStep
 
 Batch = tuple[
     torch.Tensor, torch.Tensor

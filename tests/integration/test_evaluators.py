@@ -15,13 +15,13 @@ import polars as pl
 import pytest
 
 from rayfit.config import Options
+from rayfit.console import Console
+from rayfit.prepare.prepare import Prepared, prepare
 from rayfit.records.storage import Storage
 from rayfit.sweep import jobs as jobs_module
 from rayfit.sweep.cluster import ray_cluster
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.jobs import jobs_of
-from rayfit.sweep.prepare import Prepared, prepare
-from rayfit.sweep.progress import Console
 from tests.patience import wait_for
 from tests.unit.plan.examples import SWEEP
 

@@ -23,8 +23,8 @@ CODE = """
 import sys
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import hub_model
-from rayfit.sweep.progress import Console
+from rayfit.prepare.given_models import hub_model
+from rayfit.console import Console
 
 storage = Storage(sys.argv[1])
 source = resolve_model(sys.argv[2], "main", storage)
@@ -38,7 +38,7 @@ CHECK = """
 import sys
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import check_models
+from rayfit.prepare.given_models import check_models
 
 storage = Storage(sys.argv[1])
 check_models([resolve_model(name, "main", storage) for name in sys.argv[2].split()], storage)

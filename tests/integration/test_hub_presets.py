@@ -23,7 +23,7 @@ import sys
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import check_models
+from rayfit.prepare.given_models import check_models
 
 storage = Storage(sys.argv[1])
 check_models([resolve_model(name, None, storage) for name in HUB_MODELS], storage)
@@ -35,9 +35,9 @@ from rayfit.generate.loading import load_model
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
-from rayfit.sweep.given_models import hub_model
-from rayfit.sweep.model_check import load_tokenizer
-from rayfit.sweep.progress import Console
+from rayfit.prepare.given_models import hub_model
+from rayfit.prepare.model_check import load_tokenizer
+from rayfit.console import Console
 from rayfit.train.directory import weights_digest
 from transformers import AutoTokenizer
 
@@ -149,7 +149,7 @@ from dataclasses import replace
 from rayfit.hub_presets import HUB_DATASETS
 from rayfit.plan.sources import ModelSource, resolve_text
 from rayfit.records.storage import Storage
-from rayfit.sweep.texts import identify_text, read_spans
+from rayfit.prepare.corpora import identify_text, read_spans
 
 storage, model = Storage(sys.argv[1]), ModelSource(name="x", kind="local", declared=None)
 found = {}

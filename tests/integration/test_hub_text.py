@@ -24,7 +24,7 @@ CODE = """
 import json, sys
 from rayfit.plan.sources import ModelSource, resolve_text
 from rayfit.records.storage import Storage
-from rayfit.sweep.texts import identify_text, read_spans
+from rayfit.prepare.corpora import identify_text, read_spans
 
 storage, name, pool = Storage(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 model = ModelSource(name="x", kind="local", declared=None)

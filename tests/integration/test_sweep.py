@@ -245,8 +245,8 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
 
     code = (
         "import sys; from rayfit.records.storage import Storage;"
-        "from rayfit.plan.sources import resolve_model; from rayfit.sweep.models import made_model;"
-        "from rayfit.sweep.progress import Console;"
+        "from rayfit.plan.sources import resolve_model; from rayfit.prepare.made_models import made_model;"
+        "from rayfit.console import Console;"
         "s = Storage(sys.argv[1]);"
         "print(made_model(resolve_model('pydoc-0.5m', 'main', s), s, Console()), flush=True)"
     )

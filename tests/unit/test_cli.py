@@ -8,8 +8,8 @@ import pytest
 
 from rayfit.cli import guarded, parse_options
 from rayfit.config import Options, flag
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from tests.unit.plan.examples import SWEEP
 
 

@@ -17,8 +17,8 @@ from rayfit.ask.answering import DIFFERENT_TOKENIZERS, answers
 from rayfit.ask.blocked import block_rows
 from rayfit.ask.request import Answer, Request
 from rayfit.ask.subjects import subjects_of
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.records.storage import Storage
 from tests.unit.ask.conftest import SENTENCES, WINDOW, Models
 

@@ -10,8 +10,8 @@ import pytest
 from rayfit.ask.request import Request, Subject
 from rayfit.ask.subjects import subjects_of
 from rayfit.ask.trials import find_trial
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.plan.sources import model_files
 from rayfit.records.storage import Storage
 from tests.unit.ask.conftest import Models, put_made_model

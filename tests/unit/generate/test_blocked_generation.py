@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rayfit.decoding import Block, Decoding
 from rayfit.generate.blocker import Blocker
-from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from tests.unit.generate.conftest import Memoriser

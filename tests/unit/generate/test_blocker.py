@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rayfit.decoding import SOURCES, WAIT_RULES, Block, Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker, make_blocker
-from rayfit.generate.decoding import SOURCES, WAIT_RULES, Block, Decoding
 from rayfit.generate.index import BlockIndex
 from tests.unit.generate.oracles import brute_bans, brute_long_run
 

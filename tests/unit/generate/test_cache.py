@@ -16,8 +16,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from rayfit.decoding import Decoding
 from rayfit.generate.cache import STEP, RoomyLayer, SteppedLayer, roomy_cache
-from rayfit.generate.decoding import Decoding
 from rayfit.generate.generator import generate
 from tests.unit.generate.conftest import VOCABULARY, tiny_llama
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from rayfit.decoding import WAIT_RULES, Block, Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate import engine_vllm
-from rayfit.generate.decoding import WAIT_RULES, Block, Decoding
 from rayfit.generate.engine_vllm import BlockerProcessor, generate_vllm, sampling_arguments
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rayfit.decoding import Decoding
 from rayfit.engine_names import ENGINES, check_engine
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Decoding
 from rayfit.generate.engines import engine
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_model, load_tokenizer_and_config

@@ -18,8 +18,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from rayfit.decoding import Block, Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import Block, Decoding
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.vocabulary import special_ids

@@ -13,7 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 from rayfit.generate.sampling import draw, uniforms
 from tests.unit.generate.oracles import brute_draw
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rayfit.generate.decoding import Decoding
+from rayfit.decoding import Decoding
 from rayfit.report.labels import (
     arm_text,
     arms_text,

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console as RichConsole
 
+from rayfit import console
+from rayfit.console import Console, MakingProgress, MakingStep, Running, clock
 from rayfit.sweep import progress
-from rayfit.sweep.progress import Console, MakingProgress, Running, TrialProgress, clock
-from rayfit.sweep.terminal import TerminalConsole, _table, can_redraw
+from rayfit.sweep.progress import TrialProgress
 from rayfit.sweep.time_left import seconds_left
-from rayfit.train.steps import MakingStep
+from rayfit.terminal import TerminalConsole, _table, can_redraw
 
 
 class Clock:
@@ -30,6 +31,7 @@ class Clock:
 def clock_of(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
     monkeypatch.setattr(progress, "time", found)
+    monkeypatch.setattr(console, "time", found)
     return found
 
 

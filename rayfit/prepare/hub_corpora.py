@@ -12,8 +12,8 @@ from rayfit.data.documents import Document, joined
 from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HubDataset
 from rayfit.plan.hub import read_lock, write_lock
+from rayfit.prepare.hub import UnreachableError, ask_hub, first_line
 from rayfit.records.storage import Storage
-from rayfit.sweep.hub import UnreachableError, ask_hub, first_line
 
 
 def find_commit(source: HubDataset, storage: Storage) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rayfit.errors import RayfitError
-from rayfit.sweep.model_check import check_model, load_tokenizer
+from rayfit.prepare.model_check import check_model, load_tokenizer
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 
 import filelock
 
+from rayfit.console import Console, MakingProgress
 from rayfit.data import embedded, pydoc
 from rayfit.errors import RayfitError
 from rayfit.identity import bytes_digest
 from rayfit.plan.sources import ModelSource, resolve_model
+from rayfit.prepare.making import make_in_process
 from rayfit.presets import MADE_MODELS
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage
-from rayfit.sweep.making import make_in_process
-from rayfit.sweep.progress import Console, MakingProgress
 
 
 def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rayfit.decoding import KINDS, SOURCES, WAIT_RULES, Block, Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.decoding import KINDS, SOURCES, WAIT_RULES, Block, Decoding
 
 BLOCKS = st.none() | st.builds(
     Block, wait=st.sampled_from(WAIT_RULES), source=st.sampled_from(SOURCES), run=st.integers(1, 9)
@@ -118,7 +118,7 @@ def test_types_are_checked_when_made_in_code() -> None:
 
 def test_decodings_need_no_heavy_library() -> None:
     code = (
-        "import sys, rayfit.generate.decoding\n"
+        "import sys, rayfit.decoding\n"
         "heavy = {'torch', 'transformers', 'numba', 'ray', 'mlflow'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rayfit.console import MakingStep
 from rayfit.plan.precision import cpu_precision
+from rayfit.prepare.apart import run_apart
 from rayfit.presets import MADE_MODELS
-from rayfit.sweep.apart import run_apart
-from rayfit.train.steps import MakingStep
 
 
 def make_in_process(

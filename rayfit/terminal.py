@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rayfit.sweep.progress import Console, Running, clock
+from rayfit.console import Console, Running, clock
 
 _BAR_WIDTH = 16
 _WIDTHS = (10, _BAR_WIDTH, 8, 9)

@@ -15,11 +15,11 @@ from rayfit.plan.contexts import Contexts, HeldOut, Prompts
 from rayfit.plan.planning import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
+from rayfit.prepare.corpora import read_spans
+from rayfit.prepare.model_check import load_tokenizer
 from rayfit.prepare.model_shape import read_window
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.sweep.model_check import load_tokenizer
-from rayfit.sweep.texts import read_spans
 
 SPANS = "spans.parquet"
 ROWS = "rows.parquet"

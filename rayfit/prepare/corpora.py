@@ -12,8 +12,8 @@ from rayfit.data.documents import Document, local_files, read_documents
 from rayfit.data.spans import cut_spans, spans_fingerprint
 from rayfit.plan.hub import read_lock
 from rayfit.plan.sources import TextSource, known_files
+from rayfit.prepare.hub_corpora import find_commit, read_hub_documents
 from rayfit.records.storage import Storage
-from rayfit.sweep.hub_text import find_commit, read_hub_documents
 
 
 def identify_text(text: TextSource, storage: Storage) -> None:

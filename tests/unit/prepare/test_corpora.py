@@ -7,8 +7,8 @@ import pytest
 
 from rayfit.data.spans import spans_fingerprint
 from rayfit.plan.sources import ModelSource, TextSource, resolve_text
+from rayfit.prepare.corpora import identify_text, read_spans
 from rayfit.records.storage import Storage
-from rayfit.sweep.texts import identify_text, read_spans
 
 
 @pytest.fixture

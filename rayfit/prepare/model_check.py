@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.errors import RayfitError
-from rayfit.generate.tokenizer import check_round_trip, leading_bos
+from rayfit.prepare.tokenizer import check_round_trip, leading_bos
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
 

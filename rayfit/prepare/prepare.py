@@ -10,20 +10,18 @@ from typing import Any
 import polars as pl
 
 from rayfit.config import Options
+from rayfit.console import Console
 from rayfit.data.selection import draw_held_out, draw_samples
-from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.planning import Plan, make_plan
 from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
+from rayfit.prepare.corpora import identify_text
+from rayfit.prepare.given_models import check_models, hub_model, local_model
+from rayfit.prepare.made_models import made_model
 from rayfit.prepare.model_shape import read_window
+from rayfit.prepare.token_rows import domain_spans, prepare_rows
 from rayfit.records.storage import Storage
-from rayfit.sweep.cluster import joins_running_ray
-from rayfit.sweep.given_models import check_models, hub_model, local_model
-from rayfit.sweep.models import made_model
-from rayfit.sweep.progress import Console
-from rayfit.sweep.rows import domain_spans, prepare_rows
-from rayfit.sweep.texts import identify_text
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,6 @@ class Prepared:
 def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) -> Prepared:
     """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do."""
     _check_storage(storage)
-    if not joins_running_ray():
-        check_engine(options.engine)
     plan = make_plan(sweep, options, storage)
     check_models(plan.models, storage)
     for domain in plan.all_domains:

@@ -7,7 +7,7 @@ import pytest
 from rayfit.data.documents import Document
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_DATASETS, HubDataset
-from rayfit.sweep.hub_text import documents_of_rows
+from rayfit.prepare.hub_corpora import documents_of_rows
 
 
 def _rows(*texts: Any) -> list[dict[str, Any]]:
