@@ -271,7 +271,9 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
     assert other.returncode == 0 and "made pydoc-0.5m" in output
     (record,) = storage.glob("*/record.json")
     assert json.loads(record.read_text())["updates"] == 300
