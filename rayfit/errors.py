@@ -14,6 +14,11 @@ class TrialError(RayfitError):
     """A trial cannot be finished, for a reason that every worker of it saw together (a loss that is not finite)."""
 
 
+def first_line(reason: object) -> str:
+    """The first line of another library's error that says anything, or the error's kind where none does."""
+    return next((line.strip() for line in str(reason).splitlines() if line.strip()), type(reason).__name__)
+
+
 def nearest(given: str, valid: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the valid name closest to `given`, or an empty string when none is close."""
     close = difflib.get_close_matches(given, list(valid), n=1, cutoff=0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rayfit.errors import RayfitError, nearest
+from rayfit.errors import RayfitError, first_line, nearest
 
 TABLES = (".parquet", ".jsonl", ".csv")
 SUFFIXES = (*TABLES, ".txt")
@@ -108,7 +108,7 @@ def table_column(file: Path, text_column: str, *, where: str = "dataset") -> lis
             case _:
                 table = pl.read_csv(file, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise RayfitError(f"{where}: {file} cannot be read as {file.suffix[1:]}: {reason}") from error
     if text_column not in table.columns:
         hint = nearest(text_column, table.columns)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 from rayfit.prepare.model_shape import load_causal_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -33,7 +33,7 @@ def load_tokenizer_and_config(checkpoint: Path) -> tuple[Any, Any]:
         )
     except Exception as error:  # tokenizers raises what it likes for a file that it cannot read
         raise RayfitError(
-            f"{checkpoint} has no tokenizer or config that can be loaded: {_first_line(error)}"
+            f"{checkpoint} has no tokenizer or config that can be loaded: {first_line(error)}"
         ) from error
 
 
@@ -49,7 +49,3 @@ def load_model(checkpoint: str | Path, *, precision: str, device: str) -> Any:
         ignore_mismatched_sizes=True,  # they are refused with their names
     )
     return model.to(device)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

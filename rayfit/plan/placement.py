@@ -11,7 +11,10 @@ from rayfit.plan.sources import ModelSource
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and how fast a model's trials are trained, never what: it is part of no id, and no bit depends on it."""
+    """Where and how fast a model's trials are trained, never what: it is part of no id.
+
+    Bits do depend on it: workers and ZeRO stages add numbers in other orders, so only trials of one placement compare.
+    """
 
     num_workers: int
     zero_stage: int

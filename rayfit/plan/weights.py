@@ -30,19 +30,26 @@ class Weights:
     def missing(self) -> int:
         """Shards that the names count and that are not among the files."""
         counted = {int(found[1]) for name in self.files if (found := _OF.search(name))}
-        return max(counted, default=len(self.files)) - len(self.files)
+        return max(0, max(counted, default=0) - len(self.files))
 
 
 def find_weights(names: Iterable[str]) -> Weights | None:
-    """The weights among a model's file names; None where there are none in either format. Folders are not looked into."""
+    """The weights among a model's file names; None where there are none in either format. Folders are not looked into.
+
+    Of a whole file and the same in shards the whole one is taken, as transformers does.
+    """
     top = sorted(name for name in names if "/" not in name)
     if found := [name for name in top if _SAFETENSORS.fullmatch(name)]:
-        return Weights("safetensors", tuple(found))
+        return Weights("safetensors", _whole_or_shards(found, "model.safetensors"))
     if found := [name for name in top if _PICKLED.fullmatch(name)]:
-        return Weights("bin", tuple(found))
+        return Weights("bin", _whole_or_shards(found, "pytorch_model.bin"))
     # Under other names last: an adapter or another part of a pipeline may lie beside the model's own.
     found = [name for name in top if name.endswith(".safetensors")]
     return Weights("safetensors", tuple(found)) if found else None
+
+
+def _whole_or_shards(names: list[str], whole: str) -> tuple[str, ...]:
+    return (whole,) if whole in names else tuple(names)
 
 
 def deciding_files(names: Iterable[str]) -> list[str]:

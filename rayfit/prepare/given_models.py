@@ -11,13 +11,13 @@ from typing import Any
 import filelock
 
 from rayfit.console import Console
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 from rayfit.identity import CONVERT_VERSION, make_id
 from rayfit.plan.hub import read_lock, write_lock
 from rayfit.plan.sources import ModelSource, known_files, model_files
 from rayfit.plan.weights import Weights, find_weights, small_files
 from rayfit.prepare.apart import run_apart
-from rayfit.prepare.hub import NoAccessError, UnreachableError, ask_hub, first_line
+from rayfit.prepare.hub import NoAccessError, UnreachableError, ask_hub
 from rayfit.prepare.model_check import check_model
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage

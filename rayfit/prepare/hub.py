@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 
 
 class NoAccessError(RayfitError):
@@ -58,8 +58,3 @@ def ask_hub(kind: Literal["model", "dataset"], hub_id: str, revision: str) -> Fo
     except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise UnreachableError(first_line(error)) from error
     return Found(str(about.sha), [sibling.rfilename for sibling in about.siblings or []])
-
-
-def first_line(reason: object) -> str:
-    """The first line of an error, or its kind where it says nothing."""
-    return (str(reason) or type(reason).__name__).splitlines()[0]

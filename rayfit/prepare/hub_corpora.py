@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.data.documents import Document, joined
-from rayfit.errors import RayfitError, nearest
+from rayfit.errors import RayfitError, first_line, nearest
 from rayfit.hub_presets import HubDataset
 from rayfit.plan.hub import read_lock, write_lock
-from rayfit.prepare.hub import UnreachableError, ask_hub, first_line
+from rayfit.prepare.hub import UnreachableError, ask_hub
 from rayfit.records.storage import Storage
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 from rayfit.prepare.tokenizer import check_round_trip, leading_bos
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
@@ -53,7 +53,6 @@ def _loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RayfitError(
-            f"--model: the {what} of {path} cannot be loaded by transformers: {reason} ({_NO_REMOTE_CODE})"
+            f"--model: the {what} of {path} cannot be loaded by transformers: {first_line(error)} ({_NO_REMOTE_CODE})"
         ) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 
 _WINDOWS = ("max_position_embeddings", "n_positions", "n_ctx")
 _MOST_LISTED = 3
@@ -58,7 +58,7 @@ def load_causal_model(path: str | Path, **options: Any) -> Any:
             path, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise RayfitError(f"the model in {path} cannot be loaded: {_first_line(error)}") from error
+        raise RayfitError(f"the model in {path} cannot be loaded: {first_line(error)}") from error
     _refuse(path, "lacks weights that its config asks for", found["missing_keys"])
     mismatched = [name for name, *_ in found["mismatched_keys"]]
     _refuse(path, "has weights of other sizes than its config asks for", mismatched)
@@ -70,7 +70,3 @@ def _refuse(path: str | Path, what: str, names: Iterable[str]) -> None:
     if listed:
         more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
         raise RayfitError(f"the model in {path} {what}: {', '.join(listed[:_MOST_LISTED])}{more}")
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

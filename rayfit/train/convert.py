@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 from rayfit.identity import file_digest
 
 _INDEX = "pytorch_model.bin.index.json"
@@ -123,4 +123,4 @@ def _reason(error: Exception) -> str:
         return f"it asks for {named.group(1).strip('`.,')}"
     if named := re.search(r"WeightsUnpickler error:\s*(.+)", text):
         return named.group(1).strip()
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return first_line(error)

@@ -64,6 +64,7 @@ class TestModels:
 
     def test_parameters_of_several_files_add_up(self, storage: Storage, tmp_path: Path) -> None:
         folder = write_model(tmp_path / "model")
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
         write_model(tmp_path / "other", shape=(10, 10)).joinpath("model.safetensors").rename(
             folder / "model-00002-of-00002.safetensors"
         )

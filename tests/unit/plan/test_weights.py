@@ -21,6 +21,8 @@ BINS = (
             ("model.safetensors",),
         ),
         ((*SHARDS, "original/model.safetensors"), "safetensors", SHARDS),
+        (("model.safetensors", *SHARDS), "safetensors", ("model.safetensors",)),
+        (("pytorch_model.bin", *BINS[:1]), "bin", ("pytorch_model.bin",)),
         (
             ("pytorch_model.bin", "adapter_model.safetensors", "training_args.bin"),
             "bin",
