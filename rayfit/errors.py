@@ -14,6 +14,10 @@ class TrialError(RayfitError):
     """A trial cannot be finished, for a reason that every worker of it saw together (a loss that is not finite)."""
 
 
+class WeightsError(RayfitError):
+    """A model's files do not hold the weights that its configuration asks for: however often they are read."""
+
+
 def first_line(reason: object) -> str:
     """The first line of another library's error that says anything, or the error's kind where none does."""
     return next((line.strip() for line in str(reason).splitlines() if line.strip()), type(reason).__name__)

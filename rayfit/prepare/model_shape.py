@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rayfit.errors import RayfitError, first_line
+from rayfit.errors import RayfitError, WeightsError, first_line
 
 _WINDOWS = ("max_position_embeddings", "n_positions", "n_ctx")
 _MOST_LISTED = 3
@@ -45,8 +45,9 @@ def read_window(path: Path) -> int | None:
 def load_causal_model(path: str | Path, **options: Any) -> Any:
     """The causal language model of a directory; `options` are transformers' (`dtype`, `attn_implementation`).
 
-    Weights come from safetensors only and no code of the directory is run. Raises RayfitError where the weights cannot
-    be read or are not all that the configuration asks for: transformers would fill what is missing with random numbers.
+    Weights come from safetensors only and no code of the directory is run. Raises WeightsError where they are not all
+    that the configuration asks for, which transformers would fill up with random numbers, and RayfitError where they
+    cannot be read.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -69,4 +70,4 @@ def _refuse(path: str | Path, what: str, names: Iterable[str]) -> None:
     listed = sorted(names)
     if listed:
         more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
-        raise RayfitError(f"the model in {path} {what}: {', '.join(listed[:_MOST_LISTED])}{more}")
+        raise WeightsError(f"the model in {path} {what}: {', '.join(listed[:_MOST_LISTED])}{more}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rayfit.errors import RayfitError, TrialError
+from rayfit.errors import RayfitError, TrialError, WeightsError
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
@@ -69,11 +69,11 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
         engine = build_engine(
             Path(config["model_path"]), config["deepspeed"], config.get("adapter"), use_gpu=config["use_gpu"]
         )
-    except RayfitError as error:
-        # Every rank reads the same files, so all are here; starting again would end here again.
-        log.error("no engine can be built: %s", error)
-        agree("cannot_build", str(error))
-        return
+    except WeightsError as error:
+        # Starting again would end here again, so the queue is told; but whether the other ranks are here too is not
+        # known, so nothing is agreed upon and this worker fails, and its group with it.
+        ray.get(queue.cannot_build.remote(config["group_id"], str(error)))
+        raise
     snapshot = take_snapshot(engine)
     previous_end: float | None = None
     while True:

@@ -134,7 +134,10 @@ class TrialQueue:
         return any(trial.status == "queued" and trial.kind not in served for trial in self._trials.values())
 
     def cannot_build(self, group_id: str, error: str) -> None:
-        """The group's model cannot be trained at all: every trial of its kind fails with the reason."""
+        """The group's model cannot be trained at all: every trial of its kind fails with the reason, and the group ends.
+
+        Its workers, when Train starts them again, are told so by `hello`; several of them may say the same.
+        """
         group = self._groups[group_id]
         group.closing = True
         self.give_up(error, group.kind)

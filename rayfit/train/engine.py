@@ -35,8 +35,7 @@ def build_engine(
     All dropout is 0. Weights come from safetensors only and no code of the directory is run. In bf16 the fp32 masters
     are set from the file after the engine is built, for DeepSpeed itself starts them from bf16-rounded weights, which
     at a learning rate of 1e-6 is an error larger than a whole short training. With an adapter only its matrices are
-    trained; every trial sets them to what its training seed gives. Raises RayfitError, on all ranks alike, as
-    `load_causal_model`.
+    trained; every trial sets them to what its training seed gives. Raises as `load_causal_model`.
     """
     stage = config["zero_optimization"]["stage"]
     partitioned = (

@@ -232,6 +232,8 @@ def test_a_model_that_cannot_be_built_fails_its_trials_at_once_and_no_others() -
     queue.open_group("g", "x")
     assert queue.hello("g")
     queue.cannot_build("g", "it lacks weights")
+    queue.cannot_build("g", "it lacks weights")  # another rank
+    assert not queue.hello("g"), "workers that are started again go"
     assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
     assert queue.state()["a"]["error"] == "it lacks weights"
     queue.group_ended("g")
