@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
@@ -65,6 +65,14 @@ FIGURES = (
 )
 
 
+class Kind(Protocol):
+    """A kind of measurement that a sweep adds to those of every sweep (`rayfit.measure.stage.Stage`)."""
+
+    @property
+    def specs(self) -> Callable[[Any], Iterable[Any]]:
+        """From a plan to the measurements of this kind that it has."""
+
+
 @dataclass(frozen=True)
 class AtScale:
     """A declared value that differs from scale to scale."""
@@ -84,7 +92,7 @@ class Sweep:
     in arms; `arms` are named groups of trials,
     each the whole grid with some axes replaced (or with what only an arm can say: `ARM_ONLY`); `plot` names the
     columns of the table to draw, x first; `figures` what else its report draws; `scores` the columns that its report's
-    table has beside those of every sweep and of its figures.
+    table has beside those of every sweep and of its figures; `measures` kinds of measurements of its own.
     """
 
     kind: str
@@ -97,6 +105,7 @@ class Sweep:
     plot: tuple[str, str] = ("samples", "ttr_last_96")
     figures: tuple[Mapping[str, Any], ...] = ()
     scores: tuple[str, ...] = ()
+    measures: tuple[Kind, ...] = ()
 
     def __post_init__(self) -> None:
         for axis in self.varies:

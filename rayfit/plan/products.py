@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.trials import TrialSpec, curve_updates
 from rayfit.records.storage import Storage
-from rayfit.records.trials import checkpoint_product, curve_product, kept_product
+from rayfit.records.trial import Product, checkpoint, curve, weights
 
 
-def wanted_products(plan: Plan, trial: TrialSpec) -> list[str]:
+def wanted_products(plan: Plan, trial: TrialSpec) -> list[Product]:
     """The products this plan needs of a trial."""
     measured = curve_updates(trial.recipe.num_updates, plan.products.eval_every)
     dtype = plan.products.export_dtype
     return [
-        checkpoint_product(dtype),
-        curve_product(measured[1] - measured[0], plan.evaluation.num_validation),
-        *(kept_product(update, dtype) for update in trial.kept_updates(plan.products.keep_every)),
+        checkpoint(dtype),
+        curve(measured[1] - measured[0], plan.evaluation.num_validation),
+        *(weights(update, dtype) for update in trial.kept_updates(plan.products.keep_every)),
     ]
 
 
 def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
     """Whether the trial has a record with every product that is wanted; False while its id is pending."""
-    record = None if trial.id is None else storage.read("trials", trial.id)
-    return record is not None and all(name in record["products"] for name in wanted_products(plan, trial))
+    record = storage.trial(trial.id)
+    return record is not None and all(record.product(each.name) for each in wanted_products(plan, trial))

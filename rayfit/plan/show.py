@@ -7,7 +7,7 @@ from typing import Any
 
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.grid import hub_preset
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.precision import Precision
 from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
@@ -95,11 +95,12 @@ def _asks_for(plan: Plan, trial: TrialSpec) -> str:
 def _counts(plan: Plan) -> list[str]:
     trials = plan.unique_trials
     updates = sum(trial.recipe.num_updates for trial in trials)
-    evaluations = plan.declared_evaluations()
-    texts = sum(spec.contexts.count(plan.evaluation.num_contexts) for spec in evaluations)
+    generations = list(plan.generations())
+    texts = sum(spec.contexts.count(plan.evaluation.num_contexts) for spec in generations)
+    comparisons = sum(len(plan.domains_of(trial)) for trial in trials)
     return [
-        f"{len(trials)} trials, {updates:,} updates in all; {len(evaluations)} evaluations of {texts:,} texts to "
-        f"generate, {len(plan.comparisons)} comparisons"
+        f"{len(trials)} trials, {updates:,} updates in all; {len(generations)} generations of {texts:,} texts, "
+        f"{comparisons} comparisons"
     ]
 
 

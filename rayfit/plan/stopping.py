@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rayfit.errors import RayfitError
-from rayfit.records.trials import loss_floor
+from rayfit.records.trial import loss_floor
 
 
 def check_stop_loss(stop_at_train_loss: float, num_samples: int, sequence_length: int) -> None:

@@ -84,3 +84,9 @@ def corpus_fingerprint() -> str:
     return bytes_digest(
         *(part.encode() for document in pydoc.documents() for part in (document.name, document.text))
     )
+
+
+def base_weights(model: ModelSource, storage: Storage) -> str | None:
+    """The digest of a made model's weights, which are made here and so could differ; None for others."""
+    record = storage.read("models", model.made_id) if model.kind == "made" else None
+    return None if record is None else str(record["weights_sha256"])

@@ -14,7 +14,8 @@ from rayfit.console import Console
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_files
 from rayfit.prepare.corpora import identify_text
 from rayfit.prepare.given_models import check_models, hub_model, local_model

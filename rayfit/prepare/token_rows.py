@@ -12,7 +12,7 @@ from rayfit.data.prompts import prompt_ids, prompt_rows
 from rayfit.data.rows import Tokenize, rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_further, draw_held_out, draw_samples
 from rayfit.plan.contexts import Contexts, HeldOut, Prompts
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.prepare.corpora import read_spans

@@ -1,93 +1,127 @@
-"""Many evaluations in one frame: what a score or a question of one's own starts from."""
+"""Texts and scores of many measurements in one frame: what a score or a question of one's own starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from rayfit.errors import RayfitError
+from rayfit.records.measurement import MeasurementRecord
 from rayfit.records.storage import Storage
 
-_ABOUT = dict.fromkeys(("evaluation_id", "trial_id", "model_name", "decoding"), pl.String)
-_TEXTS = dict.fromkeys(("context_id", "domain", "context", "truth", "text"), pl.String)
+GENERATIONS = "generations"
+SCORES = "scores"
+PREDICTIONS = "predictions"
+OF = "generation_id"
+"""Where scores say which generation they are of."""
+
+_ABOUT = dict.fromkeys(("kind", "id", "who", "trial_id", "model_name", "decoding", "domain"), pl.String)
+_TEXTS = dict.fromkeys(("context_id", "context", "truth", "text"), pl.String)
+_IDS = dict.fromkeys(("context_ids", "truth_ids", "token_ids"), pl.List(pl.Int32))
 
 
 def generations(storage_root: str | Path) -> pl.DataFrame:
-    """Every generation of every finished evaluation of a storage, one row each.
+    """Every generated text of a storage with its scores, one row each.
 
-    Columns: `evaluation_id`, `trial_id` (null for the original model), `model_name`, `decoding`; then those of the
-    evaluations' parquet files: `context_id`, `domain`, `context`, `truth` and `text` (strings), `token_ids` (the
-    generated ids) and the text scores, null where an evaluation does not have a score. Evaluations stand in the order
-    of their ids, the generations of one in the order of its contexts.
+    Columns: `generation_id`, `trial_id` (null for the original model), `model_name`, `update` (null for final weights),
+    `decoding`; then those of the generations' files: `context_id`, `domain`, `context`, `truth` and `text` (strings),
+    `context_ids`, `truth_ids` and `token_ids` (the generated ids); and the text scores, null where a generation was not
+    scored. Generations stand in the order of their ids, the texts of one in the order of its contexts.
 
     Raises RayfitError where there is no such folder.
     """
-    parts = [pl.DataFrame(schema={**_ABOUT, **_TEXTS, "token_ids": pl.List(pl.Int32)})]
-    for folder, record in _evaluations(storage_root):
-        labels = [pl.lit(value, dtype=pl.String).alias(name) for name, value in _about(record).items()]
-        parts.append(pl.read_parquet(folder / record["generations"]).select(*labels, pl.all()))
+    storage = _opened(storage_root)
+    schema = {"generation_id": pl.String, "trial_id": pl.String, "model_name": pl.String, "update": pl.Int64}
+    parts = [pl.DataFrame(schema={**schema, "decoding": pl.String, **_TEXTS, "domain": pl.String, **_IDS})]
+    scored = {record.about[OF]: record for record in _records(storage, SCORES) if record.who != "truth"}
+    for record in _records(storage, GENERATIONS):
+        frame = _frame(storage, record, "texts")
+        if record.id in scored:
+            frame = _with_scores(frame, storage, scored[record.id])
+        about = (record.id, record.trial_id, record.model, record.update, record.decoding)
+        labels = [
+            pl.lit(value, dtype=parts[0].schema[name]).alias(name)
+            for name, value in zip((*schema, "decoding"), about, strict=True)
+        ]
+        parts.append(frame.select(*labels, pl.all()))
     return pl.concat(parts, how="diagonal")
 
 
-def evaluations(storage_root: str | Path) -> pl.DataFrame:
-    """Every score of every finished evaluation of a storage, one row each.
+def scores(storage_root: str | Path) -> pl.DataFrame:
+    """Every score of every finished measurement of a storage, one row each.
 
-    Columns: `evaluation_id`, `trial_id` (null for the original model), `model_name`, `decoding`, `domain`, `score`
-    (its name), `value`, `low` and `high` (95% interval), `num_texts` (what the value is the mean of), `reason` (why a
-    number is null). The true continuations have no rows. Ordered by evaluation id, then score.
+    Columns: `kind` and `id` of the measurement, `who` (truth, original or trained), `trial_id`, `model_name`, `update`
+    (null for final weights), `decoding` (null where no decoding changes the numbers), `domain`, `score` (its name),
+    `value`, `low` and `high` (95% interval), `num_texts` (what the value is the mean of), `reason` (why a number is
+    null). Ordered by kind, id, then score.
 
     Raises RayfitError where there is no such folder.
     """
+    storage = _opened(storage_root)
     rows = [
         {
-            **_about(record),
-            "domain": record["domain"],
+            "kind": record.kind,
+            "id": record.id,
+            "who": record.who,
+            "trial_id": record.trial_id,
+            "model_name": record.model,
+            "decoding": record.decoding,
+            "domain": record.domain,
+            "update": record.update,
             "score": name,
-            **{key: entry[key] for key in ("value", "low", "high", "reason")},
-            "num_texts": entry["count"],
+            "value": entry.value,
+            "low": entry.low,
+            "high": entry.high,
+            "num_texts": entry.count,
+            "reason": entry.reason,
         }
-        for _, record in _evaluations(storage_root)
-        for name, entry in sorted(record["scores"].items())
+        for kind in storage.measured_kinds
+        for record in _records(storage, kind)
+        for name, entry in sorted(record.scores.items())
     ]
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
-    texts = dict.fromkeys(("domain", "score"), pl.String)
-    schema = {**_ABOUT, **texts, **numbers, "num_texts": pl.Int64, "reason": pl.String}
-    return pl.DataFrame(rows, schema=schema)
+    schema = {**_ABOUT, "update": pl.Int64, "score": pl.String, **numbers, "num_texts": pl.Int64}
+    return pl.DataFrame(rows, schema={**schema, "reason": pl.String})
 
 
-def prediction_texts(storage: Storage, predictions_id: str) -> pl.DataFrame | None:
+def prediction_texts(storage: Storage, predictions_id: str | None) -> pl.DataFrame | None:
     """The rows that a checkpoint's predictions left, one per text (`rayfit.score.predictions.prediction_frame`), or None."""
-    record = storage.read("predictions", predictions_id)
+    record = storage.measurement(PREDICTIONS, predictions_id)
+    return None if record is None else _frame(storage, record, "texts")
+
+
+def scored_texts(storage: Storage, scores_id: str | None) -> pl.DataFrame | None:
+    """The texts of one generation with their scores, one row each, or None where they are not scored."""
+    record = storage.measurement(SCORES, scores_id)
     if record is None:
         return None
-    return pl.read_parquet(storage.folder("predictions", predictions_id) / record["texts"])
-
-
-def generated_texts(storage: Storage, evaluation_id: str) -> pl.DataFrame | None:
-    """The generations of one evaluation with their text scores, one row each, or None."""
-    record = storage.read("evaluations", evaluation_id)
-    if record is None:
+    generation = storage.measurement(GENERATIONS, str(record.about[OF]))
+    if generation is None:
         return None
-    return pl.read_parquet(storage.folder("evaluations", evaluation_id) / record["generations"])
+    return _with_scores(_frame(storage, generation, "texts"), storage, record)
 
 
-def _evaluations(storage_root: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _with_scores(texts: pl.DataFrame, storage: Storage, record: MeasurementRecord) -> pl.DataFrame:
+    found = _frame(storage, record, "scores")
+    assert texts["context_id"].equals(found["context_id"])
+    return texts.hstack(found.drop("context_id"))
+
+
+def _frame(storage: Storage, record: MeasurementRecord, name: str) -> pl.DataFrame:
+    return pl.read_parquet(storage.folder(record.kind, record.id) / record.files[name])
+
+
+def _opened(storage_root: str | Path) -> Storage:
     storage = Storage(storage_root)
     if not storage.root.is_dir():
         raise RayfitError(f"storage: there is no folder {storage.root}; sweeps make it (default: ./runs)")
-    for identifier in storage.ids("evaluations"):
-        record = storage.read("evaluations", identifier)
+    return storage
+
+
+def _records(storage: Storage, kind: str) -> Iterator[MeasurementRecord]:
+    for identifier in storage.ids(kind):
+        record = storage.measurement(kind, identifier)
         assert record is not None
-        yield storage.folder("evaluations", identifier), record
-
-
-def _about(record: dict[str, Any]) -> dict[str, str | None]:
-    return {
-        "evaluation_id": record["id"],
-        "trial_id": record["trial_id"],
-        "model_name": record["model_name"],
-        "decoding": record["decoding"],
-    }
+        yield record

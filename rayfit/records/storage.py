@@ -10,15 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from rayfit.errors import RayfitError, nearest
+from rayfit.records.codec import dumps, encode, read_record
+from rayfit.records.measurement import MeasurementRecord
+from rayfit.records.sweep import SweepRecord
+from rayfit.records.trial import TrialRecord
 
 RECORD = "record.json"
 MARK = "storage.json"
 # Raised when records or ids of an earlier version can no longer be used beside new ones.
-STORAGE_VERSION = 2
-KINDS = ("models", "texts", "rows", "trials", "predictions", "evaluations", "comparisons", "sweeps")
+STORAGE_VERSION = 3
+# What is prepared, trained and declared; every kind of measurement has a folder of its own name beside these.
+PREPARED = ("models", "texts", "rows")
+TRIALS = "trials"
+SWEEPS = "sweeps"
 
 
 class Storage:
@@ -40,7 +48,7 @@ class Storage:
 
     def check_version(self) -> None:
         """Raises RayfitError when another version of rayfit, whose records mean something else, wrote here."""
-        mark = read_json(self.root / MARK)
+        mark = read_record(self.root / MARK, dict[str, int])
         version = mark["version"] if mark is not None else 1 if self._has_records() else STORAGE_VERSION
         if version != STORAGE_VERSION:
             raise RayfitError(
@@ -50,7 +58,7 @@ class Storage:
             )
 
     def _has_records(self) -> bool:
-        return any(any((self.root / kind).glob(f"[!.]*/{RECORD}")) for kind in KINDS)
+        return next(self.root.glob(f"*/[!.]*/{RECORD}"), None) is not None
 
     def _mark(self) -> None:
         """Leave the version in a storage that has nothing yet."""
@@ -58,19 +66,51 @@ class Storage:
             self.check_version()
             write_json(self.root / MARK, {"version": STORAGE_VERSION})
 
+    @property
+    def kinds(self) -> list[str]:
+        """What kinds of records there may be: prepared ones, trials, every kind of measurement that is there, sweeps."""
+        return [*PREPARED, TRIALS, *self.measured_kinds, SWEEPS]
+
+    @property
+    def measured_kinds(self) -> list[str]:
+        """The kinds of measurements that are there, sorted."""
+        there = {path.parent.parent.name for path in self.root.glob(f"[!.]*/[!.]*/{RECORD}")}
+        return sorted(there - {*PREPARED, TRIALS, SWEEPS})
+
     def folder(self, kind: str, identifier: str) -> Path:
         """Where the things of one id lie; not created."""
-        assert kind in KINDS
         return self.root / kind / identifier
 
-    def read(self, kind: str, identifier: str) -> dict[str, Any] | None:
-        """The record of an id, or None while it is unfinished or unknown."""
-        return read_json(self.folder(kind, identifier) / RECORD)
+    def trial(self, identifier: str | None) -> TrialRecord | None:
+        """The record of a trial, or None while it is unfinished or unknown. Raises RayfitError as `read_record`."""
+        return (
+            None if identifier is None else read_record(self.folder(TRIALS, identifier) / RECORD, TrialRecord)
+        )
 
-    def write(self, kind: str, identifier: str, record: dict[str, Any]) -> None:
+    def measurement(self, kind: str, identifier: str | None) -> MeasurementRecord | None:
+        """The record of a measurement, or None while it is unfinished or unknown. Raises RayfitError as `read_record`."""
+        return (
+            None
+            if identifier is None
+            else read_record(self.folder(kind, identifier) / RECORD, MeasurementRecord)
+        )
+
+    def sweep(self, identifier: str) -> SweepRecord | None:
+        """The record of a sweep, or None where there is none. Raises RayfitError as `read_record`."""
+        return read_record(self.folder(SWEEPS, identifier) / RECORD, SweepRecord)
+
+    def read(self, kind: str, identifier: str) -> dict[str, Any] | None:
+        """The record of an id as it stands in its file, or None while it is unfinished or unknown.
+
+        Raises RayfitError as `read_record`.
+        """
+        return read_record(self.folder(kind, identifier) / RECORD, dict[str, Any])
+
+    def write(self, kind: str, identifier: str, record: msgspec.Struct | dict[str, Any]) -> None:
         """Publish a record: from now on its id is finished. Raises RayfitError as `check_version`."""
         self._mark()
-        write_json(self.folder(kind, identifier) / RECORD, record)
+        plain = record if isinstance(record, dict) else encode(record)
+        write_json(self.folder(kind, identifier) / RECORD, plain)
 
     def ids(self, kind: str) -> list[str]:
         """All ids of a kind that have a record, sorted. Folders still under their temporary name are none."""
@@ -78,7 +118,7 @@ class Storage:
 
     def find(self, text: str) -> list[tuple[str, str]]:
         """(kind, id) of every record whose id is `text`, else of those whose id begins or ends with it."""
-        everything = [(kind, identifier) for kind in KINDS for identifier in self.ids(kind)]
+        everything = [(kind, identifier) for kind in self.kinds for identifier in self.ids(kind)]
         exact = [entry for entry in everything if entry[1] == text]
         return exact or [
             entry for entry in everything if entry[1].startswith(text) or entry[1].endswith(text)
@@ -86,7 +126,7 @@ class Storage:
 
     def nearest_id(self, text: str) -> str:
         """A hint for a mistyped id, or an empty string."""
-        return nearest(text, [identifier for kind in KINDS for identifier in self.ids(kind)])
+        return nearest(text, [identifier for kind in self.kinds for identifier in self.ids(kind)])
 
     def make_folder(
         self, kind: str, identifier: str, fill: Callable[[Path], dict[str, Any]]
@@ -117,7 +157,7 @@ class Storage:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is none."""
+    """The content of a JSON file, or None where there is none. Raises ValueError for what is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -127,7 +167,7 @@ def read_json(path: Path) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader, or a crash at any moment, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    text = dumps(content)
     _replace(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rayfit.errors import unknown
 from rayfit.plan.contexts import HeldOut
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, unblocked
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.storage import Storage

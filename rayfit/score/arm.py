@@ -8,14 +8,15 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from rayfit.errors import RayfitError
+from rayfit.records.values import Entry, missing
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.series import histogram_entry
-from rayfit.score.statistics import bootstrap_mean, missing
+from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import LONGEST_RUN, POOLED, WINDOW, TrainingRows, aggregate_scores
 from rayfit.score.tokens import token_texts
 
-Entries: TypeAlias = dict[str, dict[str, Any]]
-"""Name in the registry to `value`, `low`, `high` (95% bootstrap interval over texts), `count`, `reason`."""
+Entries: TypeAlias = dict[str, Entry]
+"""Scores by their name in the registry, with 95% bootstrap intervals over texts."""
 
 
 ORIGINAL_SCORES = (
@@ -35,11 +36,13 @@ def arm_scores(scored: pl.DataFrame, *, seed: int = 0) -> Entries:
     """
     pooled = aggregate_scores(scored, seed=seed).filter(pl.col("domain") == POOLED)
     found = {
-        line["score"]: {
-            **{key: line[key] for key in ("value", "low", "high")},
-            "count": line["num_texts"],
-            "reason": line["reason"],
-        }
+        line["score"]: Entry(
+            value=line["value"],
+            low=line["low"],
+            high=line["high"],
+            count=line["num_texts"],
+            reason=line["reason"],
+        )
         for line in pooled.iter_rows(named=True)
     }
     lengths = scored["token_ids"].list.len()

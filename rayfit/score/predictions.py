@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from rayfit.errors import RayfitError
+from rayfit.records.values import Entry
 from rayfit.score.calibration import Calibration, calibration, calibration_error
 from rayfit.score.registry import TOP_K
 from rayfit.score.statistics import Estimate, bootstrap_mean
@@ -83,9 +84,7 @@ def prediction_frame(
     )
 
 
-def prediction_scores(
-    frames: pl.DataFrame | Sequence[pl.DataFrame], *, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+def prediction_scores(frames: pl.DataFrame | Sequence[pl.DataFrame], *, seed: int = 0) -> dict[str, Entry]:
     """Scores, by their names in the registry, of one domain's frame or of several domains' frames together.
 
     The means of `MEANS`, `perplexity_contexts` and `perplexity_texts` (pooled over tokens), the same with `_mean` behind

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from rayfit.errors import RayfitError
+from rayfit.records.values import Entry
 
 _DRAWS_AT_ONCE = 4_000_000
 """Resampled values held in memory together."""
@@ -30,20 +31,9 @@ class Estimate:
     num_missing: int
     reason: str | None = None
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> Entry:
         """The estimate as records keep it, without the number of texts that were not measured."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "count": self.num_texts,
-            "reason": self.reason,
-        }
-
-
-def missing(reason: str) -> dict[str, Any]:
-    """A record's entry of a score that was not measured, and why."""
-    return Estimate(None, None, None, 0, 0, reason).entry()
+        return Entry(value=self.value, low=self.low, high=self.high, count=self.num_texts, reason=self.reason)
 
 
 def bootstrap_mean(
@@ -127,14 +117,13 @@ def paired_on_contexts(left: pl.DataFrame, right: pl.DataFrame, score: str, *, s
 
 def paired_differences(
     left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str], *, seed: int = 0
-) -> list[dict[str, Any]]:
-    """`paired_on_contexts` of several columns: what `left` has more than `right`, score by score.
+) -> dict[str, Entry]:
+    """`paired_on_contexts` of several columns: what `left` has more than `right`, by score in their order.
 
-    One dictionary per score, in their order: `score`, `value` (mean of left - right, in the score's unit), `low`,
-    `high` (95% bootstrap interval over contexts), `count` (contexts that both arms have a number for), `reason`
-    (why a number is null).
+    An entry's value is the mean of left - right, in the score's unit, with its 95% bootstrap interval over contexts; its
+    count, the contexts that both arms have a number for.
     """
-    return [{"score": name, **paired_on_contexts(left, right, name, seed=seed).entry()} for name in scores]
+    return {name: paired_on_contexts(left, right, name, seed=seed).entry() for name in scores}
 
 
 def _as_column(values: pl.Series | np.ndarray | Sequence[Any]) -> pl.Series:

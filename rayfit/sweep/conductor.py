@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections import Counter
@@ -11,12 +10,13 @@ from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
-from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
 from rayfit.plan.sources import count_parameters
 from rayfit.plan.trials import TrialSpec
 from rayfit.plan.work import training_work
 from rayfit.records.provenance import now
+from rayfit.records.sweep import SweepRecord
+from rayfit.records.trial import TrialFailure
 from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
 from rayfit.sweep.evaluators import EvaluationPool, Job
@@ -24,12 +24,14 @@ from rayfit.sweep.group import run_group
 from rayfit.sweep.jobs import jobs_of
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.overview import Overview
-from rayfit.sweep.queue import MAX_TRIES, TrialQueue
+from rayfit.sweep.queue import MAX_TRIES, TrialQueue, TrialState
+from rayfit.sweep.record import with_failures, write_record
 from rayfit.sweep.tasks import trial_task
+from rayfit.sweep.trial_task import GroupConfig
 from rayfit.sweep.tune import TuneRun
+from rayfit.track.tracker import Tracker
 
 _TICK_SECONDS = 0.2
-_TELL_SECONDS = 10.0
 _MAX_FAILED_GROUPS = 3
 
 # Large blocks go back to the system when freed; otherwise every worker that loads a model at stage 3 stays at the whole
@@ -40,8 +42,11 @@ _FREE_LOADED = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 class Conductor:
     """Runs what a launch has to do, on a Ray that is there."""
 
-    def __init__(self, launch: Launch, environment: dict[str, str], track: Any) -> None:
+    def __init__(
+        self, launch: Launch, record: SweepRecord, environment: dict[str, str], track: Tracker
+    ) -> None:
         self._launch, self._environment, self._track = launch, environment, track
+        self._record = record
         self._use_gpu = launch.plan.options.use_gpu
         # Models differ in their workers; the sums of what fits are made for the largest.
         self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
@@ -56,8 +61,8 @@ class Conductor:
             name: count_parameters(path) for name, path in launch.prepared.model_paths.items()
         }
         self._trials = in_groups(launch.trials, self._num_parameters)
-        self._pool = EvaluationPool(launch.storage, self._use_gpu, environment)
-        self._told = -math.inf
+        self._pool = EvaluationPool(launch.bench, self._use_gpu, environment)
+        self._stages = launch.stages
         self._queue: Any = None
         self._tune: TuneRun | None = None
 
@@ -70,8 +75,6 @@ class Conductor:
             for key, trial in self._trials.items()
         }
         overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
-        if self._trials:
-            self._track.start(self._launch)
         while not self._tick(overview):
             time.sleep(_TICK_SECONDS)
         if self._tune is not None:
@@ -121,9 +124,9 @@ class Conductor:
         overview.show(state, num_groups=len(self._groups))
         self._track.see(state)
         for trial_id, trial in state.items():
-            if trial["status"] in ("finished", "failed") and trial_id not in self._handled:
+            if trial.status in ("finished", "failed") and trial_id not in self._handled:
                 self._handled.add(trial_id)
-                self._trial_ended(trial_id, trial["error"])
+                self._trial_ended(trial_id, trial.error)
         training = len(self._handled) < len(self._trials)
         self._run_groups(training)
         for job in self._pool.step(self._max_evaluators(training)):
@@ -134,11 +137,11 @@ class Conductor:
             self._give_up_what_tune_left(ray.get(self._queue.state.remote()))
         return not training and self._pool.done and not self._groups
 
-    def _give_up_what_tune_left(self, state: dict[str, dict[str, Any]]) -> None:
+    def _give_up_what_tune_left(self, state: Mapping[str, TrialState]) -> None:
         """Tune ends once all its trials have; one that it never handed out would be waited for without end."""
         import ray
 
-        if any(trial["status"] == "expected" for trial in state.values()):
+        if any(trial.status == "expected" for trial in state.values()):
             error = "Ray Tune ended before it handed the trial out (see logs/launches in the storage)"
             ray.get(self._queue.give_up.remote(error))
 
@@ -146,32 +149,47 @@ class Conductor:
         launch, trial = self._launch, self._trials[trial_id]
         if error:
             launch.trial_errors[trial_id] = error
-            about = {"declared": trial.declared(), "readable": trial.readable}
-            write_failure(launch.storage, trial_id, {**about, "error": error, "failed_at": now()})
+            before = launch.storage.trial(trial_id)
+            failure = TrialFailure(
+                id=trial_id,
+                error=error,
+                failed_at=now(),
+                readable=trial.readable,
+                declared=trial.declared(),
+                edition=1 if before is None else before.edition + launch.plan.options.fresh,
+            )
+            write_failure(launch.storage, failure)
+            self._tell_failure(trial_id)
             return
+        self._track.changed(trial_id)
         self._ask_for(lambda waits_for: waits_for == trial_id)
+
+    def _tell_failure(self, key: str | None) -> None:
+        """The sweep's record says what failed as soon as it has: the driver may be killed at any moment."""
+        self._record = with_failures(self._record, self._launch)
+        write_record(self._record, self._launch.storage)
+        self._track.changed(key, self._record)
 
     def _ask_for(self, chosen: Callable[[str], bool]) -> None:
         """Ask for the measurements whose trial (none is "") is chosen."""
         launch = self._launch
         for spec in launch.measurements:
-            if chosen(_waits_for(spec)):
-                for job in jobs_of(launch.prepared, spec, launch.storage, fresh=launch.plan.options.fresh):
+            if chosen("" if spec.trial is None else str(spec.trial.id)):
+                for job in jobs_of(self._stages, spec, self._pool.bench):
                     self._pool.add(job)
 
     def _job_ended(self, job: Job) -> None:
+        if job.part is not None:
+            return  # what waits for it fails with its reason, and says so
+        trial = job.spec.trial
+        key = None if trial is None else trial.id
         if job.status == "failed":
-            self._launch.errors[job.key] = f"evaluation: {job.error}"
-            # What waits for it fails with the same reason: said once, for the record that is missing.
-            if job.what in ("score", "compare"):
-                self._launch.console.say(f"{job.key}  FAILED: {job.error}")
-        elif job.what == "score":
-            self._launch.console.say(f"{job.key}  evaluated")
-        if job.what != "score":
-            return
-        if time.monotonic() - self._told >= _TELL_SECONDS:
-            self._track.update(self._launch)
-            self._told = time.monotonic()  # after it, for it takes as long as there is much to tell
+            self._launch.errors[job.key] = f"{job.stage.kind}: {job.error}"
+            self._launch.console.say(f"{job.key}  FAILED: {job.error}")
+            self._tell_failure(key)
+        else:
+            self._launch.console.note(f"{job.key}  {job.stage.kind} done")
+            self._track.changed(key)
 
     def _max_evaluators(self, training: bool) -> int:
         need = evaluator_resources(self._use_gpu)
@@ -227,30 +245,30 @@ class Conductor:
         placement = launch.plan.placements[trial.model.name]
         recipe = trial.recipe
         stage, _ = effective_zero_stage(placement.zero_stage, recipe.precision)
-        config = {
-            "group_id": group_id,
-            "queue": f"trials-{self._stamp}",
-            "namespace": NAMESPACE,
-            "storage": str(launch.storage.root),
-            "model_path": str(launch.prepared.model_paths[trial.model.name]),
-            "deepspeed": deepspeed_config(
+        config = GroupConfig(
+            group_id=group_id,
+            queue=f"trials-{self._stamp}",
+            namespace=NAMESPACE,
+            storage=launch.storage.root,
+            model_path=launch.prepared.model_paths[trial.model.name],
+            deepspeed=deepspeed_config(
                 zero_stage=stage,
                 precision=recipe.precision,
                 batch_size=recipe.batch_size,
                 num_workers=placement.num_workers,
             ),
-            "adapter": recipe.adapter,
-            "use_gpu": placement.use_gpu,
-            "num_threads": 1,
-            "max_restarts": MAX_TRIES * (len(self._trials) + 1),
-        }
+            adapter=recipe.adapter,
+            use_gpu=placement.use_gpu,
+            num_threads=1,
+            num_workers=placement.num_workers,
+            max_restarts=MAX_TRIES * (len(self._trials) + 1),
+        )
         self._kinds[group_id] = kind
         ray.get(self._queue.open_group.remote(group_id, kind))
         host = ray.remote(num_cpus=0, resources=HEAD, max_retries=0)(run_group)
         reference = host.options(runtime_env={"env_vars": self._environment}).remote(
             config,
-            num_workers=placement.num_workers,
-            train_folder=str(launch.storage.root / "logs" / "train"),
+            train_folder=launch.storage.root / "logs" / "train",
             environment={**self._environment, **(_FREE_LOADED if placement.use_gpu and stage == 3 else {})},
         )
         self._groups[reference] = group_id
@@ -280,9 +298,3 @@ def in_groups(trials: list[TrialSpec], num_parameters: Mapping[str, int]) -> dic
     ordered = sorted(trials, key=work, reverse=True)
     ordered.sort(key=lambda trial: kinds.index(group_kind(trial)))
     return {str(trial.id): trial for trial in ordered}
-
-
-def _waits_for(spec: EvaluationSpec | ComparisonSpec) -> str:
-    """The id of the trial that must be trained before the measurement; "" for the original model's own."""
-    trial = spec.trial if isinstance(spec, ComparisonSpec) else spec.matched_to or spec.subject.trial
-    return "" if trial is None else str(trial.id)

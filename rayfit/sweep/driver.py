@@ -7,27 +7,27 @@ import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rayfit.config import Options
 from rayfit.console import Console, Running
 from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
-from rayfit.plan.evaluations import EvaluationSpec
 from rayfit.plan.products import is_finished
 from rayfit.plan.show import exchange_notes, zero_stage_notes
+from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared, absolute, prepare
 from rayfit.records.storage import Storage
-from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
-from rayfit.sweep.conclude import conclude, sweep_record, tracker
+from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
-from rayfit.sweep.finished import unfinished
+from rayfit.sweep.jobs import unfinished
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.tasks import base_weights, script_name
+from rayfit.sweep.record import begun_record, ended_record, with_failures, write_record
+from rayfit.sweep.tasks import script_name
 from rayfit.terminal import open_console
-from rayfit.track.connection import without_password
+from rayfit.track.connection import default_tracking_uri, without_password
+from rayfit.track.tracker import Tracker
 
 
 def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str] = ()) -> int:
@@ -46,10 +46,10 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     storage.check_version()
     console = open_console()
     launch: Launch | None = None
-    track: Any = None
+    track: Tracker | None = None
     with _termination_as_interrupt():
         try:
-            track = tracker(storage, options)
+            track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
             if not joins_running_ray():
                 check_engine(options.engine)
             prepared = prepare(sweep, options, storage, console)
@@ -57,11 +57,14 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             launch = _what_to_do(prepared, storage, script, command, console)
             _say_what_is_done(launch)
             _check_base(launch)
+            record = with_failures(begun_record(launch), launch)
+            write_record(record, storage)
+            track.start(record)
             if launch.trials or launch.measurements:
                 console.watch([Running("starting", "Ray")])
                 with _libraries_talk_to_a_file(storage, launch), ray_cluster(options) as environment:
-                    Conductor(launch, environment, track).run()
-            return conclude(launch, track)
+                    Conductor(launch, record, environment, track).run()
+            return conclude(launch, record, track)
         except KeyboardInterrupt:
             console.close()
             console.show("")
@@ -71,14 +74,18 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             console.close()
 
 
-def _say_what_is_kept(launch: Launch | None, track: Any, storage: Storage, console: Console) -> None:
-    """After Ctrl-C: the sweep's record is written, so that `rayfit list` and `sync` know of it, and MLflow told."""
-    if launch is None:
+def _say_what_is_kept(
+    launch: Launch | None, track: Tracker | None, storage: Storage, console: Console
+) -> None:
+    """After Ctrl-C: the sweep's record gets its rows, and MLflow is told."""
+    if launch is None or track is None:
         console.say(f"interrupted before training; what is made is kept in {storage.root}")
         return
-    record = sweep_record(launch, finished=True)
-    storage.write("sweeps", record["id"], record)
-    track.finish(record)
+    begun = storage.sweep(launch.plan.sweep_id)
+    if begun is not None:
+        record = ended_record(begun, launch)
+        write_record(record, storage)
+        track.finish(record)
     trials = launch.plan.unique_trials
     done = sum(is_finished(launch.plan, trial, storage) for trial in trials)
     again = "starts all of them again" if launch.plan.options.fresh else "goes on from there"
@@ -113,9 +120,8 @@ def _say_what_is_done(launch: Launch) -> None:
     plan = launch.plan
     for note in (*zero_stage_notes(plan), *plan.overruled, *exchange_notes(plan)):
         launch.console.say(note)
-    evaluations = sum(isinstance(spec, EvaluationSpec) for spec in launch.measurements)
     launch.console.say(
-        f"{total} trials: reused {total - running}, running {running}; {evaluations} evaluations"
+        f"{total} trials: reused {total - running}, running {running}; {len(launch.measurements)} measurements"
     )
 
 
@@ -124,10 +130,10 @@ def _check_base(launch: Launch) -> None:
     plan, storage = launch.plan, launch.storage
     for trial in plan.unique_trials:
         base = base_weights(trial.model, storage)
-        record = storage.read("trials", str(trial.id))
+        record = storage.trial(trial.id)
         if base is None or record is None or plan.options.fresh:
             continue
-        if record["model"]["weights_sha256"] != base:
+        if record.model.weights_sha256 != base:
             raise RayfitError(
                 f"trial {trial.id} was trained from another {trial.model.name} than the one this storage holds now "
                 f"({record['model']['weights_sha256'][:12]}, not {base[:12]}); --fresh trains it again"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayfit.errors import RayfitError
+from rayfit.measure.bench import Bench
+from rayfit.measure.stage import Stage, measure
+from rayfit.plan.measurements import Measurement
 from rayfit.plan.resources import evaluator_resources
-from rayfit.records.storage import Storage
 
 MAX_TRIES = 3
 
@@ -17,26 +18,14 @@ MAX_TRIES = 3
 class Evaluator:
     """The actor: holds its process, whose imports, compiled kernels and last model the next job finds warm."""
 
-    def run(self, job: str, task: Any, storage_root: str) -> str:
-        """Run one job; returns "" or, for what the user can mend, the error's text."""
-        storage = Storage(storage_root)
+    def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
+        """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""
         try:
-            if job == "predict":
-                from rayfit.sweep.prediction import predict
-
-                predict(task, storage)
-            elif job == "compare":
-                from rayfit.sweep.comparison import compare
-
-                compare(task, storage)
-            elif job == "score":
-                from rayfit.sweep.evaluation import evaluate
-
-                evaluate(task, storage)
+            if part is None:
+                measure(stage, spec, bench)
             else:
-                from rayfit.sweep.evaluation import generate_part
-
-                generate_part(task, int(job.removeprefix("generate ")), storage)
+                assert stage.run_part is not None
+                stage.run_part(spec, bench, part)
         except RayfitError as error:
             return str(error)
         return ""
@@ -44,17 +33,17 @@ class Evaluator:
 
 @dataclass
 class Job:
-    """One piece of measuring. `key` is a record's id, or that and the part for generating a part.
+    """One piece of measuring. `key` is a record's id, or that and the part for a part of a measurement.
 
-    `what` is `predict`, `generate <part>`, `score` or `compare`. It waits for `needs`, and fails when one of them
-    does, and for `follows`, however these end. `make_task` is called when it can run, for it reads records. `place`
-    says which model it loads: an actor that has it is given such jobs first.
+    It waits for `needs`, and fails when one of them does, and for `follows`, however these end. `place` says which model
+    it loads: an actor that has it is given such jobs first.
     """
 
     key: str
-    what: str
-    make_task: Callable[[], Any]
+    stage: Stage
+    spec: Measurement
     place: str
+    part: int | None = None
     needs: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     tries: int = 0
@@ -75,7 +64,7 @@ class EvaluationPool:
     What a job waits for counts as there when the pool was never asked for it: then it was finished before.
     """
 
-    storage: Storage
+    bench: Bench
     use_gpu: bool
     environment: dict[str, str]
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -152,7 +141,7 @@ class EvaluationPool:
     def _start(self, actor: Any, job: Job) -> None:
         job.status, job.tries, job.begun = "running", job.tries + 1, time.monotonic()
         self._places[actor] = job.place
-        reference = actor.run.remote(job.what, job.make_task(), str(self.storage.root))
+        reference = actor.run.remote(job.stage, job.spec, self.bench, job.part)
         self._running[reference] = (actor, job)
 
     def _collect(self) -> list[Job]:

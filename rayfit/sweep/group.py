@@ -10,69 +10,70 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from rayfit.errors import RayfitError, TrialError, WeightsError
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.records.trials import LOGS, kept_updates, new_attempt, publish_trial
-from rayfit.sweep.trial_record import trial_record
-from rayfit.sweep.trial_task import TrialTask
+from rayfit.records.trial import Point, TrialRecord
+from rayfit.records.trials import LOGS, new_attempt, publish_trial
+from rayfit.sweep.trial_record import Times, trial_record
+from rayfit.sweep.trial_task import GroupConfig, TrialTask
+
+if TYPE_CHECKING:
+    from rayfit.train.reset import Snapshot
 
 log = logging.getLogger("rayfit.group")
 
 _WAIT_SECONDS = 0.05
 
 
-def group_loop(config: dict[str, Any]) -> None:
-    """What every worker of a group runs (Ray Train's `train_loop_per_worker`).
-
-    config: `group_id`, `queue` and `namespace` (the queue actor), `storage`, `model_path`, `deepspeed`,
-    `use_gpu`, `num_threads`, and `adapter` (an `Adapter`; without it, or None, all weights are trained).
-    """
+def group_loop(passed: dict[str, GroupConfig]) -> None:
+    """Serve the queue as one worker of a group (Ray Train's `train_loop_per_worker`, which is passed a dict)."""
     import ray
     import ray.train
 
+    config = passed["config"]
     rank = ray.train.get_context().get_world_rank()
-    folder = Path(config["storage"]) / LOGS / "groups"
-    with _logging_to(folder / f"{config['group_id']}-rank{rank}.log"):
+    folder = config.storage / LOGS / "groups"
+    with _logging_to(folder / f"{config.group_id}-rank{rank}.log"):
         try:
-            _serve(config, ray.get_actor(config["queue"], namespace=config["namespace"]), rank)
+            _serve(config, ray.get_actor(config.queue, namespace=config.namespace), rank)
         except BaseException:
             log.exception("the group's worker of rank %d ends", rank)
             raise
 
 
-def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
+def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     import ray
 
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if config["use_gpu"] else "cpu")
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if config.use_gpu else "cpu")
     import torch
     import torch.distributed as dist
 
     from rayfit.train.engine import build_engine, start_process_group
     from rayfit.train.reset import take_snapshot
 
-    torch.set_num_threads(config["num_threads"])
-    start_process_group(use_gpu=config["use_gpu"])
+    torch.set_num_threads(config.num_threads)
+    start_process_group(use_gpu=config.use_gpu)
 
     def agree(method: str, *arguments: Any) -> Any:
         """Rank 0 asks the queue; every rank gets its answer."""
-        box = [ray.get(getattr(queue, method).remote(config["group_id"], *arguments)) if rank == 0 else None]
+        box = [ray.get(getattr(queue, method).remote(config.group_id, *arguments)) if rank == 0 else None]
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
     if not agree("hello"):
         return
     try:
-        engine = build_engine(
-            Path(config["model_path"]), config["deepspeed"], config.get("adapter"), use_gpu=config["use_gpu"]
-        )
+        engine = build_engine(config.model_path, config.deepspeed, config.adapter, use_gpu=config.use_gpu)
     except WeightsError as error:
         # Starting again would end here again, so the queue is told; but whether the other ranks are here too is not
         # known, so nothing is agreed upon and this worker fails, and its group with it.
-        ray.get(queue.cannot_build.remote(config["group_id"], str(error)))
+        ray.get(queue.cannot_build.remote(config.group_id, str(error)))
         raise
     snapshot = take_snapshot(engine)
     previous_end: float | None = None
@@ -87,19 +88,19 @@ def _serve(config: dict[str, Any], queue: Any, rank: int) -> None:
 
 
 def _train(
-    config: dict[str, Any],
+    config: GroupConfig,
     queue: Any,
     rank: int,
     engine: Any,
-    snapshot: Any,
+    snapshot: Snapshot,
     task: TrialTask,
     previous_end: float | None,
 ) -> float:
     """Train one trial and tell the queue; returns when its export was done, from when on time is overhead."""
     import ray
 
-    storage = Storage(config["storage"])
-    group_id = config["group_id"]
+    storage = Storage(config.storage)
+    group_id = config.group_id
     with _logging_to(storage.folder("trials", task.id) / LOGS / f"rank{rank}.log"):
         try:
             log.info("trial %s in group %s, rank %d, process %d", task.id, group_id, rank, os.getpid())
@@ -107,7 +108,7 @@ def _train(
                 config, queue, rank, engine, snapshot, task, previous_end, storage
             )
             if rank == 0:
-                ray.get(queue.finish.remote(group_id, task.id, _result(record)))
+                ray.get(queue.finish.remote(group_id, task.id, record.seconds.total))
         except TrialError as error:
             # Raised on every rank from the same reduced numbers: the group itself is sound.
             idle_from = time.time()
@@ -120,29 +121,21 @@ def _train(
     return idle_from
 
 
-def _result(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "overhead_seconds": record["overhead_seconds"],
-        "seconds": record["seconds"],
-        "hyperfitted": record["hyperfitted"],
-    }
-
-
 def _train_and_record(
-    config: dict[str, Any],
+    config: GroupConfig,
     queue: Any,
     rank: int,
     engine: Any,
-    snapshot: Any,
+    snapshot: Snapshot,
     task: TrialTask,
     previous_end: float | None,
     storage: Storage,
-) -> tuple[dict[str, Any], float]:
+) -> tuple[TrialRecord, float]:
     """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike."""
     import polars as pl
     import torch.distributed as dist
 
-    from rayfit.train.loop import Point, train_trial
+    from rayfit.train.loop import train_trial
 
     def from_rank_0(make: Callable[[], Any]) -> Any:
         box = [make() if rank == 0 else None]
@@ -150,10 +143,10 @@ def _train_and_record(
         return box[0]
 
     started, begin = now(), time.time()
-    launch = config["group_id"].split("-")[1]
+    launch = config.group_id.split("-")[1]
     attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
     # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
-    kept_before = from_rank_0(lambda: [] if task.fresh else kept_updates(storage.read("trials", task.id)))
+    kept_before = from_rank_0(lambda: _kept_before(storage, task))
     points: list[Point] = []
 
     def report(point: Point) -> None:
@@ -166,21 +159,28 @@ def _train_and_record(
         if rank == 0:
             shutil.rmtree(attempt, ignore_errors=True)
         raise
-    times = {"started_at": started, "begin": begin, "previous_end": previous_end}
+    times = Times(started, begin, previous_end)
 
-    def publish() -> tuple[dict[str, Any], str]:
+    def publish() -> tuple[TrialRecord | None, str]:
         record = trial_record(config, engine, task, result, points, times)
-        write_parquet(attempt / "curve.parquet", pl.DataFrame(points, infer_schema_length=None))
+        curve = [msgspec.structs.asdict(point) for point in points]
+        write_parquet(attempt / "curve.parquet", pl.DataFrame(curve, infer_schema_length=None))
         on_cpu = engine.device.type == "cpu"
         try:
             return publish_trial(storage, record, attempt=attempt, fresh=task.fresh, same_bits=on_cpu), ""
         except TrialError as error:
-            return {}, str(error)
+            return None, str(error)
 
     record, error = from_rank_0(publish)
-    if error:
+    if record is None:
         raise TrialError(error)
     return record, result.exported_at
+
+
+def _kept_before(storage: Storage, task: TrialTask) -> list[int]:
+    """The updates whose weights an earlier training of the trial has kept."""
+    record = None if task.fresh else storage.trial(task.id)
+    return [] if record is None else record.kept_updates
 
 
 def _train_task(task: TrialTask, attempt: Path, kept_before: list[int]) -> Any:
@@ -190,22 +190,14 @@ def _train_task(task: TrialTask, attempt: Path, kept_before: list[int]) -> Any:
     from rayfit.data.rows import token_matrix
     from rayfit.train.loop import TrainTask
 
-    measured = {*curve_updates(task.num_updates, task.eval_every), *task.keep, *kept_before}
+    schedule = task.schedule
+    measured = {*curve_updates(schedule.num_updates, task.eval_every), *schedule.keep, *kept_before}
     return TrainTask(
+        schedule=schedule,
         train_ids=token_matrix(pl.read_parquet(task.rows_path)),
         validation_ids=token_matrix(pl.read_parquet(task.validation_path)),
-        batch_size=task.batch_size,
-        num_updates=task.num_updates,
-        learning_rate=task.learning_rate,
-        order_seed=task.order_seed,
         measured_updates=tuple(sorted(measured)),
-        model_path=task.model_path,
         checkpoint_path=attempt / "checkpoint",
-        export_dtype=task.export_dtype,
-        exchange=task.exchange,
-        stop_at_train_loss=task.stop_at_train_loss,
-        keep=task.keep,
-        train_seed=task.train_seed,
     )
 
 
@@ -225,13 +217,11 @@ def _logging_to(file: Path) -> Iterator[None]:
         handler.close()
 
 
-def run_group(
-    config: dict[str, Any], *, num_workers: int, train_folder: str, environment: dict[str, str]
-) -> str:
+def run_group(config: GroupConfig, *, train_folder: Path, environment: dict[str, str]) -> str:
     """Run a group to its end (in an actor of its own, on the head node); returns an error's text, or "".
 
-    Train restarts the workers when they die; the queue counts tries per trial. `max_restarts` only ends a group whose
-    workers die before they reach the queue.
+    Train restarts the workers when they die; the queue counts tries per trial. `config.max_restarts` only ends a group
+    whose workers die before they reach the queue.
     """
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -239,17 +229,17 @@ def run_group(
     resources = {"CPU": 1.0}
     trainer = TorchTrainer(
         group_loop,
-        train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if config["use_gpu"] else "gloo"),
+        train_loop_config={"config": config},
+        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers,
-            use_gpu=config["use_gpu"],
-            resources_per_worker={**resources, "GPU": 1.0} if config["use_gpu"] else resources,
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={**resources, "GPU": 1.0} if config.use_gpu else resources,
         ),
         run_config=ray.train.RunConfig(
-            name=config["group_id"],
-            storage_path=train_folder,
-            failure_config=ray.train.FailureConfig(max_failures=config["max_restarts"]),
+            name=config.group_id,
+            storage_path=str(train_folder),
+            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
             worker_runtime_env={"env_vars": environment},
         ),
     )

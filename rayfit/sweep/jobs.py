@@ -1,52 +1,40 @@
-"""From what is left to measure to jobs: what each waits for, and which of them belong to a record."""
+"""What is left to measure, and the jobs that do it: what each waits for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 
-from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, PredictionSpec
-from rayfit.prepare.prepare import Prepared
+from rayfit.measure.bench import Bench
+from rayfit.measure.stage import Stage, is_current
+from rayfit.plan.measurements import Measurement
+from rayfit.plan.plan import Plan
 from rayfit.records.storage import Storage
 from rayfit.sweep.evaluators import Job
-from rayfit.sweep.finished import predictions_finished
-from rayfit.sweep.tasks import comparison_task, evaluation_task, prediction_task
 
 
-def jobs_of(
-    prepared: Prepared, spec: EvaluationSpec | ComparisonSpec, storage: Storage, *, fresh: bool
-) -> Iterator[Job]:
-    """The jobs that make a measurement's record; its own comes last and has its id.
+def unfinished(
+    plan: Plan, storage: Storage, *, fresh: bool, retrained: Collection[str | None]
+) -> list[Measurement]:
+    """The measurements that are left to do; all of those of trials that are trained again."""
+    return [
+        spec
+        for spec in plan.measurements
+        if fresh or (spec.trial is not None and spec.trial.id in retrained) or not is_current(spec, storage)
+    ]
 
-    Call it when the subject's checkpoint is there. Predictions that are finished are not made again, unless `fresh`.
+
+def jobs_of(stages: Mapping[str, Stage], spec: Measurement, bench: Bench) -> Iterator[Job]:
+    """The jobs that make a measurement's record: its parts, where it has any, then the whole, which has its id.
+
+    Call it when the subject's checkpoint is there.
     """
-    if isinstance(spec, ComparisonSpec):
-        yield from _predictions(prepared, spec.predictions, storage, fresh)
-        place = f"{spec.trial.model.name} original"
-        task = partial(comparison_task, prepared, spec, storage)
-        yield Job(spec.id, "compare", task, place, needs=(spec.predictions.id,))
-        return
-    needs: tuple[str, ...] = ()
-    if spec.predictions is not None:
-        yield from _predictions(prepared, spec.predictions, storage, fresh)
-        needs = (spec.predictions.id,)
-    task_of = partial(evaluation_task, prepared, spec, storage)
-    solved = () if spec.comparison is None else (spec.comparison.id,)
-    parts = []
-    for part in range(len(task_of().parts)):
-        job = Job(f"{spec.id}#{part}", f"generate {part}", task_of, _place(spec), needs=solved)
-        parts.append(job.key)
+    stage, needs = stages[spec.kind], tuple(each.id for each in spec.inputs)
+    place = f"{spec.subject.model.name} {spec.subject.readable}"
+    parts = 0 if stage.num_parts is None else stage.num_parts(spec, bench)
+    keys = []
+    for part in range(parts):
+        job = Job(f"{spec.id}#{part}", stage, spec, place, part=part, needs=needs)
+        keys.append(job.key)
         yield job
-    # The original's texts are compared with a trial's rows, so it waits for them to be there, or not.
-    follows = () if spec.baseline is None else (spec.baseline.id,)
-    yield Job(spec.id, "score", task_of, _place(spec), needs=(*needs, *parts), follows=follows)
-
-
-def _predictions(prepared: Prepared, spec: PredictionSpec, storage: Storage, fresh: bool) -> Iterator[Job]:
-    if fresh or not predictions_finished(spec, storage):
-        yield Job(spec.id, "predict", partial(prediction_task, prepared, spec, storage), _place(spec))
-
-
-def _place(spec: EvaluationSpec | PredictionSpec) -> str:
-    """The checkpoint that a job loads."""
-    return f"{spec.subject.model.name} {spec.subject.readable}"
+    follows = tuple(each.id for each in spec.follows)
+    yield Job(spec.id, stage, spec, place, needs=(*needs, *keys), follows=follows)

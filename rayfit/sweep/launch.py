@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rayfit.console import Console
-from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec
-from rayfit.plan.planning import Plan
+from rayfit.measure.bench import Bench
+from rayfit.measure.stage import Stage
+from rayfit.measure.stages import stages_of
+from rayfit.plan.measurements import Measurement
+from rayfit.plan.plan import Plan
 from rayfit.plan.trials import TrialSpec
 from rayfit.prepare.prepare import Prepared
 from rayfit.records.provenance import now
@@ -17,7 +21,7 @@ from rayfit.records.storage import Storage
 class Launch:
     """One launch of a sweep: what there is to do, and what went wrong.
 
-    `errors` by the id of an evaluation or comparison, `trial_errors` by the id of a trial.
+    `errors` by the id of a measurement, `trial_errors` by the id of a trial.
     """
 
     prepared: Prepared
@@ -26,7 +30,7 @@ class Launch:
     command: str
     console: Console
     trials: list[TrialSpec]
-    measurements: list[EvaluationSpec | ComparisonSpec]
+    measurements: list[Measurement]
     started_at: str = field(default_factory=now)
     errors: dict[str, str] = field(default_factory=dict)
     trial_errors: dict[str, str] = field(default_factory=dict)
@@ -35,3 +39,19 @@ class Launch:
     def plan(self) -> Plan:
         """The plan, with nothing pending."""
         return self.prepared.plan
+
+    @property
+    def bench(self) -> Bench:
+        """What measuring stands on."""
+        options = self.plan.options
+        return Bench(
+            storage=self.storage,
+            model_paths=self.prepared.model_paths,
+            device="cuda" if options.use_gpu else "cpu",
+            mauve_model=Path(options.mauve_model) if options.mauve_model else None,
+        )
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """Every kind of measurement of this sweep."""
+        return stages_of(self.plan.sweep.measures)

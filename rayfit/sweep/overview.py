@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from rayfit.console import Running, clock
 from rayfit.plan.trials import TrialSpec
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.progress import TrialProgress
+from rayfit.sweep.queue import TrialState
 from rayfit.sweep.time_left import seconds_left
-
-_DOES = {"predict": "measuring", "compare": "comparing", "score": "scoring"}
 
 
 class Overview:
@@ -37,7 +35,7 @@ class Overview:
         self._work = work
         self._progress = TrialProgress(launch.console, self._num_updates)
 
-    def show(self, state: dict[str, dict[str, Any]], *, num_groups: int) -> None:
+    def show(self, state: Mapping[str, TrialState], *, num_groups: int) -> None:
         """Say what is new in the trial queue's state, and show what runs; `num_groups`: worker groups that there are."""
         trials = self._progress.update(state)
         starting = [Running("starting", "worker group")] * max(0, num_groups - len(trials))
@@ -45,9 +43,9 @@ class Overview:
         waiting = [Running("waiting", "for a worker")] if not (trials or starting or jobs) else []
         self._console.watch([*trials, *starting, *jobs, *waiting], self._in_all(state))
 
-    def _in_all(self, state: Mapping[str, Mapping[str, Any]]) -> str:
+    def _in_all(self, state: Mapping[str, TrialState]) -> str:
         """How much is done of everything, in a line."""
-        ended = sum(trial["status"] in ("finished", "failed") for trial in state.values())
+        ended = sum(trial.status in ("finished", "failed") for trial in state.values())
         measured = [self._pool.jobs[key] for key in self._measurements if key in self._pool.jobs]
         num_measured = sum(job.ended for job in measured)
         left = seconds_left(
@@ -66,5 +64,4 @@ class Overview:
 
 
 def _of_job(job: Job) -> Running:
-    what = _DOES.get(job.what, "generating")
-    return Running(what, job.key, detail=f"for {clock(time.monotonic() - job.begun)}")
+    return Running(job.stage.does, job.key, detail=f"for {clock(time.monotonic() - job.begun)}")

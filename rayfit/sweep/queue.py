@@ -9,11 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rayfit.records.trial import Point
+
 MAX_TRIES = 3
 MAX_STARTS_WITHOUT_WORK = 3
 
 Status = Literal["expected", "queued", "running", "finished", "failed"]
 Order = tuple[Literal["train", "wait", "close"], Any]
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """Where a trial of the queue stands. `last_point` is of the try that runs; `seconds`: of a finished trial, in all."""
+
+    status: Status
+    tries: int
+    last_point: Point | None
+    seconds: float | None
+    error: str
 
 
 @dataclass
@@ -23,8 +36,8 @@ class _Trial:
     status: Status = "expected"
     group: str = ""
     tries: int = 0
-    points: list[dict[str, Any]] = field(default_factory=list)
-    result: dict[str, Any] | None = None
+    points: list[Point] = field(default_factory=list)
+    seconds: float | None = None
     error: str = ""
 
 
@@ -66,7 +79,7 @@ class TrialQueue:
         if trial.status == "expected":
             trial.status = "queued"
 
-    def events(self, trial_id: str, seen: int) -> tuple[list[dict[str, Any]], Status, str]:
+    def events(self, trial_id: str, seen: int) -> tuple[list[Point], Status, str]:
         """Points from number `seen` on, the status, and the error of a failed trial."""
         trial = self._trials[trial_id]
         return trial.points[seen:], trial.status, trial.error
@@ -142,14 +155,14 @@ class TrialQueue:
         group.closing = True
         self.give_up(error, group.kind)
 
-    def point(self, trial_id: str, point: dict[str, Any]) -> None:
+    def point(self, trial_id: str, point: Point) -> None:
         """A point of the trial's curve."""
         self._trials[trial_id].points.append(point)
 
-    def finish(self, group_id: str, trial_id: str, result: dict[str, Any]) -> None:
-        """The trial's record is written."""
+    def finish(self, group_id: str, trial_id: str, seconds: float) -> None:
+        """The trial's record is written; it took so many seconds in all."""
         self._groups[group_id].in_hand = ""
-        self._end(self._trials[trial_id], result=result)
+        self._end(self._trials[trial_id], seconds=seconds)
 
     def fail(self, group_id: str, trial_id: str, error: str) -> None:
         """The trial failed in a way that all its workers saw together; the group lives on."""
@@ -162,8 +175,8 @@ class TrialQueue:
             if trial.status in ("expected", "queued") and kind in (None, trial.kind):
                 self._end(trial, error=error)
 
-    def _end(self, trial: _Trial, *, result: dict[str, Any] | None = None, error: str = "") -> None:
-        trial.status, trial.result, trial.error = ("failed" if error else "finished"), result, error
+    def _end(self, trial: _Trial, *, seconds: float | None = None, error: str = "") -> None:
+        trial.status, trial.seconds, trial.error = ("failed" if error else "finished"), seconds, error
 
     # the driver's side
 
@@ -196,16 +209,15 @@ class TrialQueue:
             else:
                 trial.status, trial.points = "queued", []
 
-    def state(self) -> dict[str, dict[str, Any]]:
-        """Per trial: status, group, tries, number of points, the last point, result, error."""
+    def state(self) -> dict[str, TrialState]:
+        """Where every trial stands, by its id."""
         return {
-            trial_id: {
-                "status": trial.status,
-                "group": trial.group,
-                "tries": trial.tries,
-                "last_point": trial.points[-1] if trial.points else None,
-                "result": trial.result,
-                "error": trial.error,
-            }
+            trial_id: TrialState(
+                status=trial.status,
+                tries=trial.tries,
+                last_point=trial.points[-1] if trial.points else None,
+                seconds=trial.seconds,
+                error=trial.error,
+            )
             for trial_id, trial in self._trials.items()
         }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from rayfit.sweep.queue import TrialState
 
 
 def seconds_left(
-    state: Mapping[str, Mapping[str, Any]],
+    state: Mapping[str, TrialState],
     num_updates: Mapping[str, int],
     work: Mapping[str, float],
     *,
@@ -22,7 +23,7 @@ def seconds_left(
     `at_once`: how many trials or measurements run beside each other.
     """
     # A failed trial has nothing left to do, and how long it took teaches nothing.
-    trials = {trial_id: trial for trial_id, trial in state.items() if trial["status"] != "failed"}
+    trials = {trial_id: trial for trial_id, trial in state.items() if trial.status != "failed"}
     shares = {trial_id: _done(trial, num_updates[trial_id]) for trial_id, trial in trials.items()}
     seconds = sum(_seconds(trial) for trial_id, trial in trials.items() if shares[trial_id] > 0)
     done = sum(work[trial_id] * share for trial_id, share in shares.items())
@@ -35,15 +36,15 @@ def seconds_left(
     return max((sum(left) + to_come) / max(1, at_once), max(left, default=0.0))
 
 
-def _done(trial: Mapping[str, Any], num_updates: int) -> float:
+def _done(trial: TrialState, num_updates: int) -> float:
     """The share of a trial's updates that are done."""
-    if trial["status"] == "finished":
+    if trial.status == "finished":
         return 1.0
-    point = trial["last_point"]
-    return point["update"] / num_updates if trial["status"] == "running" and point else 0.0
+    point = trial.last_point
+    return point.update / num_updates if trial.status == "running" and point else 0.0
 
 
-def _seconds(trial: Mapping[str, Any]) -> float:
-    if trial["result"] is not None:
-        return float(trial["result"]["seconds"]["total"])
-    return float(trial["last_point"]["seconds"]) if trial["last_point"] else 0.0
+def _seconds(trial: TrialState) -> float:
+    if trial.seconds is not None:
+        return trial.seconds
+    return trial.last_point.seconds if trial.last_point else 0.0

@@ -3,121 +3,126 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from rayfit.plan.adapters import Adapter
 from rayfit.plan.trials import curve_updates
 from rayfit.prepare.model_shape import num_layers
-from rayfit.records.provenance import now, provenance
-from rayfit.records.trials import (
-    checkpoint_product,
-    curve_product,
+from rayfit.records.provenance import git_commit, library_versions, now
+from rayfit.records.trial import (
+    Kept,
+    Point,
+    Product,
+    TrialRecord,
+    TrialSeconds,
+    checkpoint,
+    curve,
     is_hyperfitted,
-    kept_product,
     loss_floor,
+    weights,
 )
-from rayfit.sweep.trial_task import TrialTask
+from rayfit.sweep.trial_task import GroupConfig, TrialTask
+
+if TYPE_CHECKING:
+    from rayfit.train.loop import TrainResult
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a trial began, as text and in seconds since the epoch, and when its group's previous trial was exported."""
+
+    started_at: str
+    begin: float
+    previous_end: float | None
 
 
 def trial_record(
-    config: dict[str, Any],
+    config: GroupConfig,
     engine: Any,
     task: TrialTask,
-    result: Any,
-    points: list[dict[str, Any]],
-    times: dict[str, Any],
-) -> dict[str, Any]:
-    """The record, its products as paths within the attempt. Rank 0 makes it.
-
-    `result`: the loop's TrainResult; `points`: the curve; `times`: `started_at`, `begin` (seconds since the epoch) and
-    `previous_end` (when the group's previous trial was exported, or None).
-    """
-    floor = loss_floor(task.samples, task.sequence_length)
+    result: TrainResult,
+    points: list[Point],
+    times: Times,
+) -> TrialRecord:
+    """The record, its products as paths within the attempt. Rank 0 makes it. `points`: the curve."""
+    about, final = task.about, points[-1]
+    floor = loss_floor(about.samples, task.sequence_length)
     overhead = None
-    if times["previous_end"] is not None:
-        overhead = round(result.first_update_at - times["previous_end"] - result.first_measure_seconds, 3)
-    return {
-        **task.about,
-        "kind": "trial",
-        "id": task.id,
-        "status": "FINISHED",
-        "products": _products(task, result),
-        "weights_sha256": result.weights_sha256,
-        "kept": _kept(result, points),
-        "final": points[-1],
-        "floor": floor,
-        "hyperfitted": is_hyperfitted(points[-1]["train_loss"], floor),
-        **_stop(task, result),
-        **_parameters(config, engine),
-        "overhead_seconds": overhead,
-        "seconds": {
-            "train": round(result.train_seconds, 3),
-            "measure": round(result.measure_seconds, 3),
-            "export": round(result.export_seconds, 3),
-            "total": round(time.time() - times["begin"], 3),
-        },
-        "device": str(engine.device),
-        "deterministic_kernels": _deterministic_kernels(engine),
-        "worker_group": config["group_id"],
-        "started_at": times["started_at"],
-        "finished_at": now(),
-        **provenance(),
-    }
+    if times.previous_end is not None:
+        overhead = round(result.first_update_at - times.previous_end - result.first_measure_seconds, 3)
+    trained, total, blocks = _parameters(config.adapter, engine)
+    return TrialRecord(
+        **msgspec.structs.asdict(about),
+        edition=1,
+        products=_products(task, result),
+        weights_sha256=result.weights_sha256,
+        kept=_kept(result, points),
+        final=final,
+        floor=floor,
+        hyperfitted=is_hyperfitted(final.train_loss, floor),
+        updates_trained=result.updates,
+        stop_at_train_loss=task.schedule.stop_at_train_loss,
+        stopped_at_update=result.stopped_at_update,
+        stopped_at_update_reason=_why_not_stopped(task, result),
+        trainable_parameters=trained,
+        parameters=total,
+        adapter_blocks=blocks,
+        overhead_seconds=overhead,
+        seconds=TrialSeconds(
+            train=round(result.train_seconds, 3),
+            measure=round(result.measure_seconds, 3),
+            export=round(result.export_seconds, 3),
+            total=round(time.time() - times.begin, 3),
+        ),
+        device=str(engine.device),
+        deterministic_kernels=_deterministic_kernels(engine),
+        worker_group=config.group_id,
+        started_at=times.started_at,
+        finished_at=now(),
+        versions=library_versions(),
+        git_commit=git_commit(),
+    )
 
 
-def _products(task: TrialTask, result: Any) -> dict[str, str]:
-    regular = curve_updates(task.num_updates, task.eval_every)
-    kept = {
-        kept_product(update, task.export_dtype): "checkpoint"
-        if update == result.updates
-        else f"weights-{update}"
+def _products(task: TrialTask, result: TrainResult) -> tuple[Product, ...]:
+    regular = curve_updates(task.schedule.num_updates, task.eval_every)
+    dtype = task.schedule.export_dtype
+    kept = (
+        weights(update, dtype, "checkpoint" if update == result.updates else f"weights-{update}")
         for update in result.kept
-    }
-    return {
-        checkpoint_product(task.export_dtype): "checkpoint",
-        curve_product(regular[1] - regular[0], task.num_validation): "curve.parquet",
-        **kept,
-    }
+    )
+    measured = curve(regular[1] - regular[0], task.num_validation, "curve.parquet")
+    return (checkpoint(dtype, "checkpoint"), measured, *kept)
 
 
-def _kept(result: Any, points: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By kept update, as text: the digest of its fp32 masters and its point of the curve."""
-    by_update = {point["update"]: point for point in points}
+def _kept(result: TrainResult, points: list[Point]) -> dict[str, Kept]:
+    by_update = {point.update: point for point in points}
     return {
-        str(update): {"weights_sha256": digest, "point": by_update[update]}
+        str(update): Kept(weights_sha256=digest, point=by_update[update])
         for update, digest in result.kept.items()
     }
 
 
-def _stop(task: TrialTask, result: Any) -> dict[str, Any]:
-    """What became of a loss to stop at: the update it was reached at, or the reason why there is none."""
-    reason = None
-    if task.stop_at_train_loss is None:
-        reason = "the recipe has no training loss to stop at"
-    elif result.stopped_at_update is None:
-        reason = (
-            f"a training loss of {task.stop_at_train_loss:g} was not reached in {task.num_updates} updates"
-        )
-    return {
-        "updates_trained": result.updates,
-        "stop_at_train_loss": task.stop_at_train_loss,
-        "stopped_at_update": result.stopped_at_update,
-        "stopped_at_update_reason": reason,
-    }
+def _why_not_stopped(task: TrialTask, result: TrainResult) -> str | None:
+    """Why there is no update at which the loss to stop at was reached."""
+    wanted = task.schedule.stop_at_train_loss
+    if wanted is None:
+        return "the recipe has no training loss to stop at"
+    if result.stopped_at_update is None:
+        return f"a training loss of {wanted:g} was not reached in {task.schedule.num_updates} updates"
+    return None
 
 
-def _parameters(config: dict[str, Any], engine: Any) -> dict[str, Any]:
+def _parameters(adapter: Adapter | None, engine: Any) -> tuple[int, int, tuple[int, ...] | None]:
     """How many parameters were trained, of how many that the (merged) model has, and which blocks an adapter adapts."""
     from rayfit.train.adapters import parameter_counts
 
     trained, total = parameter_counts(engine.module)
-    adapter = config.get("adapter")
-    blocks = None if adapter is None else list(adapter.blocks(num_layers(engine.module.config)))
-    return {
-        "trainable_parameters": trained,
-        "parameters": total,
-        "adapter": None if adapter is None else adapter.text,
-        "adapter_blocks": blocks,
-    }
+    blocks = None if adapter is None else tuple(adapter.blocks(num_layers(engine.module.config)))
+    return trained, total, blocks
 
 
 def _deterministic_kernels(engine: Any) -> bool | None:

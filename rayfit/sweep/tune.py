@@ -16,6 +16,7 @@ def trial_function(config: dict[str, Any]) -> None:
     import time
 
     import ray
+    from msgspec.structs import asdict
     from ray import tune
 
     queue = ray.get_actor(config["queue"], namespace=NAMESPACE)
@@ -25,7 +26,7 @@ def trial_function(config: dict[str, Any]) -> None:
     while True:
         points, status, error = ray.get(queue.events.remote(trial_id, seen))
         for point in points:
-            tune.report({name: value for name, value in point.items() if value is not None})
+            tune.report({name: value for name, value in asdict(point).items() if value is not None})
         seen += len(points)
         if status == "finished":
             return

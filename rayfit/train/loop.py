@@ -16,36 +16,26 @@ import torch.distributed as dist
 
 from rayfit.data.order import epoch_ends, epochs_of, update_rows
 from rayfit.errors import TrialError
+from rayfit.records.trial import Point
 from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export
 from rayfit.train.measure import Measurement, measure
 from rayfit.train.reset import Snapshot, restore
+from rayfit.train.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
     """One trial as a worker needs it: numbers and arrays, no ids to resolve.
 
-    `train_ids` and `validation_ids`: int64 token rows. `measured_updates`: sorted, with 0 and `num_updates` in it.
-    `exchange`: two rows that take each other's place in every epoch. `stop_at_train_loss` (nats): training stops at
-    the end of the first epoch at which the loss over all rows is at most this. `keep`: updates, each a measured one,
-    whose weights are exported too. `train_seed` decides where an adapter starts.
+    `train_ids` and `validation_ids`: int64 token rows. `measured_updates`: sorted, with 0 and the schedule's last in it.
     """
 
+    schedule: Schedule
     train_ids: np.ndarray
     validation_ids: np.ndarray
-    batch_size: int
-    num_updates: int
-    learning_rate: float
-    order_seed: int
     measured_updates: tuple[int, ...]
-    model_path: Path
     checkpoint_path: Path
-    export_dtype: str
-    exchange: tuple[int, int] | None = None
-    stop_at_train_loss: float | None = None
-    keep: tuple[int, ...] = ()
-    train_seed: int = 0
 
     def kept_path(self, update: int) -> Path:
         """Where the weights kept after an update are exported: beside the checkpoint."""
@@ -72,23 +62,19 @@ class TrainResult:
     kept: dict[int, str]
 
 
-Point = dict[str, Any]
-
-
 def train_trial(
     engine: Any, snapshot: Snapshot, task: TrainTask, report: Callable[[Point], None]
 ) -> TrainResult:
     """Reset the engine, train, measure, export. Every rank calls it with the same task; rank 0 reports points.
 
-    A point has: update, epoch, train_loss and train_accuracy (evaluation mode; the first min(rows, validation rows)
-    rows along the way, all rows at the end), batch_loss, validation_loss, validation_entropy_nats, gradient_norm
-    (null at update 0), train_rows, seconds. Raises TrialError, on all ranks alike, at a loss that is not finite.
+    Training rows are measured in evaluation mode: the first min(rows, validation rows) of them along the way, all at the
+    end. Raises TrialError, on all ranks alike, at a loss that is not finite.
     """
-    restore(engine, snapshot, seed=task.order_seed)
+    restore(engine, snapshot, seed=task.schedule.order_seed)
     if adapted_modules(engine.module):
-        start_adapter(engine, task.train_seed)
+        start_adapter(engine, task.schedule.train_seed)
     for group in engine.optimizer.param_groups:
-        group["lr"] = task.learning_rate
+        group["lr"] = task.schedule.learning_rate
     begin, spent = time.monotonic(), {"measure": 0.0, "export": 0.0}
     with _timed(spent, "measure"):
         _measure_point(engine, task, 0, None, None, begin, report)
@@ -96,28 +82,30 @@ def train_trial(
     measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
     kept: dict[int, str] = {}
     update, stopped = 0, False
-    while update < task.num_updates and not stopped:
+    while update < task.schedule.num_updates and not stopped:
         update += 1
         wants_norm = update in measured or update in may_stop
         batch_loss, norm = _update(engine, task, update, wants_norm=wants_norm)
         whole = None
-        if task.stop_at_train_loss is not None and update in may_stop:
+        if task.schedule.stop_at_train_loss is not None and update in may_stop:
             with _timed(spent, "measure"):
                 whole = _measure_rows(engine, task, task.train_ids)
             # Every rank has the same sums, so all decide alike.
-            stopped = whole.loss <= task.stop_at_train_loss
-        final = stopped or update == task.num_updates
+            stopped = whole.loss <= task.schedule.stop_at_train_loss
+        final = stopped or update == task.schedule.num_updates
         if final or update in measured:
             with _timed(spent, "measure"):
                 _measure_point(
                     engine, task, update, batch_loss, norm, begin, report, final=final, whole=whole
                 )
-        if update in task.keep and not final:
+        if update in task.schedule.keep and not final:
             with _timed(spent, "export"):
-                kept[update] = export(engine, task.model_path, task.kept_path(update), task.export_dtype)
+                kept[update] = export(
+                    engine, task.schedule.model_path, task.kept_path(update), task.schedule.export_dtype
+                )
     with _timed(spent, "export"):
-        digest = export(engine, task.model_path, task.checkpoint_path, task.export_dtype)
-    if update in task.keep:
+        digest = export(engine, task.schedule.model_path, task.checkpoint_path, task.schedule.export_dtype)
+    if update in task.schedule.keep:
         kept[update] = digest
     return TrainResult(
         weights_sha256=digest,
@@ -143,16 +131,22 @@ def _timed(spent: dict[str, float], what: str) -> Iterator[None]:
 
 def _may_stop(task: TrainTask) -> frozenset[int]:
     """The updates after which the loss to stop at is looked at: the ends of epochs, and the last update."""
-    if task.stop_at_train_loss is None:
+    if task.schedule.stop_at_train_loss is None:
         return frozenset()
-    ends = epoch_ends(len(task.train_ids), task.batch_size, task.num_updates)
-    return frozenset({*ends, task.num_updates})
+    ends = epoch_ends(len(task.train_ids), task.schedule.batch_size, task.schedule.num_updates)
+    return frozenset({*ends, task.schedule.num_updates})
 
 
 def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> tuple[float, float | None]:
     """Optimiser update `update`, from 1 on; the batch's mean loss over all workers and, if wanted, its gradient's norm."""
-    share = task.batch_size // dist.get_world_size()
-    rows = update_rows(len(task.train_ids), task.batch_size, task.order_seed, update - 1, task.exchange)
+    share = task.schedule.batch_size // dist.get_world_size()
+    rows = update_rows(
+        len(task.train_ids),
+        task.schedule.batch_size,
+        task.schedule.order_seed,
+        update - 1,
+        task.schedule.exchange,
+    )
     mine = rows[dist.get_rank() * share : (dist.get_rank() + 1) * share]
     batch = torch.from_numpy(task.train_ids[mine]).to(engine.device)
     loss = engine(input_ids=batch, labels=batch).loss
@@ -161,7 +155,9 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
     dist.all_reduce(total)
     batch_loss = float(total) / dist.get_world_size()
     if not math.isfinite(batch_loss):
-        raise TrialError(f"the training loss is {batch_loss} at update {update} of {task.num_updates}")
+        raise TrialError(
+            f"the training loss is {batch_loss} at update {update} of {task.schedule.num_updates}"
+        )
     engine.backward(loss)
     norm = None
     if wants_norm and engine.zero_optimization_stage() == 0:
@@ -171,7 +167,7 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
         norm = float(engine.get_global_grad_norm())
     # DeepSpeed leaves an update out, without a word, when a gradient overflows; a trial must not pass for trained then.
     if engine.skipped_steps or (norm is not None and not math.isfinite(norm)):
-        raise TrialError(f"the gradient is not finite at update {update} of {task.num_updates}")
+        raise TrialError(f"the gradient is not finite at update {update} of {task.schedule.num_updates}")
     return batch_loss, norm
 
 
@@ -183,7 +179,7 @@ def _plain_norm(engine: Any) -> float:
 
 
 def _measure_rows(engine: Any, task: TrainTask, rows: np.ndarray) -> Measurement:
-    return measure(engine, rows, batch_rows=max(1, task.batch_size // dist.get_world_size()))
+    return measure(engine, rows, batch_rows=max(1, task.schedule.batch_size // dist.get_world_size()))
 
 
 def _measure_point(
@@ -203,19 +199,19 @@ def _measure_point(
     train = whole if final and whole is not None else _measure_rows(engine, task, rows)
     validation = _measure_rows(engine, task, task.validation_ids)
     if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
-        raise TrialError(f"the loss is not finite after update {update} of {task.num_updates}")
+        raise TrialError(f"the loss is not finite after update {update} of {task.schedule.num_updates}")
     if dist.get_rank() == 0:
         report(
-            {
-                "update": update,
-                "epoch": epochs_of(update, task.batch_size, len(task.train_ids)),
-                "train_loss": train.loss,
-                "train_accuracy": train.accuracy,
-                "train_rows": len(rows),
-                "batch_loss": batch_loss,
-                "validation_loss": validation.loss,
-                "validation_entropy_nats": validation.entropy_nats,
-                "gradient_norm": norm,
-                "seconds": time.monotonic() - begin,
-            }
+            Point(
+                update=update,
+                epoch=epochs_of(update, task.schedule.batch_size, len(task.train_ids)),
+                train_loss=train.loss,
+                train_accuracy=train.accuracy,
+                train_rows=len(rows),
+                batch_loss=batch_loss,
+                validation_loss=validation.loss,
+                validation_entropy_nats=validation.entropy_nats,
+                gradient_norm=norm,
+                seconds=time.monotonic() - begin,
+            )
         )

@@ -11,7 +11,8 @@ from rayfit.config import Options
 from rayfit.data.documents import read_documents
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.data.spans import cut_spans
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage
 from tests.unit.plan.examples import SWEEP
 

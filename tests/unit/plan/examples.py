@@ -9,7 +9,8 @@ from typing import Any
 
 from rayfit.config import Options
 from rayfit.plan.declaration import HYPERFITTED
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.sources import known_files, model_files
 from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage

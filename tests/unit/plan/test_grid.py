@@ -11,7 +11,8 @@ import pytest
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import AtScale, Sweep
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
 

@@ -14,7 +14,7 @@ from rayfit.errors import RayfitError
 from rayfit.plan import evaluations as evaluations_module
 from rayfit.plan import trials as trials_module
 from rayfit.plan.contexts import HeldOut
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource, TextSource, known_files
 from rayfit.plan.trials import Domain, Recipe, Selection, TextSettings, TrialSpec
 from rayfit.records.storage import Storage

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rayfit.config import Options
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
 from rayfit.report.board import board

@@ -10,7 +10,7 @@ import pytest
 from rayfit.errors import RayfitError
 from rayfit.plan.contexts import HeldOut, Prompts
 from rayfit.plan.evaluations import EvaluationSpec
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
 from rayfit.sweep.tasks import trial_command

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.precision import cpu_precision
 from rayfit.plan.trials import curve_updates
 from rayfit.records.storage import Storage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rayfit.plan.planning import Plan
+from rayfit.plan.plan import Plan
 from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 

@@ -9,7 +9,8 @@ import pytest
 
 from rayfit.cli import parse_options
 from rayfit.plan.evaluations import EvaluationSpec
-from rayfit.plan.planning import Plan, make_plan
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.products import is_finished, wanted_products
 from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage

@@ -8,18 +8,20 @@ from typing import Any
 import torch
 
 from rayfit.generate.loading import load_model
-from rayfit.sweep.evaluation_task import ModelTask
+from rayfit.measure.bench import Checkpoint
 
-_kept: dict[ModelTask, Any] = {}
+_kept: dict[Checkpoint, Any] = {}
 
 
-def held_model(task: ModelTask) -> Any:
-    """The model of a Hugging Face directory, on its device; raises RayfitError where it cannot be loaded."""
-    torch.set_num_threads(task.num_threads)
-    if task not in _kept:
+def held_model(checkpoint: Checkpoint) -> Any:
+    """The model of a checkpoint, on its device; raises RayfitError where it cannot be loaded."""
+    torch.set_num_threads(checkpoint.num_threads)
+    if checkpoint not in _kept:
         let_go()
-        _kept[task] = load_model(task.path, precision=task.eval_precision, device=task.device)
-    return _kept[task]
+        _kept[checkpoint] = load_model(
+            checkpoint.path, precision=checkpoint.precision, device=checkpoint.device
+        )
+    return _kept[checkpoint]
 
 
 def let_go() -> None:

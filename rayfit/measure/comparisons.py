@@ -1,0 +1,88 @@
+"""A trial beside its original model over the same true texts: where they choose alike, ranks, the matched temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from rayfit.data.rows import token_matrix
+from rayfit.errors import RayfitError
+from rayfit.measure.bench import Bench
+from rayfit.measure.checkpoint import held_model
+from rayfit.measure.stage import Measured
+from rayfit.plan.measurements import Comparison, Temperature
+from rayfit.prepare.model_shape import vocabulary_size
+from rayfit.records.values import Entry, missing
+from rayfit.score.pairs import choice_statistics, match_temperature, pair_scores
+from rayfit.score.predictions import stored_choices
+
+_ROWS_AT_ONCE = 16
+_KEPT_LOGITS_BYTES = 2 << 30
+
+
+def compare(spec: Comparison, bench: Bench) -> Measured:
+    """Hold a trial's choices, which are kept with its predictions, beside its original, which alone is loaded.
+
+    Raises RayfitError for predictions of another tokenizer.
+    """
+    (predictions,) = map(bench.input, spec.inputs)
+    choices = stored_choices(bench.frame(predictions, "texts"))
+    parts = [
+        choice_statistics(logits, torch.from_numpy(choices[start : start + len(logits)]).long())
+        for start, logits in zip(
+            range(0, len(choices), _ROWS_AT_ONCE), _original_logits(spec, bench)(), strict=True
+        )
+    ]
+    return Measured(scores={name: estimate.entry() for name, estimate in pair_scores(parts).items()})
+
+
+def solve_temperature(spec: Temperature, bench: Bench) -> Measured:
+    """Find the original's temperature at which its mean entropy is the trial's, or say why there is none."""
+    (predictions,) = map(bench.input, spec.inputs)
+    entropy_nats = predictions.scores["entropy_nats"].value
+    if entropy_nats is None:
+        return Measured(scores={"matched_temperature": missing("the trial's entropy was not measured")})
+    try:
+        found = match_temperature(_original_logits(spec, bench), entropy_nats)
+    except RayfitError as error:
+        return Measured(scores={"matched_temperature": missing(str(error))})
+    return Measured(scores={"matched_temperature": Entry(value=found.temperature)})
+
+
+class _Logits:
+    """The original's logits before every target, batch by batch, each time they are asked for anew.
+
+    They are kept where all of them are small, since the search for a temperature reads them some twenty times.
+    """
+
+    def __init__(self, model: Any, token_ids: np.ndarray, device: str) -> None:
+        self._forward = partial(_forward, model, device)
+        self._token_ids = token_ids
+        size = token_ids.size * vocabulary_size(model.config) * model.dtype.itemsize
+        self._kept: list[torch.Tensor] | None = [] if size <= _KEPT_LOGITS_BYTES else None
+
+    def __call__(self) -> Iterator[torch.Tensor]:
+        if self._kept:
+            yield from self._kept
+            return
+        for start in range(0, len(self._token_ids), _ROWS_AT_ONCE):
+            logits = self._forward(self._token_ids[start : start + _ROWS_AT_ONCE])
+            if self._kept is not None:
+                self._kept.append(logits)
+            yield logits
+
+
+def _original_logits(spec: Comparison | Temperature, bench: Bench) -> _Logits:
+    original = bench.original(spec)
+    return _Logits(held_model(original), token_matrix(bench.contexts(spec)), original.device)
+
+
+@torch.no_grad()
+def _forward(model: Any, device: str, token_ids: np.ndarray) -> torch.Tensor:
+    batch = torch.from_numpy(token_ids).to(device)
+    logits: torch.Tensor = model(input_ids=batch, use_cache=False).logits[:, :-1]
+    return logits
