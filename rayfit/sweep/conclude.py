@@ -164,7 +164,7 @@ def _uses(plan: Plan) -> dict[str, list[str]]:
 def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
     trial = spec.subject.trial
     entry: dict[str, Any] = {
-        "arm": "original" if trial is None else "hyperfitted",
+        "who": "original" if trial is None else "trained",
         "model": spec.subject.model.name,
         "trial_id": None if trial is None else trial.id,
         "update": spec.subject.update,
