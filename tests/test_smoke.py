@@ -15,7 +15,7 @@ from tests.launching import SMALL, launch, summary, trial_records
 pytestmark = pytest.mark.smoke
 
 COLUMNS = [
-    "arm",
+    "who",
     "trial_id",
     "decoding",
     "domain",
@@ -55,7 +55,7 @@ def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: P
     first = time.monotonic() - begin
     assert "2 trials: reused 0, running 2" in output
     rows = summary(storage_root)
-    assert [row["arm"] for row in rows] == ["truth", "original", "hyperfitted", "hyperfitted"]
+    assert [row["who"] for row in rows] == ["truth", "original", "trained", "trained"]
     assert all(set(COLUMNS) <= set(row) and row["status"] == "FINISHED" for row in rows)
     truth, original, few, more = rows
     assert [few["samples"], more["samples"]] == [8, 32]

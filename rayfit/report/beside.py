@@ -9,6 +9,7 @@ from rayfit.report.columns import DASH, column, number_text
 from rayfit.report.labels import value_text
 from rayfit.report.paper import SET_UP, PaperNumber, paper_numbers
 
+_WHO = {"truth": "true continuations", "original": "original", "trained": "hyperfitted"}
 MARKS = {"text": "", "second-hand": "†", "read off a figure": "‡"}
 
 
@@ -86,10 +87,7 @@ def _table(title: str, numbers: Sequence[PaperNumber]) -> PaperTable:
 
 
 def _line_title(number: PaperNumber) -> str:
-    words = {"truth": "true continuations", "original": "original", "hyperfitted": "hyperfitted"}.get(
-        number.arm, ""
-    )
-    return ", ".join(filter(None, [words, number.decoding, number.setting]))
+    return ", ".join(filter(None, [_WHO.get(number.who, ""), number.decoding, number.setting]))
 
 
 def _cell(number: PaperNumber | None) -> PaperCell:
@@ -131,5 +129,5 @@ def _sources(numbers: tuple[PaperNumber, ...]) -> list[str]:
 
 
 def _where(number: PaperNumber) -> str:
-    words = ", ".join(filter(None, [number.model, number.arm, number.setting]))
+    words = ", ".join(filter(None, [number.model, _WHO.get(number.who, ""), number.setting]))
     return f"{words}: " if words else ""

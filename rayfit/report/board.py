@@ -9,14 +9,14 @@ from rayfit.report.columns import CORE, DASH, Column, column, number_text
 from rayfit.report.figures.heat import spread_text
 from rayfit.report.groups import Group, grouped
 from rayfit.report.labels import (
-    ARMS,
     DECLARED,
-    arm_text,
-    arms_text,
+    WHO,
     decoding_text,
     follows,
+    group_text,
     lengths_differ,
     phrase,
+    who_text,
 )
 from rayfit.report.rows import Row
 
@@ -42,9 +42,9 @@ class BoardCell:
 
 @dataclass(frozen=True)
 class BoardLine:
-    """One line: arm, declared values, numbers; `trouble` says how many seeds failed and why."""
+    """One line: whose texts, declared values, numbers; `trouble` says how many seeds failed and why."""
 
-    arm: str
+    who: str
     label: str
     declared: tuple[str, ...]
     cells: tuple[BoardCell, ...]
@@ -79,12 +79,12 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
 
     `bar`: the score whose cells carry a bar.
     """
-    trials = [row for row in rows if row["arm"] == "hyperfitted"]
+    trials = [row for row in rows if row["who"] == "trained"]
     scores = [name for name in _ordered_scores(wanted) if any(row.get(name) is not None for row in rows)]
     if any(row.get("minutes") is not None for row in rows):
         scores.append("minutes")
     tell = [name for name in _OF_TRIALS if len({row.get(name) for row in trials}) > 1]
-    tell += [name for name in _LAST if len({row.get(name) for row in rows if row["arm"] != "truth"}) > 1]
+    tell += [name for name in _LAST if len({row.get(name) for row in rows if row["who"] != "truth"}) > 1]
     tell = [name for name in tell if not _is_said(name, tell, trials)]
     groups = grouped(rows)
     longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
@@ -110,8 +110,8 @@ def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") 
 
 # Columns that need not be shown beside one that they follow from.
 _SAID_BY = {
-    "adapter": ("variant",),
-    "repeat": ("variant",),
+    "adapter": ("arm",),
+    "repeat": ("arm",),
     "trainable_parameters": ("model",),
 }
 
@@ -169,52 +169,52 @@ def _line(
         below = "" if name in _PLAIN and cell.spread is None else spread_text(name, cell)
         cells.append(BoardCell(number_text(name, cell.value), below, share))
     declared = tuple(_declared_text(row, name, with_length) for name in tell)
-    label = arms_text(group.rows) if row["arm"] == "hyperfitted" else ARMS[row["arm"]]
-    return BoardLine(row["arm"], label, declared, tuple(cells), len(group.rows), trouble, failed)
+    label = group_text(group.rows) if row["who"] == "trained" else WHO[row["who"]]
+    return BoardLine(row["who"], label, declared, tuple(cells), len(group.rows), trouble, failed)
 
 
 def _declared_text(row: Row, name: str, with_length: bool) -> str:
     value = row.get(name)
     if name == "decoding":
         return decoding_text(value, with_length=with_length)
-    if name == "update" and value is None and row["arm"] == "hyperfitted":
+    if name == "update" and value is None and row["who"] == "trained":
         return "final"
     return "" if value is None else number_text(name, value)
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One score in large: its column, and what each arm has of it."""
+    """One score in large: its column, and what the truth, the original and the trained have of it."""
 
     column: Column
-    arms: tuple[tuple[str, str, str], ...]
+    texts: tuple[tuple[str, str, str], ...]
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
-    """What is asked first: TTR, validation loss, entropy and overlap of each arm, under plain greedy decoding.
+    """What is asked first: TTR, validation loss, entropy and overlap of each, under plain greedy decoding.
 
     Of the trials only the hyperfitted ones count, where there are any. Another decoding stands in where none is greedy.
     """
     decodings = [row["decoding"] for row in rows if row["decoding"]]
     plain = [name for name in decodings if name.startswith("greedy") and "block" not in name] or decodings
     same = [row for row in rows if row["decoding"] in (None, *plain[:1]) and row.get("update") is None]
-    trials = [row for row in same if row["arm"] == "hyperfitted"]
+    trials = [row for row in same if row["who"] == "trained"]
     shown = [row for row in trials if row.get("hyperfitted")] or trials
-    same = [*(row for row in same if row["arm"] != "hyperfitted"), *shown]
-    names = {**ARMS, "hyperfitted": arm_text(shown[0]) if shown else ""}
+    same = [*(row for row in same if row["who"] != "trained"), *shown]
+    names = {**WHO, "trained": who_text(shown[0]) if shown else ""}
     found = []
     for name in ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean"):
-        arms = tuple((arm, names[arm], text) for arm in ARMS if (text := _arm_range(same, arm, name)))
-        if any(arm == "hyperfitted" for arm, _, _ in arms):
-            found.append(Headline(column(name), arms))
+        texts = tuple((who, names[who], text) for who in WHO if (text := _range_of(same, who, name)))
+        if any(who == "trained" for who, _, _ in texts):
+            found.append(Headline(column(name), texts))
     return found
 
 
-def _arm_range(rows: Sequence[Row], arm: str, name: str) -> str:
-    if arm == "original" and name == "longest_overlap_mean":
+def _range_of(rows: Sequence[Row], who: str, name: str) -> str:
+    if who == "original" and name == "longest_overlap_mean":
         # The original has no training rows: what it shares with a trial's rows stands in that trial's row.
-        arm, name = "hyperfitted", "original_longest_overlap_mean"
-    return _range([row for row in rows if row["arm"] == arm], name)
+        who, name = "trained", "original_longest_overlap_mean"
+    return _range([row for row in rows if row["who"] == who], name)
 
 
 def _range(rows: Sequence[Row], name: str) -> str:

@@ -55,7 +55,7 @@ _TITLES = {
 _DECLARED = {
     "model": ("model", "the model that was trained, or the original"),
     "train_text": ("trained on", "the text of the training sequences"),
-    "variant": ("arm", "the declared arm of the sweep"),
+    "arm": ("arm", "the declared arm of the sweep"),
     "adapter": ("adapter", "what was trained: all weights, or an adapter's"),
     "trainable_parameters": ("trained parameters", "number of weights that training changes"),
     "samples": ("training sequences", "number of distinct training sequences"),

@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one arm that differ in seeds only. `row`, the first finished one, stands for what they share."""
+    """Rows that differ in seeds only. `row`, the first finished one, stands for what they share."""
 
     rows: tuple[Row, ...]
 
@@ -63,7 +63,7 @@ class Group:
 
 
 def grouped(rows: Sequence[Row]) -> list[Group]:
-    """Groups in the order of their first rows: equal arm and declared columns, any seeds.
+    """Groups in the order of their first rows: equal `who` and declared columns, any seeds.
 
     Trials that stop at a training loss do not share their number of updates, which is then no part of what is equal.
     """
@@ -71,5 +71,5 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     for row in rows:
         stops = row.get("stop_at_train_loss") is not None
         names = [name for name in DECLARED if not (stops and name in ("epochs", "updates"))]
-        groups.setdefault((row["arm"], *(row.get(name) for name in names)), []).append(row)
+        groups.setdefault((row["who"], *(row.get(name) for name in names)), []).append(row)
     return [Group(tuple(members)) for members in groups.values()]

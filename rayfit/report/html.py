@@ -105,9 +105,7 @@ def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> s
     parts = [
         f"{', '.join(models)} on {', '.join(domains)}" if models and domains else ", ".join(models or domains)
     ]
-    trials = {
-        row["trial_id"]: row for row in rows if row["arm"] == "hyperfitted" and row.get("update") is None
-    }
+    trials = {row["trial_id"]: row for row in rows if row["who"] == "trained" and row.get("update") is None}
     done = [row for row in trials.values() if row.get("hyperfitted") is not None]
     if trials:
         count = sum(bool(row["hyperfitted"]) for row in done)

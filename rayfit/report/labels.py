@@ -1,4 +1,4 @@
-"""Names for people: of decodings, of arms, and of what tells one row from another."""
+"""Names for people: of decodings, of whose texts a row is, and of what tells one row from another."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from rayfit.report.rows import Row
 
-ARMS = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
+WHO = {"truth": "true continuations", "original": "original model", "trained": "hyperfitted"}
 
-# What may tell two rows of one arm apart, in the order in which it is named; seeds are not among them.
+# What may tell two rows of one `who` apart, in the order in which it is named; seeds are not among them.
 DECLARED = (
     "model",
     "train_text",
-    "variant",
+    "arm",
     "adapter",
     "samples",
     "epochs",
@@ -102,12 +102,12 @@ def telling(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     return found
 
 
-def telling_arms(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
+def telling_each(rows: Sequence[Row], *, but: Sequence[str] = ()) -> list[str]:
     """`telling` of the trials or of the original models: what all trials share is not told because originals lack it."""
     found = {
         name
-        for arm in ("original", "hyperfitted")
-        for name in telling([row for row in rows if row["arm"] == arm], but=but)
+        for who in ("original", "trained")
+        for name in telling([row for row in rows if row["who"] == who], but=but)
     }
     return [name for name in DECLARED if name in found]
 
@@ -125,17 +125,17 @@ def phrase(row: Row, columns: Iterable[str], *, with_length: bool = False) -> st
         value = row.get(name)
         if name == "decoding":
             words.append(decoding_text(value, with_length=with_length))
-        elif name == "update" and value is None and row["arm"] == "hyperfitted":
+        elif name == "update" and value is None and row["who"] == "trained":
             words.append("final weights")
         elif value is not None:
             words.append(_PHRASES.get(name, "{}").format(value_text(value)))
     return ", ".join(filter(None, words))
 
 
-def arms_text(rows: Sequence[Row]) -> str:
-    """`arm_text` of rows that differ in seeds; where they are not all the same, of how many seeds it holds."""
+def group_text(rows: Sequence[Row]) -> str:
+    """`who_text` of rows that differ in seeds; where they are not all the same, of how many seeds it holds."""
     done = [row for row in rows if row["status"] == "FINISHED"] or list(rows)
-    texts = [arm_text(row) for row in done]
+    texts = [who_text(row) for row in done]
     if len(set(texts)) == 1:
         return texts[0]
     few = "early-stopped" if "early-stopped" in texts else "hyperfitted"
@@ -143,10 +143,10 @@ def arms_text(rows: Sequence[Row]) -> str:
     return f"{rest}, {few} in {texts.count(few)} of {len(texts)} seeds"
 
 
-def arm_text(row: Row) -> str:
-    """The arm of a row; training that did not end hyperfitted is not called so."""
-    if row["arm"] != "hyperfitted":
-        return ARMS[row["arm"]]
+def who_text(row: Row) -> str:
+    """Whose texts a row is of; training that did not end hyperfitted is not called so."""
+    if row["who"] != "trained":
+        return WHO[row["who"]]
     if row.get("update") is not None:
         return "early-stopped" if row.get("early_stopped") else "along training"
     if row.get("hyperfitted") is None:
@@ -155,8 +155,8 @@ def arm_text(row: Row) -> str:
 
 
 def label(row: Row, columns: Iterable[str], *, with_length: bool = False) -> str:
-    """Arm and what tells the row apart, for a line of a figure."""
+    """Whose texts and what tells the row apart, for a line of a figure."""
     words = phrase(row, columns, with_length=with_length)
-    if row["arm"] == "hyperfitted":
+    if row["who"] == "trained":
         return words or "hyperfitted"
-    return f"{ARMS[row['arm']]}, {words}" if words else ARMS[row["arm"]]
+    return f"{WHO[row['who']]}, {words}" if words else WHO[row["who"]]

@@ -19,8 +19,8 @@ Row = dict[str, Any]
 
 # Columns that every row has, in this order, before the other scores; null where they do not apply.
 COLUMNS = (
+    "who",
     "arm",
-    "variant",
     "model",
     "train_text",
     "trial_id",
@@ -61,7 +61,7 @@ COLUMNS = (
 
 # Columns whose values are words or ids, which no axis of numbers can show.
 WORDS = (
-    *("arm", "variant", "model", "train_text", "trial_id", "decoding", "domain", "status", "reason"),
+    *("who", "arm", "model", "train_text", "trial_id", "decoding", "domain", "status", "reason"),
     *("adapter", "hyperfitted", "early_stopped", "baseline_decoding", "evaluation_id", "predictions_id"),
 )
 POOLED = "pooled"
@@ -89,7 +89,7 @@ def sweep_rows(
     """All rows of a sweep: per model the true continuations and the original, then every trial, per decoding and domain.
 
     `errors`: why an evaluation failed, by its id; `trial_errors`: why a trial did, by its id. Losses and entropy come
-    from the evaluator for every arm: one set of rows and one precision. What is missing is null, and `reason` says why.
+    from the evaluator for every row: one set of rows and one precision. What is missing is null, and `reason` says why.
     """
     join = _Join(plan, storage, errors, trial_errors or {})
     rows = []
@@ -178,7 +178,7 @@ class _Join:
         """The original model at the temperature that gives it a trial's entropy."""
         error = self._errors.get(spec.id, "") or self._trial_errors.get(str(trial.id), "")
         row = self._row("original", spec, error)
-        row["variant"] = f"matched to {trial.readable}"
+        row["arm"] = f"matched to {trial.readable}"
         row["trial_id"] = trial.id
         assert spec.comparison is not None
         self._add_comparison(row, spec.comparison, ("matched_temperature",))
@@ -188,8 +188,8 @@ class _Join:
     def trial(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
         """A trial's weights under one decoding. `trial` names the arm: two arms may hold the same training."""
         error = self._trial_errors.get(str(trial.id), "") or self._errors.get(spec.id, "")
-        row = self._row("hyperfitted", spec, error)
-        row["variant"] = trial.arm if self._plan.sweep.has_arms else None
+        row = self._row("trained", spec, error)
+        row["arm"] = trial.arm if self._plan.sweep.has_arms else None
         trained = None if trial.id is None else self._storage.read("trials", trial.id)
         loss = row["train_loss"] if spec.predictions is not None else self._train_loss(spec, trial)
         _add_trial(row, trial, spec.subject.update, trained, loss)
@@ -203,8 +203,8 @@ class _Join:
                 self._add_comparison(row, comparison)
         return row
 
-    def _row(self, arm: str, spec: EvaluationSpec, error: str) -> Row:
-        row = _empty(arm, spec.subject.model.name, spec.decoding.name, spec.contexts.name)
+    def _row(self, who: str, spec: EvaluationSpec, error: str) -> Row:
+        row = _empty(who, spec.subject.model.name, spec.decoding.name, spec.contexts.name)
         row["baseline_decoding"] = unblocked(spec.decoding).name
         record = self._storage.read("evaluations", spec.id)
         if record is None or error:
@@ -236,11 +236,11 @@ class _Join:
             add_scores(row, {name: scores[name] for name in names or scores})
 
 
-def _empty(arm: str, model: str, decoding: str | None, domain: str) -> Row:
+def _empty(who: str, model: str, decoding: str | None, domain: str) -> Row:
     row: Row = dict.fromkeys(COLUMNS)
     return {
         **row,
-        "arm": arm,
+        "who": who,
         "model": model,
         "decoding": decoding,
         "domain": domain,

@@ -86,14 +86,14 @@ def contexts_text(num_contexts: str, prompts: Mapping[str, Any] | None) -> str:
 
 def _has(row: Row, name: str) -> bool:
     # A trial's matched temperature is of interest where the original was sampled at it.
-    shown = name != "matched_temperature" or row["arm"] == "original"
+    shown = name != "matched_temperature" or row["who"] == "original"
     return shown and row.get(name) is not None
 
 
 def _label(row: Row, several_decodings: bool) -> str:
-    names = {"truth": "true continuations", "original": "original model", "hyperfitted": "hyperfitted"}
-    label = row["variant"] or names[row["arm"]]
-    if row["arm"] == "original" and row["variant"]:
+    names = {"truth": "true continuations", "original": "original model", "trained": "hyperfitted"}
+    label = row["arm"] or names[row["who"]]
+    if row["who"] == "original" and row["arm"]:
         label = "original model"
     if not several_decodings or not row["decoding"]:
         return label

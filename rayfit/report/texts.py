@@ -1,4 +1,4 @@
-"""Texts side by side: a few contexts, their true continuations, and what each arm made of them."""
+"""Texts side by side: a few contexts, their true continuations, and what each model made of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Side:
     """One continuation: whose it is, its numbers in words, and its text in coloured spans."""
 
     label: str
-    arm: str
+    who: str
     note: str
     spans: tuple[Span, ...]
 
@@ -58,7 +58,7 @@ def comparisons(record: Mapping[str, Any], storage: Storage) -> list[Comparison]
     for model, domain in keys:
         own = [one for one in found if (one.record["model_name"], one.row["domain"]) == (model, domain)]
         sides = _sides(own, domain)
-        if any(one.row["arm"] == "original" for one in sides) and len(sides) > 1:
+        if any(one.row["who"] == "original" for one in sides) and len(sides) > 1:
             chosen.append((model, domain, sides))
     each = max(2, _EXAMPLES // max(1, len(chosen)))
     several = len(chosen) > 1
@@ -75,16 +75,16 @@ def _sides(own: Sequence[Evaluated], domain: str) -> list[Evaluated]:
     The trial is the hyperfitted one with most training sequences, of the domain's own text, with the lowest seed.
     """
     own = [one for one in own if one.row.get("update") is None]
-    originals = sorted((one for one in own if one.row["arm"] == "original"), key=_plainness)
-    trials = [one for one in own if one.row["arm"] == "hyperfitted"]
+    originals = sorted((one for one in own if one.row["who"] == "original"), key=_plainness)
+    trials = [one for one in own if one.row["who"] == "trained"]
     if not trials:
         return originals[:1]
     best = max(trials, key=lambda one: _fitness(one.row, domain))
     same = sorted((one for one in trials if one.row["trial_id"] == best.row["trial_id"]), key=_plainness)
     others: dict[tuple[Any, ...], Evaluated] = {}
     for one in sorted(trials, key=lambda one: (*_plainness(one), one.row.get("seed") or 0)):
-        key = tuple(one.row.get(name) for name in ("train_text", "variant", "adapter"))
-        mine = tuple(best.row.get(name) for name in ("train_text", "variant", "adapter"))
+        key = tuple(one.row.get(name) for name in ("train_text", "arm", "adapter"))
+        mine = tuple(best.row.get(name) for name in ("train_text", "arm", "adapter"))
         if key != mine and one.row["decoding"] == same[0].row["decoding"]:
             others.setdefault(key, one)
     return [*originals[:1], *same, *others.values()][:_MOST_SIDES]
@@ -111,7 +111,7 @@ def _comparison(
     tokens = _tokens(kept, storage)
     shared = set.intersection(*(set(frame["context_id"]) for _, frame in kept))
     base = kept[0][1].filter(pl.col("context_id").is_in(shared)).sort(_TTR, "context_id", nulls_last=True)
-    rows = [one.row for one, _ in kept if one.row["arm"] == "hyperfitted"]
+    rows = [one.row for one, _ in kept if one.row["who"] == "trained"]
     columns = telling(rows, but=("domain",))
     by_id = [{line["context_id"]: line for line in frame.iter_rows(named=True)} for _, frame in kept]
     examples = []
@@ -129,7 +129,7 @@ def telling_all(row: Row) -> list[str]:
     """The columns that describe a trial by itself."""
     return [
         name
-        for name in ("train_text", "variant", "adapter", "samples", "updates", "learning_rate")
+        for name in ("train_text", "arm", "adapter", "samples", "updates", "learning_rate")
         if row.get(name)
     ]
 
@@ -166,15 +166,15 @@ def _side(row: Row, columns: Sequence[str], line: Mapping[str, Any], tokens: Tok
         notes.append(f"TTR {number_text(_TTR, line[_TTR])}")
     if line.get("longest_overlap") is not None:
         notes.append(f"overlap {line['longest_overlap']} tokens")
-    name = "original model" if row["arm"] == "original" else "hyperfitted"
-    if row["arm"] == "hyperfitted" and row.get("hyperfitted") is False:
+    name = "original model" if row["who"] == "original" else "hyperfitted"
+    if row["who"] == "trained" and row.get("hyperfitted") is False:
         name = "trained, not hyperfitted"
     own = ", ".join(filter(None, [name, *_own_words(row, columns)]))
-    return Side(own, row["arm"], " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
+    return Side(own, row["who"], " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
 
 
 def _own_words(row: Row, columns: Sequence[str]) -> list[str]:
-    words = [label(row, [name]) for name in columns if name != "decoding" and row["arm"] == "hyperfitted"]
+    words = [label(row, [name]) for name in columns if name != "decoding" and row["who"] == "trained"]
     return [*words, decoding_text(row["decoding"])]
 
 

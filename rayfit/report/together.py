@@ -1,4 +1,4 @@
-"""What only several evaluations say together: pooled domains, paired differences of arms, who chooses alike."""
+"""What only several evaluations say together: pooled domains, paired differences, who chooses alike."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MEASURED = COLUMNS.index("train_loss")
 
 
 def pooled_rows(rows: Sequence[Row], storage: Storage) -> list[Row]:
-    """One row more per arm that was evaluated on several domains: all its texts together.
+    """One row more for each that was evaluated on several domains: all its texts together.
 
     Self-BLEU is computed over all of them; losses, which are of each domain's own validation rows, stay null. The true
     continuations have no such row.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row["arm"] != "truth":
+        if row["who"] != "truth":
             key = tuple(row[name] for name in COLUMNS[:_MEASURED] if name not in _OF_ONE_DOMAIN)
             groups.setdefault(key, []).append(row)
     domains = {row["domain"] for row in rows}
@@ -75,7 +75,7 @@ def differences(rows: Sequence[Row], storage: Storage) -> list[dict[str, Any]]:
     the first trial of the same model with the same seeds, or where there is none the first of all. Trials that
     differ in nothing but seeds are not compared.
     """
-    trained = [row for row in rows if row["arm"] == "hyperfitted" and row["update"] is None]
+    trained = [row for row in rows if row["who"] == "trained" and row["update"] is None]
     columns = _naming(trained)
     found = []
     for row, other in _pairs(rows):
@@ -114,12 +114,12 @@ def _naming(trained: Sequence[Row]) -> list[str]:
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
     measured = [row for row in rows if row["evaluation_id"] and row["status"] == "FINISHED"]
-    own = [row for row in measured if row["arm"] == "hyperfitted" and row["update"] is None]
+    own = [row for row in measured if row["who"] == "trained" and row["update"] is None]
     for row in own:
         place = (row["model"], row["domain"])
         for other in measured:
             same = (other["model"], other["domain"]) == place
-            is_plain = other["arm"] == "original" and other["variant"] is None
+            is_plain = other["who"] == "original" and other["arm"] is None
             if same and is_plain and other["decoding"] == row["baseline_decoding"]:
                 yield row, other
         others = [
@@ -142,15 +142,15 @@ def agreement(rows: Sequence[Row], storage: Storage) -> dict[str, Any] | None:
     model = rows[0]["model"]
     subjects: dict[str, list[Row]] = {}
     for row in rows:
-        final = row["arm"] in ("original", "hyperfitted") and row["update"] is None
+        final = row["who"] in ("original", "trained") and row["update"] is None
         if row["model"] == model and final and row["predictions_id"] and row["status"] == "FINISHED":
-            subjects.setdefault(row["trial_id"] if row["arm"] == "hyperfitted" else "", []).append(row)
+            subjects.setdefault(row["trial_id"] if row["who"] == "trained" else "", []).append(row)
     # Only those that were measured on the same texts can be compared: all of them, once the sweep is done.
     domains = {row["domain"] for own in subjects.values() for row in own}
     subjects = {key: own for key, own in subjects.items() if {row["domain"] for row in own} == domains}
     if len(subjects) < 2:
         return None
-    trained = [own[0] for own in subjects.values() if own[0]["arm"] == "hyperfitted"]
+    trained = [own[0] for own in subjects.values() if own[0]["who"] == "trained"]
     columns = _naming(trained)
     choices = [_choices(own, storage) for own in subjects.values()]
     matrix, num_positions = agreement_matrix(choices)

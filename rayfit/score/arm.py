@@ -1,4 +1,7 @@
-"""The text scores of one arm by name, as records keep them: of one domain, and of several domains joined."""
+"""Text scores by name, as records keep them, of one domain and of several joined.
+
+An arm here is whatever one frame of texts is of, one checkpoint under one decoding; it is not a sweep's declared arm.
+"""
 
 from __future__ import annotations
 

@@ -48,6 +48,6 @@ def trial_params(record: Mapping[str, Any]) -> dict[str, str]:
 
 def declared_in_rows(sweep: Mapping[str, Any], trial_id: str) -> dict[str, str]:
     """The parameters of a trial as the summary's rows say them before the trial has a record."""
-    rows = [row for row in rows_of_trial(sweep, trial_id) if row.get("arm") != ORIGINAL]
+    rows = [row for row in rows_of_trial(sweep, trial_id) if row.get("who") != ORIGINAL]
     row: Mapping[str, Any] = next((row for row in rows if row.get("update") is None), {})
     return as_params({_OF_ROWS.get(name, name): row.get(name) for name in _ROW_PARAMS})

@@ -17,7 +17,7 @@ from rayfit.track.content import CURRENT, LIVE_SINCE, Content, Point, as_number,
 from rayfit.track.curve import measured_points
 from rayfit.track.declared import declared_in_rows
 from rayfit.track.matching import was_given_up
-from rayfit.track.summary import variants
+from rayfit.track.summary import arms_of
 from rayfit.track.sync import LOCK, SyncReport, search, sync_sweep
 from rayfit.track.writer import create_run, log_metrics, supersede, write_params
 
@@ -128,7 +128,7 @@ class LiveCurves:
         before = self._storage.read("trials", trial_id)
         fresh = bool(self._record.get("options", {}).get("fresh"))
         edition = 1 if before is None else before.get("edition", 1) + fresh
-        tags = {"rayfit.arm": "hyperfitted", "rayfit.variant": variants(self._record, trial_id)}
+        tags = {"rayfit.who": "trained", "rayfit.arm": arms_of(self._record, trial_id)}
         content = Content(
             name=trial_id.rpartition("-")[0],
             status="RUNNING",

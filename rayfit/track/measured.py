@@ -115,7 +115,7 @@ def _evaluation(
     return Measurement(
         entry=entry,
         model=entry.get("model"),
-        trial_id=entry.get("matched_to") or (entry.get("trial_id") if entry["arm"] != "original" else None),
+        trial_id=entry.get("matched_to") or (entry.get("trial_id") if entry["who"] != "original" else None),
         update=entry.get("update"),
         is_matched=is_matched,
         folder=storage.folder("evaluations", entry["evaluation_id"]),

@@ -23,7 +23,7 @@ ORIGINAL = "original"
 def original_models(sweep: Mapping[str, Any]) -> list[str | None]:
     """The models that the sweep evaluates before any training; [None] where its record names no models."""
     entries = sweep.get("evaluations", [])
-    return list(dict.fromkeys(entry.get("model") for entry in entries if entry["arm"] == ORIGINAL))
+    return list(dict.fromkeys(entry.get("model") for entry in entries if entry["who"] == ORIGINAL))
 
 
 def original_content(
@@ -43,7 +43,7 @@ def original_content(
     took = sum(as_number(record.get("seconds", {}).get("total")) or 0.0 for record in records)
     known = row_points(sweep, rows, own, ended, 0) | all_points(own, 0)
     tags = {
-        "rayfit.arm": ORIGINAL,
+        "rayfit.who": ORIGINAL,
         "rayfit.base_weights_sha256": first.get("checkpoint_weights_sha256"),
         "error": error if status == "FAILED" else None,
         **made_by(first),

@@ -28,8 +28,8 @@ REPORTS = (
 )
 FIGURES = "figures"
 COLUMNS = (
+    "who",
     "arm",
-    "variant",
     "model",
     "train_text",
     "decoding",
@@ -61,7 +61,7 @@ ONLY_IF_TELLING = (
 MEASURED = ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean", "train_loss")
 # of one launch only; an address may hold a password
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
-ARMS = ("truth", "original", "hyperfitted")
+WHO = ("truth", "original", "trained")
 
 
 def parent_content(
@@ -131,7 +131,7 @@ def _status(sweep: Mapping[str, Any], children: list[Content]) -> str:
 
 
 def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> list[Point]:
-    """Counts of trials, and by arm what is most compared: the range over its greedy rows, one value where there is one."""
+    """Counts of trials, and of each what is most compared: the range over its greedy rows, one value where there is one."""
     trials = [child for child in children if "rayfit.trial_id" in child.identity]
     values: dict[str, Any] = {
         "trials/declared": len(sweep.get("trials", [])),
@@ -143,12 +143,12 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
     for row in _greedy_rows(sweep):
         for name in MEASURED:
             if (number := as_number(row.get(name))) is not None:
-                found.setdefault((row["arm"], name), []).append(number)
-    for (arm, name), numbers in found.items():
-        if arm == "hyperfitted" or min(numbers) < max(numbers):
-            values |= {f"{arm}/{name}.min": min(numbers), f"{arm}/{name}.max": max(numbers)}
+                found.setdefault((row["who"], name), []).append(number)
+    for (who, name), numbers in found.items():
+        if who == "trained" or min(numbers) < max(numbers):
+            values |= {f"{who}/{name}.min": min(numbers), f"{who}/{name}.max": max(numbers)}
         else:
-            values[f"{arm}/{name}"] = numbers[0]
+            values[f"{who}/{name}"] = numbers[0]
     return points(values, time, 0)
 
 
@@ -158,7 +158,7 @@ def _greedy_rows(sweep: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     rows = [
         row
         for row in rows_on_texts(sweep.get("rows", []), sweep.get("prompts"))
-        if row.get("arm") in ARMS and row.get("update") is None and names.is_plain(row.get("decoding"))
+        if row.get("who") in WHO and row.get("update") is None and names.is_plain(row.get("decoding"))
     ]
     if _varies(rows, "domain"):
         rows = [row for row in rows if row["domain"] == POOLED]
@@ -172,7 +172,7 @@ def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 def _cell(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
     # the reasons of the other arms are the same in every sweep, and wide
-    if value is None or (name == "reason" and row.get("arm") != "hyperfitted"):
+    if value is None or (name == "reason" and row.get("who") != "trained"):
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

@@ -25,7 +25,7 @@ def rows_of_trial(sweep: Mapping[str, Any], trial_id: str) -> list[Row]:
 
 def rows_of_original(sweep: Mapping[str, Any], model: str | None) -> list[Row]:
     """The rows of a model before any training; of all models for None."""
-    rows = [row for row in sweep.get("rows", []) if row.get("arm") == "original" and not row.get("trial_id")]
+    rows = [row for row in sweep.get("rows", []) if row.get("who") == "original" and not row.get("trial_id")]
     return [row for row in rows if model is None or row.get("model") in (None, model)]
 
 
@@ -43,7 +43,7 @@ def failure_of(sweep: Mapping[str, Any], measurements: Iterable[Measurement]) ->
     return next((error for error in found if error), None)
 
 
-def variants(sweep: Mapping[str, Any], trial_id: str) -> str | None:
+def arms_of(sweep: Mapping[str, Any], trial_id: str) -> str | None:
     """The names of the arms that a trial stands in; None where the sweep has no arms of its own."""
     return "; ".join(name for name, ids in (sweep.get("arms") or {}).items() if trial_id in ids) or None
 
@@ -60,14 +60,14 @@ def row_points(
     fixed = frozenset[str]().union(*(entry.fixed for entry in own))
     found: dict[tuple[str, int], Point] = {}
     for row in rows:
-        is_matched = row.get("arm") == "original" and row.get("trial_id") is not None
+        is_matched = row.get("who") == "original" and row.get("trial_id") is not None
         prefix = names.prefix(str(row.get("decoding")), str(row.get("domain")), matched=is_matched)
         if row.get("domain") == POOLED:
             values = _pooled_values(row, prefix, fixed, is_matched=is_matched)
         elif is_matched:
             continue
         else:
-            prefix = prefix if row.get("arm") == "original" else ()
+            prefix = prefix if row.get("who") == "original" else ()
             values = {valid_key(*prefix, name): row.get(name) for name in _OF_TRAINING}
         update = row.get("update")
         for point in points(values, time, last_update if update is None else update):

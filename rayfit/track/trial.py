@@ -32,7 +32,7 @@ from rayfit.track.measured import (
 )
 from rayfit.track.origin import made_by, status_of, sweep_times
 from rayfit.track.original import measured_by
-from rayfit.track.summary import failure_in, failure_of, row_points, rows_of_trial, variants
+from rayfit.track.summary import arms_of, failure_in, failure_of, row_points, rows_of_trial
 
 FAILURE = "failure.json"
 
@@ -64,8 +64,8 @@ def trial_content(
         files["curve.parquet"] = curve_file
     status = status_of(complete, error, finished)
     tags = {
-        "rayfit.arm": "hyperfitted",
-        "rayfit.variant": variants(sweep, trial_id),
+        "rayfit.who": "trained",
+        "rayfit.arm": arms_of(sweep, trial_id),
         "rayfit.trained_at": record.get("finished_at"),
         "rayfit.hyperfitted": record.get("hyperfitted"),
         "rayfit.deterministic_kernels": record.get("deterministic_kernels"),
@@ -97,8 +97,8 @@ def _trial_identity(trial_id: str, record: Mapping[str, Any]) -> dict[str, str]:
 def _failed_content(sweep: Mapping[str, Any], trial_id: str, failure: Mapping[str, Any]) -> Content:
     failed = milliseconds(failure.get("failed_at")) or milliseconds(sweep_times(sweep)[1]) or 0
     tags = {
-        "rayfit.arm": "hyperfitted",
-        "rayfit.variant": variants(sweep, trial_id),
+        "rayfit.who": "trained",
+        "rayfit.arm": arms_of(sweep, trial_id),
         "rayfit.failed_at": failure.get("failed_at"),
         "error": failure.get("error") or "unknown",
         **made_by(failure),

@@ -17,7 +17,7 @@ from rayfit.track.content import CURRENT, Content
 TAG_PREFIX = "mlflow.sharedViewState."
 CHECKPOINT_SCORES = ("train_loss", "train_accuracy", "validation_loss", "entropy_nats", "top_1_agreement")
 TEXT_SCORES = ("ttr_last_96", "longest_overlap_mean")
-VARIANT = "rayfit.variant"
+ARM_TAG = "rayfit.arm"
 _FIRST = ("", POOLED)
 # what `telling` calls otherwise than the runs' parameters do
 _PARAMS = {"updates": "num_updates"}
@@ -78,15 +78,15 @@ def _declared_columns(children: Sequence[Content]) -> list[str]:
         found.append("sample_seed")
     if any(row.get("order_seed") != row.get("sample_seed") for row in trials):
         found.append("order_seed")
-    arms = [f"tags.`{VARIANT}`"] if _varies(trials, "variant") else []
-    names = dict.fromkeys(["samples", *(name for name in found if name != "variant")])
+    arms = [f"tags.`{ARM_TAG}`"] if _varies(trials, "arm") else []
+    names = dict.fromkeys(["samples", *(name for name in found if name != "arm")])
     return [*arms, *(f"params.`{_PARAMS.get(name, name)}`" for name in names)]
 
 
 def _as_row(child: Content) -> dict[str, Any]:
     """The run's parameters as columns of a summary's row."""
     renamed = {name: child.params.get(param) for name, param in _PARAMS.items()}
-    return {**child.params, **renamed, "variant": child.tags.get(VARIANT)}
+    return {**child.params, **renamed, "arm": child.tags.get(ARM_TAG)}
 
 
 def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -102,7 +102,7 @@ def test_the_curve_has_the_weights_along_training(
     finished: tuple[Path, dict[str, Any], dict[str, str]],
 ) -> None:
     _, records, _ = finished
-    rows = [row for row in records["training_curve"]["rows"] if row["arm"] == "hyperfitted"]
+    rows = [row for row in records["training_curve"]["rows"] if row["who"] == "trained"]
     assert [row["update"] for row in rows] == [24, 48, 72, None]
     assert [row["updates"] for row in rows] == [24, 48, 72, 96]
     early = [row for row in rows if row["early_stopped"]]
@@ -136,9 +136,9 @@ def test_adapters_are_compared_at_equal_updates_and_equal_loss(
 ) -> None:
     _, records, _ = finished
     rows = {
-        row["variant"]: row
+        row["arm"]: row
         for row in records["recipe"]["rows"]
-        if row["arm"] == "hyperfitted" and row["variant"] != "all weights"
+        if row["who"] == "trained" and row["arm"] != "all weights"
     }
     assert (
         rows["LoRA in last blocks"]["trainable_parameters"] < rows["LoRA"]["trainable_parameters"] < 529_056
@@ -154,9 +154,9 @@ def test_the_matched_temperature_gives_the_trial_s_entropy(
     root, records, _ = finished
     rows = records["decoding"]["rows"]
     (matched,) = (row for row in rows if row["decoding"] == "matched:num_new_tokens=48")
-    original = next(row for row in rows if row["arm"] == "original")
-    trial = next(row for row in rows if row["arm"] == "hyperfitted")
-    assert matched["arm"] == "original" and matched["trial_id"] == trial["trial_id"]
+    original = next(row for row in rows if row["who"] == "original")
+    trial = next(row for row in rows if row["who"] == "trained")
+    assert matched["who"] == "original" and matched["trial_id"] == trial["trial_id"]
     assert 0 < matched["matched_temperature"] == trial["matched_temperature"] < 1
     assert trial["entropy_nats"] < original["entropy_nats"]
     entropy = _entropy_of_the_original(root, records["decoding"], matched["matched_temperature"])
@@ -179,7 +179,7 @@ def _entropy_of_the_original(root: Path, record: dict[str, Any], temperature: fl
 
 def test_several_domains_have_a_pooled_row(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
     _, records, _ = finished
-    rows = [row for row in records["data_type"]["rows"] if row["arm"] == "hyperfitted"]
+    rows = [row for row in records["data_type"]["rows"] if row["who"] == "trained"]
     cells = {(row["train_text"], row["domain"]) for row in rows}
     assert cells == {(text, on) for text in ("docstrings", "code") for on in ("docstrings", "code", "pooled")}
     for text in ("docstrings", "code"):
@@ -193,7 +193,7 @@ def test_several_domains_have_a_pooled_row(finished: tuple[Path, dict[str, Any],
 
 def test_the_blocked_text_cites_less(finished: tuple[Path, dict[str, Any], dict[str, str]]) -> None:
     _, records, _ = finished
-    rows = [row for row in records["model_size"]["rows"] if row["arm"] == "hyperfitted"]
+    rows = [row for row in records["model_size"]["rows"] if row["who"] == "trained"]
     blocked = next(row for row in rows if "block" in row["decoding"])
     plain = next(row for row in rows if row["decoding"] == blocked["baseline_decoding"])
     assert blocked["longest_overlap_mean"] < plain["longest_overlap_mean"]
@@ -205,13 +205,13 @@ def test_prompts_of_one_s_own_are_continued_and_scored(
     root, records, printed = finished
     record = records["decoding"]
     rows = [row for row in record["rows"] if row["domain"] == "own"]
-    kinds = [(row["arm"], row["decoding"].partition(":")[0]) for row in rows]
-    assert kinds == [(arm, kind) for arm in ("original", "hyperfitted") for kind in ("greedy", "nucleus")]
+    kinds = [(row["who"], row["decoding"].partition(":")[0]) for row in rows]
+    assert kinds == [(who, kind) for who in ("original", "trained") for kind in ("greedy", "nucleus")]
     for row in rows:
         assert 0 < row["ttr_last_96"] <= 1 and row["rep_4"] is not None and row["self_bleu_mean"] is not None
         assert row["validation_loss"] is None and row["entropy_nats"] is None and row["train_loss"] is None
         assert "prompts have no true text" in row["reason"]
-        own = row["arm"] == "hyperfitted"
+        own = row["who"] == "trained"
         assert (row["longest_overlap_mean"] is not None) is (row["dataset_bleu_mean"] is not None) is own
         frame = pl.read_parquet(
             next((root / "evaluations" / row["evaluation_id"]).glob("generations-*.parquet"))

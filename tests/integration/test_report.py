@@ -97,7 +97,7 @@ def test_a_table_of_many_scores_fits_a_laptop(browser: Browser, tmp_path: Path) 
         numbers = {"train_loss": 0.5, "train_accuracy": 0.97, "original_longest_overlap_mean": 4.9}
         rows.append(
             row(
-                "hyperfitted",
+                "trained",
                 model="tiny",
                 decoding=decoding,
                 batch_size=8 + place,

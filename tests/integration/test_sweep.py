@@ -77,7 +77,7 @@ def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -
     # One group for both, so that the good trial, which comes second in a repeat, runs in an engine that has failed.
     common = (*SHORT, "--storage", storage_root, "--num-cpus", "2")
     output = launch(*common, script=script, status=1, PYTHONPATH=path)
-    rows = {row["learning_rate"]: row for row in summary(storage_root) if row["arm"] == "hyperfitted"}
+    rows = {row["learning_rate"]: row for row in summary(storage_root) if row["who"] == "trained"}
     assert rows[3e-3]["status"] == "FINISHED" and rows[3e-3]["ttr_last_96"] is not None
     failed = rows[1e30]
     assert failed["status"] == "FAILED" and failed["ttr_last_96"] is None

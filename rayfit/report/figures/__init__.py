@@ -33,7 +33,7 @@ def figures(record: Mapping[str, Any], storage: Storage) -> list[Figure]:
 
 def default_figures(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """TTR against what varies (bars where nothing does), and the training curves."""
-    trials = [row for row in record.get("rows", []) if row["arm"] == "hyperfitted"]
+    trials = [row for row in record.get("rows", []) if row["who"] == "trained"]
     axes = telling(trials, but=("domain", "decoding"))
     first: dict[str, Any] = {"kind": "axis", "x": axes[0], "y": _Y} if axes else {"kind": "bars", "y": _Y}
     return [first, {"kind": "curve"}]

@@ -34,7 +34,7 @@ def curve_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     rows = {
         row["trial_id"]: row
         for row in reversed(record.get("rows", []))
-        if row["arm"] == "hyperfitted" and row["trial_id"] in curves
+        if row["who"] == "trained" and row["trial_id"] in curves
     }
     rows = {key: rows[key] for key in curves if key in rows}
     if not rows:
@@ -110,12 +110,12 @@ def _ttr_panel(
             found.append(Line(chosen[_name(row, columns)], x_values, y_values))
     levels = tuple(
         Level(look, row[y])
-        for arm, look in (
+        for who, look in (
             ("original", Look("original model", ORIGINAL_COLOUR, "", ORIGINAL_DASH)),
             ("truth", Look("true continuations", TRUTH_COLOUR, "", TRUTH_DASH)),
         )
         for row in same
-        if row["arm"] == arm and row.get(y) is not None
+        if row["who"] == who and row.get(y) is not None
     )
     return Panel("", f"{x}s", axis_title(y), tuple(found), levels, y_range=(0, 1))
 

@@ -29,7 +29,7 @@ Key: TypeAlias = tuple[Any, ...]
 def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     """`ys` against `x`, a panel each, and one per domain where the trials are evaluated on several."""
     rows = [_with_final_update(row) if x == "update" else row for row in rows]
-    trials = [row for row in rows if row["arm"] == "hyperfitted" and row.get(x) is not None]
+    trials = [row for row in rows if row["who"] == "trained" and row.get(x) is not None]
     columns = telling(trials, but=(x,))
     domains = list(dict.fromkeys(row["domain"] for row in trials)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
@@ -96,7 +96,7 @@ def _panel(
     scale: Scale,
     title: str,
 ) -> Panel:
-    trials = grouped([row for row in rows if row["arm"] == "hyperfitted" and row.get(x) is not None])
+    trials = grouped([row for row in rows if row["who"] == "trained" and row.get(x) is not None])
     by_key: dict[Key, list[Group]] = {}
     for group in trials:
         if group.cell(y) is not None:
@@ -108,8 +108,8 @@ def _panel(
     ]
     levels: list[Level] = []
     others: dict[Look, list[Group]] = {}
-    for group in grouped([row for row in rows if row["arm"] != "hyperfitted"]):
-        look = _arm_look(group.row, columns, chosen, lengths_differ(rows))
+    for group in grouped([row for row in rows if row["who"] != "trained"]):
+        look = _other_look(group.row, columns, chosen, lengths_differ(rows))
         cell = group.cell(y)
         if cell is not None and (x in SCORES or group.row.get(x) is None) and len(levels) < _MOST_LEVELS:
             levels.append(Level(replace(look, marker=""), cell.value, cell.bounds))
@@ -148,9 +148,7 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
         place, cell = scale.place(group.row[x]) if at is None else at.value, group.cell(y)
         assert place is not None and cell is not None
         singles = tuple((place, value) for value in cell.singles) if len(cell.singles) > 1 else ()
-        hollow = group.row["arm"] == "hyperfitted" and any(
-            row.get("hyperfitted") is False for row in group.rows
-        )
+        hollow = group.row["who"] == "trained" and any(row.get("hyperfitted") is False for row in group.rows)
         points.append((place, cell.value, cell.bounds, singles, hollow))
     points.sort(key=lambda point: point[0])
     return Line(
@@ -165,11 +163,11 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
     )
 
 
-def _arm_look(row: Row, columns: list[str], chosen: Mapping[Key, Look], with_length: bool) -> Look:
+def _other_look(row: Row, columns: list[str], chosen: Mapping[Key, Look], with_length: bool) -> Look:
     """The original takes the colour of the trials that share all it can share with them."""
     own = [name for name in columns if row.get(name) is not None]
     text = label(row, own, with_length=with_length)
-    if row["arm"] == "truth":
+    if row["who"] == "truth":
         return Look(text, TRUTH_COLOUR, MARKERS[6], TRUTH_DASH)
     alike = [
         look

@@ -8,14 +8,14 @@ from rayfit.report.columns import column, is_share, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Bar, Bars, Figure, Look
 from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import arms_text, lengths_differ, phrase, telling_arms
+from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
 from rayfit.report.rows import Row
 
 # Lighter than lines are, so that the intervals are seen on them.
 LOOKS = {
     "truth": Look("true continuations", "#5f6b74", "s", "none"),
     "original": Look("original model", "#b4bcc2", "s", "none"),
-    "hyperfitted": Look("hyperfitted", "#4a9bd1", "s", "none"),
+    "trained": Look("hyperfitted", "#4a9bd1", "s", "none"),
     "not": Look("trained, not hyperfitted", "#bcdcef", "s", "none"),
 }
 
@@ -23,7 +23,7 @@ LOOKS = {
 def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     """`ys` of every group of rows, a panel each, and one per domain where there are several."""
     title = f"{' and '.join(column(y).title for y in ys)}, by row of the table"
-    columns = telling_arms(rows)
+    columns = telling_each(rows)
     domains = list(dict.fromkeys(row["domain"] for row in rows)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
@@ -60,10 +60,10 @@ def _bars(
             continue
         row = group.row
         ended = {one.get("hyperfitted") for one in group.rows}
-        kind = "not" if row["arm"] == "hyperfitted" and ended == {False} else row["arm"]
+        kind = "not" if row["who"] == "trained" and ended == {False} else row["who"]
         words = phrase(row, columns, with_length=with_length)
         # The colour says whether a trial is hyperfitted, and its words are many.
-        said = words and row["arm"] == "hyperfitted" and ended != {True, False}
-        text = ", ".join(filter(None, [words] if said else [arms_text(group.rows), words]))
+        said = words and row["who"] == "trained" and ended != {True, False}
+        text = ", ".join(filter(None, [words] if said else [group_text(group.rows), words]))
         bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
     return bars

@@ -9,7 +9,7 @@ from rayfit.report.columns import DASH, column, number_text
 from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Figure, Heat
 from rayfit.report.groups import Cell, grouped
-from rayfit.report.labels import arms_text, lengths_differ, phrase, telling_arms
+from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
 from rayfit.report.rows import Row
 
 _AGREEMENT = "Top-1 agreement between checkpoints"
@@ -64,13 +64,13 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
     groups = [group for group in grouped(rows) if group.cell(y) is not None]
     domains = list(dict.fromkeys(group.row["domain"] for group in groups))
     domains.sort(key=lambda name: name == "pooled")
-    columns = telling_arms([group.row for group in groups], but=("domain",))
+    columns = telling_each([group.row for group in groups], but=("domain",))
     with_length = lengths_differ(rows)
     lines: dict[str, dict[str, Cell]] = {}
     for group in groups:
         words = phrase(group.row, columns, with_length=with_length)
-        arm = arms_text(group.rows)
-        name = f"{arm}, {words}" if words else arm
+        whose = group_text(group.rows)
+        name = f"{whose}, {words}" if words else whose
         cell = group.cell(y)
         assert cell is not None
         lines.setdefault(name, {})[group.row["domain"]] = cell

@@ -40,7 +40,7 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     originals = [one for one in found if _of(one, _ORIGINAL_OVERLAP) and "block" not in one.row["decoding"]]
     parts = [
         *(
-            (replace(one, row={**one.row, "arm": "original"}), _of(one, _ORIGINAL_OVERLAP))
+            (replace(one, row={**one.row, "who": "original"}), _of(one, _ORIGINAL_OVERLAP))
             for one in originals
         ),
         *((one, _of(one, _OVERLAP)) for one in found),
@@ -119,16 +119,16 @@ def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False
 
     `markers`: whether the lines' points are shown.
     """
-    found = sorted(found, key=lambda part: part[0].row["arm"] != "original")
+    found = sorted(found, key=lambda part: part[0].row["who"] != "original")
     rows = [one.row for one, _ in found]
     with_length = lengths_differ(rows)
     headings = [name for name in ("model", "domain") if len({row.get(name) for row in rows}) > 1]
-    columns = telling([row for row in rows if row["arm"] == "hyperfitted"], but=headings)
-    several = len({row["decoding"] for row in rows if row["arm"] == "original"}) > 1
+    columns = telling([row for row in rows if row["who"] == "trained"], but=headings)
+    several = len({row["decoding"] for row in rows if row["who"] == "original"}) > 1
     labels = []
     for row in rows:
-        own = columns if row["arm"] == "hyperfitted" else ["decoding"] if several else []
-        labels.append((row["arm"], label(row, own, with_length=with_length)))
+        own = columns if row["who"] == "trained" else ["decoding"] if several else []
+        labels.append((row["who"], label(row, own, with_length=with_length)))
     chosen = _chosen_looks(dict.fromkeys(labels), markers=markers)
     series: dict[tuple[str, Look], list[Any]] = {}
     for row, (_, values), key in zip(rows, found, labels, strict=True):
@@ -139,11 +139,11 @@ def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False
 
 def _chosen_looks(labels: Iterable[tuple[str, str]], *, markers: bool) -> dict[tuple[str, str], Look]:
     labels = list(labels)
-    own = [text for arm, text in labels if arm == "hyperfitted"][:_MOST_LINES]
-    originals = [text for arm, text in labels if arm == "original"]
+    own = [text for who, text in labels if who == "trained"][:_MOST_LINES]
+    originals = [text for who, text in labels if who == "original"]
     dashes = (ORIGINAL_DASH, ":", "-.")
     return {
-        **{("hyperfitted", look.label): look for look in looks(own, markers=markers)},
+        **{("trained", look.label): look for look in looks(own, markers=markers)},
         **{
             ("original", text): Look(text, ORIGINAL_COLOUR, "X" if markers else "", dashes[place % 3])
             for place, text in enumerate(originals)

@@ -33,7 +33,7 @@ class PaperNumber:
     source: str
     certainty: Certainty
     model: str = ""
-    arm: str = ""
+    who: str = ""
     decoding: str = ""
     setting: str = ""
     value: float | None = None

@@ -188,5 +188,5 @@ def test_the_report_s_table_has_what_the_experiment_is_about(kind: str, tmp_path
 
 def _about(place: int) -> dict[str, Any]:
     """What tells one of two trials from the other."""
-    words = {"arm": "hyperfitted", "status": "FINISHED", "reason": "", "intervals": {}, "decoding": "greedy"}
+    words = {"who": "trained", "status": "FINISHED", "reason": "", "intervals": {}, "decoding": "greedy"}
     return {**words, "trial_id": str(place), "update": None, "trainable_parameters": 1000 * (place + 1)}

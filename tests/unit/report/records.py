@@ -25,16 +25,16 @@ FIGURES: list[dict[str, Any]] = [
 ]
 
 
-def row(arm: str, **values: Any) -> dict[str, Any]:
+def row(who: str, **values: Any) -> dict[str, Any]:
     """One row of a sweep; numbers given as (value, low, high) have that interval."""
     made: dict[str, Any] = {
-        "arm": arm,
+        "who": who,
         "trial_id": None,
-        "decoding": None if arm == "truth" else "greedy",
+        "decoding": None if who == "truth" else "greedy",
         "domain": "fiction",
         "status": "FINISHED",
         "reason": "",
-        "hyperfitted": True if arm == "hyperfitted" else None,
+        "hyperfitted": True if who == "trained" else None,
         "intervals": {},
     }
     for name, value in values.items():
@@ -62,7 +62,7 @@ def trial_rows(storage: Storage, train_text: str, seed: int) -> list[dict[str, A
         for domain in DOMAINS:
             ttr = 0.6 + 0.02 * seed + (0.05 if domain == train_text else 0.0)
             made = row(
-                "hyperfitted",
+                "trained",
                 **own,
                 decoding=decoding,
                 domain=domain,
@@ -104,11 +104,11 @@ def write_sweep(storage: Storage, rows: list[dict[str, Any]], **more: Any) -> di
     """A sweep's record around rows, as a finished launch leaves it."""
     evaluations = [
         {
-            **{name: entry[name] for name in ("arm", "trial_id", "decoding", "domain")},
+            **{name: entry[name] for name in ("who", "trial_id", "decoding", "domain")},
             "evaluation_id": evaluation_id(entry),
         }
         for entry in rows
-        if entry["arm"] != "truth"
+        if entry["who"] != "truth"
     ]
     record = {
         "kind": "sweep",
@@ -171,7 +171,7 @@ def prompt_sweep(storage: Storage) -> dict[str, Any]:
     """A sweep of one text, with rows on three prompts of one's own."""
     rows = [entry for entry in original_rows(storage) if entry["domain"] == "fiction"]
     rows += [entry for entry in trial_rows(storage, "fiction", 0) if entry["domain"] == "fiction"]
-    on_prompts = [{**row, "domain": "mine"} for row in rows if row["arm"] != "truth"]
+    on_prompts = [{**row, "domain": "mine"} for row in rows if row["who"] != "truth"]
     for entry in on_prompts:
         entry |= {"validation_loss": None, "entropy_nats": None, "train_loss": None, "reason": "prompts"}
         entry |= {"ttr_last_96": 0.99, "intervals": {}}
@@ -238,12 +238,12 @@ def write_evaluation(storage: Storage, made: dict[str, Any], words: str, number:
             "text": texts,
             "token_ids": [[ord(letter) for letter in text] for text in texts],
             "ttr_last_96": [0.9 / (1 + place) for place in range(number)],
-            "longest_overlap": [None if made["arm"] == "original" else place for place in range(number)],
+            "longest_overlap": [None if made["who"] == "original" else place for place in range(number)],
         }
     )
     path = storage.folder("evaluations", identifier) / "generations-1.parquet"
     write_parquet(path, frame)
-    histogram = {"2": 3, "3": 4, "9": 1} if made["arm"] == "original" else {"4": 5, "12": 3}
+    histogram = {"2": 3, "3": 4, "9": 1} if made["who"] == "original" else {"4": 5, "12": 3}
     record = {
         "id": identifier,
         "kind": "evaluation",
@@ -276,7 +276,7 @@ def write_predictions(storage: Storage, made: dict[str, Any], number: int = 8) -
     The original is right as often as it is sure; a trial a fifth as often.
     """
     identifier = f"{made['trial_id'] or 'original'}-{made['domain']}"
-    right = 1.0 if made["arm"] == "original" else 0.2
+    right = 1.0 if made["who"] == "original" else 0.2
     positions = [[0.0] * 6 + [10.0] + [0.0] * 7 + [30.0] for _ in range(number)]
     confidence = [[0.0] * 6 + [4.5] + [0.0] * 7 + [29.0] for _ in range(number)]
     correct = [[right * value for value in row] for row in confidence]

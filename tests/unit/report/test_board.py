@@ -17,7 +17,7 @@ def _texts(made: Board, name: str) -> list[str]:
 
 def _trial(samples: int, **values: Any) -> dict[str, Any]:
     own = {"trial_id": f"n{samples}", "samples": samples, "updates": 80, "epochs": 640 / samples, "seed": 0}
-    return row("hyperfitted", **{**own, "ttr_last_96": (0.6, 0.55, 0.65), **values})
+    return row("trained", **{**own, "ttr_last_96": (0.6, 0.55, 0.65), **values})
 
 
 def test_what_varies_is_a_column_and_what_does_not_is_said_once() -> None:
@@ -65,10 +65,10 @@ def test_what_was_not_measured_has_a_reason_and_no_number() -> None:
 
 def test_several_models_and_domains_are_headings_with_pooled_last() -> None:
     rows = [
-        row(arm, model=model, domain=domain, trial_id=None, ttr_last_96=0.5)
+        row(who, model=model, domain=domain, trial_id=None, ttr_last_96=0.5)
         for domain in ("pooled", "news")
         for model in ("tiny", "large")
-        for arm in ("original", "hyperfitted")
+        for who in ("original", "trained")
     ]
     made = board(rows, [])
     assert [title for title, _ in made.sections] == [
@@ -77,19 +77,19 @@ def test_several_models_and_domains_are_headings_with_pooled_last() -> None:
         "large, on news",
         "large, on pooled",
     ]
-    assert all([line.arm for line in lines] == ["original", "hyperfitted"] for _, lines in made.sections)
+    assert all([line.who for line in lines] == ["original", "trained"] for _, lines in made.sections)
     assert made.declared == () and len(made.lines) == 8
     assert [title for title, _ in board(rows[:2], []).sections] == [""]
 
 
 def test_what_an_arms_name_says_is_not_said_again() -> None:
     rows = [
-        _trial(8, variant=name, adapter=adapter, trainable_parameters=count, repeat=0, learning_rate=rate)
+        _trial(8, arm=name, adapter=adapter, trainable_parameters=count, repeat=0, learning_rate=rate)
         for name, adapter, count in (("all weights", None, 1_066_112), ("LoRA", "lora:rank=32", 315_392))
         for rate in (1e-3, 3e-3)
     ]
     made = board(rows, [])
-    assert [column.name for column in made.declared] == ["variant", "learning_rate", "trainable_parameters"]
+    assert [column.name for column in made.declared] == ["arm", "learning_rate", "trainable_parameters"]
     assert made.lines[0].declared == ("all weights", "0.001", "1.07M")
     assert "repeat" not in dict(made.held)
 
@@ -111,16 +111,16 @@ def test_headlines_are_of_plain_greedy_text_and_of_hyperfitted_trials() -> None:
         _trial(8, decoding="greedy:block=W1", ttr_last_96=0.9, longest_overlap_mean=5.0),
     ]
     ttr, overlap = headlines(rows)
-    assert [text for _, _, text in ttr.arms] == ["0.700", "0.200", "0.550\u20130.650"]
-    assert [(arm, text) for arm, _, text in overlap.arms] == [
+    assert [text for _, _, text in ttr.texts] == ["0.700", "0.200", "0.550\u20130.650"]
+    assert [(who, text) for who, _, text in overlap.texts] == [
         ("original", "3.0\u20134.0"),
-        ("hyperfitted", "20.0\u201380.0"),
+        ("trained", "20.0\u201380.0"),
     ]
 
 
 def test_a_headline_of_trials_that_are_not_hyperfitted_says_so() -> None:
     (ttr,) = headlines([_trial(8, hyperfitted=False)])
-    assert ttr.arms == (("hyperfitted", "trained, not hyperfitted", "0.600"),)
+    assert ttr.texts == (("trained", "trained, not hyperfitted", "0.600"),)
 
 
 def test_nothing_finished_has_no_headline() -> None:

@@ -63,7 +63,7 @@ def test_a_legend_lies_within_its_picture(
     saved: list[Picture] = []
     monkeypatch.setattr(Picture, "savefig", lambda picture, *_, **__: saved.append(picture))
     rows = [
-        row("hyperfitted", variant=f"{words} {place}", samples=n, ttr_last_96=0.6)
+        row("trained", arm=f"{words} {place}", samples=n, ttr_last_96=0.6)
         for place in range(3)
         for n in (8, 32)
     ]
@@ -80,7 +80,7 @@ def test_a_legend_lies_within_its_picture(
 def test_every_point_lies_within_its_axes(x: str) -> None:
     from matplotlib import pyplot
 
-    rows = [row("hyperfitted", samples=n, train_loss=0.3 / n, ttr_last_96=0.6) for n in (8, 32, 2000)]
+    rows = [row("trained", samples=n, train_loss=0.3 / n, ttr_last_96=0.6) for n in (8, 32, 2000)]
     (panel,) = axis_figure(rows, x, ["ttr_last_96"]).panels
     assert isinstance(panel, Panel)
     figure, axes = pyplot.subplots()

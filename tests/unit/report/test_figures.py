@@ -44,7 +44,7 @@ def _heat(figure: Figure, place: int = 0) -> Heat:
 
 def test_a_line_per_kind_of_trial_with_means_over_seeds() -> None:
     rows = [
-        row("hyperfitted", samples=n, seed=seed, decoding=decoding, ttr_last_96=0.01 * n + 0.1 * seed)
+        row("trained", samples=n, seed=seed, decoding=decoding, ttr_last_96=0.01 * n + 0.1 * seed)
         for decoding in ("greedy", "nucleus")
         for n in (32, 8)
         for seed in (0, 1)
@@ -68,7 +68,7 @@ def test_the_original_is_a_level_in_the_colour_of_its_decoding() -> None:
         row("original", ttr_last_96=(0.2, 0.1, 0.3)),
         row("original", decoding="nucleus", ttr_last_96=0.5),
         row("truth", ttr_last_96=0.7),
-        *(row("hyperfitted", samples=8, decoding=name, ttr_last_96=0.6) for name in ("greedy", "nucleus")),
+        *(row("trained", samples=8, decoding=name, ttr_last_96=0.6) for name in ("greedy", "nucleus")),
     ]
     panel = _panel(axis_figure(rows, "samples", ["ttr_last_96"]))
     assert [(level.look.label, level.y) for level in panel.levels] == [
@@ -81,8 +81,8 @@ def test_the_original_is_a_level_in_the_colour_of_its_decoding() -> None:
 
 
 def test_words_stand_side_by_side_and_are_not_joined() -> None:
-    rows = [row("hyperfitted", variant=name, ttr_last_96=0.6) for name in ("same again", "two exchanged")]
-    panel = _panel(axis_figure(rows, "variant", ["ttr_last_96"]))
+    rows = [row("trained", arm=name, ttr_last_96=0.6) for name in ("same again", "two exchanged")]
+    panel = _panel(axis_figure(rows, "arm", ["ttr_last_96"]))
     assert panel.x_ticks == ((0.0, "same again"), (1.0, "two exchanged"))
     assert panel.lines[0].x == (0.0, 1.0) and not panel.lines[0].joined
 
@@ -91,7 +91,7 @@ def test_words_stand_side_by_side_and_are_not_joined() -> None:
     ("values", "scale"), [((8, 2000), "log"), ((10, 20), "linear"), ((0, 500), "linear")]
 )
 def test_numbers_that_span_much_are_on_a_log_axis(values: tuple[int, ...], scale: str) -> None:
-    rows = [row("hyperfitted", samples=value, ttr_last_96=0.6) for value in values]
+    rows = [row("trained", samples=value, ttr_last_96=0.6) for value in values]
     assert _panel(axis_figure(rows, "samples", ["ttr_last_96"])).x_scale == scale
 
 
@@ -100,14 +100,14 @@ def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column(
         row("original", train_loss=None, ttr_last_96=0.2),
         *(
             row(
-                "hyperfitted",
-                variant=variant,
+                "trained",
+                arm=arm,
                 learning_rate=rate,
                 seed=seed,
                 train_loss=loss + 0.1 * seed,
                 ttr_last_96=0.6,
             )
-            for variant, rate, loss in (("all", 1e-3, 0.1), ("all", 3e-3, 0.01), ("lora", 1e-2, 6.0))
+            for arm, rate, loss in (("all", 1e-3, 0.1), ("all", 3e-3, 0.01), ("lora", 1e-2, 6.0))
             for seed in (0, 1)
         ),
     ]
@@ -119,8 +119,8 @@ def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column(
     # What is declared may be drawn beside itself, what is measured may not.
     assert [line.shift for line in panel.lines] == [0, 0]
     both = [
-        row("hyperfitted", variant=variant, samples=samples, train_loss=0.1, ttr_last_96=0.6)
-        for variant in ("all", "lora")
+        row("trained", arm=arm, samples=samples, train_loss=0.1, ttr_last_96=0.6)
+        for arm in ("all", "lora")
         for samples in (8, 32)
     ]
     shifts = {
@@ -131,16 +131,14 @@ def test_a_measured_axis_takes_means_over_seeds_and_tells_only_the_first_column(
 
 
 def test_labels_of_an_axis_do_not_touch() -> None:
-    rows = [
-        row("hyperfitted", epochs=epochs, ttr_last_96=0.6) for epochs in (10.0, 25.0, 26.0, 100.0, 3000.0)
-    ]
+    rows = [row("trained", epochs=epochs, ttr_last_96=0.6) for epochs in (10.0, 25.0, 26.0, 100.0, 3000.0)]
     ticks = _panel(axis_figure(rows, "epochs", ["ttr_last_96"])).x_ticks
     assert [text for _, text in ticks] == ["10", "25", "100", "3,000"]
 
 
 def test_domains_have_a_panel_each_with_the_same_looks() -> None:
     rows = [
-        row("hyperfitted", samples=8, domain=domain, adapter=adapter, ttr_last_96=0.6)
+        row("trained", samples=8, domain=domain, adapter=adapter, ttr_last_96=0.6)
         for domain, adapter in (("fiction", "none"), ("fiction", "lora"), ("news", "lora"))
     ]
     first, second = axis_figure(rows, "samples", ["ttr_last_96"]).panels
@@ -150,12 +148,12 @@ def test_domains_have_a_panel_each_with_the_same_looks() -> None:
 
 
 def test_final_weights_stand_at_the_end_of_the_updates() -> None:
-    rows = [row("hyperfitted", update=update, updates=80, ttr_last_96=0.6) for update in (20, 40, None)]
+    rows = [row("trained", update=update, updates=80, ttr_last_96=0.6) for update in (20, 40, None)]
     assert _panel(axis_figure(rows, "update", ["ttr_last_96"])).lines[0].x == (20, 40, 80)
 
 
 def test_points_that_did_not_end_hyperfitted_are_hollow() -> None:
-    rows = [row("hyperfitted", samples=n, hyperfitted=n < 100, ttr_last_96=0.6) for n in (8, 128)]
+    rows = [row("trained", samples=n, hyperfitted=n < 100, ttr_last_96=0.6) for n in (8, 128)]
     figure = axis_figure(rows, "samples", ["ttr_last_96"])
     assert _panel(figure).lines[0].hollow == (False, True)
     assert "Hollow" in figure.caption
@@ -163,7 +161,7 @@ def test_points_that_did_not_end_hyperfitted_are_hollow() -> None:
 
 
 def test_failed_rows_have_no_point() -> None:
-    rows = [row("hyperfitted", samples=8, status="FAILED", reason="nan", ttr_last_96=None)]
+    rows = [row("trained", samples=8, status="FAILED", reason="nan", ttr_last_96=None)]
     figure = axis_figure(rows, "samples", ["ttr_last_96"])
     assert figure.missing and not figure.panels
 
@@ -171,8 +169,8 @@ def test_failed_rows_have_no_point() -> None:
 def test_bars_show_each_group_with_its_number() -> None:
     rows = [
         row("truth", ttr_last_96=0.7),
-        row("hyperfitted", adapter="lora", ttr_last_96=(0.5, 0.4, 0.6)),
-        row("hyperfitted", adapter="none", hyperfitted=False, ttr_last_96=0.3),
+        row("trained", adapter="lora", ttr_last_96=(0.5, 0.4, 0.6)),
+        row("trained", adapter="none", hyperfitted=False, ttr_last_96=0.3),
     ]
     (panel,) = bars_figure(rows, ["ttr_last_96"]).panels
     assert isinstance(panel, Bars)
@@ -185,8 +183,8 @@ def test_bars_show_each_group_with_its_number() -> None:
 
 def test_bars_of_one_model_stand_together() -> None:
     rows = [
-        row(arm, model=model, ttr_last_96=0.5)
-        for arm in ("original", "hyperfitted")
+        row(who, model=model, ttr_last_96=0.5)
+        for who in ("original", "trained")
         for model in ("tiny", "large")
     ]
     (panel,) = bars_figure(rows, ["ttr_last_96"]).panels
@@ -233,7 +231,7 @@ def test_pooled_texts_are_the_grids_last_column_and_gaps_are_empty() -> None:
     rows = [
         row("original", domain="pooled", rep_3=0.5),
         row("original", domain="news", rep_3=0.4),
-        row("hyperfitted", train_text="news", domain="news", rep_3=0.1),
+        row("trained", train_text="news", domain="news", rep_3=0.1),
     ]
     heat = _heat(grid_figure(rows, ["rep_3"]))
     assert heat.column_labels == ("news", "pooled")
@@ -257,7 +255,7 @@ def test_kept_weights_give_a_panel_of_ttr_along_training(storage: Storage) -> No
     rows = [
         row("original", ttr_last_96=0.2),
         *(
-            row("hyperfitted", **own, update=update, ttr_last_96=ttr)
+            row("trained", **own, update=update, ttr_last_96=ttr)
             for update, ttr in ((40, 0.5), (None, 0.6), (20, 0.4))
         ),
     ]
@@ -279,9 +277,9 @@ def test_histograms_pool_seeds_as_shares(storage: Storage) -> None:
 
 
 def test_histograms_are_of_further_contexts_where_there_are_any(storage: Storage) -> None:
-    made = row("hyperfitted", trial_id="t", model="tiny", evaluation_id="own")
+    made = row("trained", trial_id="t", model="tiny", evaluation_id="own")
     record = write_sweep(storage, [made])
-    own = {"arm": "hyperfitted", "trial_id": "t", "decoding": "greedy", "domain": "fiction", "model": "tiny"}
+    own = {"who": "trained", "trial_id": "t", "decoding": "greedy", "domain": "fiction", "model": "tiny"}
     record["evaluations"] = [
         {**own, "evaluation_id": "own"},
         {**own, "evaluation_id": "more", "further": 4},
@@ -328,7 +326,7 @@ def test_calibration_of_the_original_beside_that_of_trials_once_for_all_decoding
 def test_calibration_leaves_out_what_lies_along_training(storage: Storage) -> None:
     own = {"trial_id": "t", "model": "tiny", "updates": 80, "ttr_last_96": 0.5}
     rows = [
-        row("hyperfitted", **own, update=update, evaluation_id=identifier)
+        row("trained", **own, update=update, evaluation_id=identifier)
         for update, identifier in ((40, "kept"), (None, "final"))
     ]
     rows.append(row("original", evaluation_id="absent", model="tiny"))
@@ -358,7 +356,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(storage: Storage) -> None:
 
 
 def test_without_wishes_ttr_stands_against_what_varies() -> None:
-    rows = [row("hyperfitted", samples=n, epochs=100 / n) for n in (8, 32)]
+    rows = [row("trained", samples=n, epochs=100 / n) for n in (8, 32)]
     assert default_figures({"rows": rows})[0] == {"kind": "axis", "x": "samples", "y": "ttr_last_96"}
     assert default_figures({"rows": rows[:1]})[0]["kind"] == "bars"
 
@@ -370,7 +368,7 @@ def test_the_table_shows_what_the_figures_are_about() -> None:
 def test_figures_in_words_say_their_numbers() -> None:
     rows = [
         row("truth", ttr_last_96=0.7),
-        *(row("hyperfitted", samples=n, ttr_last_96=n / 100) for n in (8, 2000)),
+        *(row("trained", samples=n, ttr_last_96=n / 100) for n in (8, 2000)),
     ]
     text = alt_text(_panel(axis_figure(rows, "samples", ["ttr_last_96"])))
     assert "hyperfitted: 8: 0.08, 2,000: 20" in text and "level of true continuations: 0.7" in text

@@ -10,7 +10,7 @@ from tests.unit.report.records import row
 
 def test_seeds_are_taken_together_with_mean_and_spread() -> None:
     rows = [
-        row("hyperfitted", samples=8, seed=seed, ttr_last_96=(value, 0.0, 1.0))
+        row("trained", samples=8, seed=seed, ttr_last_96=(value, 0.0, 1.0))
         for seed, value in enumerate((0.5, 0.6, 0.7))
     ]
     (group,) = grouped(rows)
@@ -24,15 +24,15 @@ def test_seeds_are_taken_together_with_mean_and_spread() -> None:
 
 
 def test_one_seed_keeps_its_interval_and_has_no_spread() -> None:
-    (group,) = grouped([row("hyperfitted", seed=0, ttr_last_96=(0.5, 0.4, 0.6))])
+    (group,) = grouped([row("trained", seed=0, ttr_last_96=(0.5, 0.4, 0.6))])
     cell = group.cell("ttr_last_96")
     assert cell is not None
     assert (cell.value, cell.spread, cell.bounds) == (0.5, None, (0.4, 0.6))
 
 
 def test_a_failed_seed_is_left_out_of_the_mean_and_kept_in_the_group() -> None:
-    failed = row("hyperfitted", seed=1, status="FAILED", reason="the loss is nan", train_loss=99.0)
-    (group,) = grouped([failed, row("hyperfitted", seed=0, train_loss=0.02)])
+    failed = row("trained", seed=1, status="FAILED", reason="the loss is nan", train_loss=99.0)
+    (group,) = grouped([failed, row("trained", seed=0, train_loss=0.02)])
     cell = group.cell("train_loss")
     assert cell is not None and cell.value == 0.02
     assert group.unfinished == (failed,)
@@ -43,23 +43,22 @@ def test_what_is_declared_keeps_groups_apart() -> None:
     rows = [
         row("original"),
         row("original", decoding="nucleus"),
-        row("hyperfitted", variant="two exchanged"),
-        row("hyperfitted", variant="all shuffled"),
-        row("hyperfitted", variant="all shuffled", repeat=1),
+        row("trained", arm="two exchanged"),
+        row("trained", arm="all shuffled"),
+        row("trained", arm="all shuffled", repeat=1),
     ]
     assert [len(group.rows) for group in grouped(rows)] == [1, 1, 1, 1, 1]
 
 
 def test_trials_that_stop_at_a_loss_are_one_group_whatever_their_updates() -> None:
     stopped = [
-        row("hyperfitted", stop_at_train_loss=0.1, updates=updates, epochs=updates / 4)
-        for updates in (80, 96)
+        row("trained", stop_at_train_loss=0.1, updates=updates, epochs=updates / 4) for updates in (80, 96)
     ]
-    held = [row("hyperfitted", updates=updates) for updates in (80, 96)]
+    held = [row("trained", updates=updates) for updates in (80, 96)]
     assert [len(group.rows) for group in grouped([*stopped, *held])] == [2, 1, 1]
 
 
 def test_nothing_measured_is_nothing() -> None:
-    (group,) = grouped([row("hyperfitted", ttr_last_96=None)])
+    (group,) = grouped([row("trained", ttr_last_96=None)])
     assert group.cell("ttr_last_96") is None
     assert group.cell("no_such_score") is None

@@ -115,7 +115,7 @@ def test_failures_stand_above_and_in_the_table(storage: Storage) -> None:
     rows = [
         row("truth", ttr_last_96=0.7),
         row("original", status="PENDING", reason="not evaluated yet"),
-        row("hyperfitted", trial_id="t", hyperfitted=None, status="FAILED", reason="the loss is nan <inf>"),
+        row("trained", trial_id="t", hyperfitted=None, status="FAILED", reason="the loss is nan <inf>"),
     ]
     text = _page(write_sweep(storage, rows), storage).text
     assert "2 of 3 rows have no numbers" in text

@@ -4,14 +4,14 @@ import pytest
 
 from rayfit.decoding import Decoding
 from rayfit.report.labels import (
-    arm_text,
-    arms_text,
     decoding_text,
+    group_text,
     label,
     phrase,
     telling,
-    telling_arms,
+    telling_each,
     value_text,
+    who_text,
 )
 from tests.unit.report.records import row
 
@@ -54,13 +54,13 @@ def test_values_in_words(value: object, text: str) -> None:
 
 
 def test_what_follows_from_another_column_tells_nothing() -> None:
-    rows = [row("hyperfitted", samples=n, epochs=800 / n, seed=seed) for n in (8, 32) for seed in (0, 1)]
+    rows = [row("trained", samples=n, epochs=800 / n, seed=seed) for n in (8, 32) for seed in (0, 1)]
     assert telling(rows) == ["samples"]
     assert telling(rows, but=("samples",)) == []
 
 
 def test_columns_that_vary_on_their_own_are_all_told() -> None:
-    rows = [row("hyperfitted", samples=n, learning_rate=rate) for n in (8, 32) for rate in (1e-3, 3e-3)]
+    rows = [row("trained", samples=n, learning_rate=rate) for n in (8, 32) for rate in (1e-3, 3e-3)]
     assert telling(rows) == ["samples", "learning_rate"]
     assert phrase(rows[1], telling(rows)) == "8 sequences, rate 0.003"
 
@@ -69,34 +69,34 @@ def test_what_all_trials_share_is_not_told_because_the_original_lacks_it() -> No
     rows = [
         row("original", decoding="nucleus"),
         row("original"),
-        row("hyperfitted", samples=8, adapter="lora"),
-        row("hyperfitted", samples=8, adapter="none"),
+        row("trained", samples=8, adapter="lora"),
+        row("trained", samples=8, adapter="none"),
     ]
-    assert telling_arms(rows) == ["adapter", "decoding"]
-    assert telling_arms(rows, but=("decoding",)) == ["adapter"]
+    assert telling_each(rows) == ["adapter", "decoding"]
+    assert telling_each(rows, but=("decoding",)) == ["adapter"]
 
 
 def test_no_arm_is_called_hyperfitted_that_is_not() -> None:
-    assert arm_text(row("hyperfitted", hyperfitted=True)) == "hyperfitted"
-    assert arm_text(row("hyperfitted", hyperfitted=False)) == "trained, not hyperfitted"
-    assert arm_text(row("hyperfitted", hyperfitted=None)) == "trained"
-    assert arm_text(row("hyperfitted", update=250)) == "along training"
-    assert arm_text(row("hyperfitted", update=250, early_stopped=True)) == "early-stopped"
+    assert who_text(row("trained", hyperfitted=True)) == "hyperfitted"
+    assert who_text(row("trained", hyperfitted=False)) == "trained, not hyperfitted"
+    assert who_text(row("trained", hyperfitted=None)) == "trained"
+    assert who_text(row("trained", update=250)) == "along training"
+    assert who_text(row("trained", update=250, early_stopped=True)) == "early-stopped"
     assert label(row("original", decoding="nucleus"), ["decoding"]) == "original model, nucleus"
 
 
 def test_seeds_that_ended_differently_are_counted() -> None:
     def row(hyperfitted: bool, **more: object) -> dict[str, object]:
         return {
-            "arm": "hyperfitted",
+            "who": "trained",
             "status": "FINISHED",
             "hyperfitted": hyperfitted,
             "update": None,
             **more,
         }
 
-    assert arms_text([row(True), row(True)]) == "hyperfitted"
-    assert arms_text([row(True), row(False), row(False)]) == "trained, hyperfitted in 1 of 3 seeds"
-    assert arms_text([row(True), row(False) | {"status": "FAILED"}]) == "hyperfitted"
+    assert group_text([row(True), row(True)]) == "hyperfitted"
+    assert group_text([row(True), row(False), row(False)]) == "trained, hyperfitted in 1 of 3 seeds"
+    assert group_text([row(True), row(False) | {"status": "FAILED"}]) == "hyperfitted"
     kept = [row(False, early_stopped=early) | {"update": 8} for early in (True, False)]
-    assert arms_text(kept) == "along training, early-stopped in 1 of 2 seeds"
+    assert group_text(kept) == "along training, early-stopped in 1 of 2 seeds"

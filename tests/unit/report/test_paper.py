@@ -41,7 +41,7 @@ def test_known_numbers_stand_with_their_certainty() -> None:
     minimum = _value("training_curve", quantity="validation_loss", setting="epoch 1")
     assert (minimum.value, minimum.certainty, minimum.source) == (2.69, "read off a figure", "Figure 2")
     preferred = _value(
-        "model_size", model="TinyLlama 1.1B", arm="hyperfitted", decoding="greedy", quantity="preferred_256"
+        "model_size", model="TinyLlama 1.1B", who="trained", decoding="greedy", quantity="preferred_256"
     )
     assert (preferred.value, preferred.certainty) == (0.344, "text")
     average = _value("data_type", setting="trained on news", quantity="preferred_on_average")
@@ -84,7 +84,7 @@ def test_no_number_is_given_twice() -> None:
             (
                 number.work,
                 number.model,
-                number.arm,
+                number.who,
                 number.decoding,
                 number.setting,
                 number.quantity,

@@ -9,7 +9,7 @@ from tests.unit.report.records import row
 
 ROWS = [
     row("truth", ttr_last_96=(0.7, 0.6, 0.8)),
-    row("hyperfitted", ttr_last_96=(0.61, 0.55, 0.66), train_loss=0.02, reason='said "no", twice\nand again'),
+    row("trained", ttr_last_96=(0.61, 0.55, 0.66), train_loss=0.02, reason='said "no", twice\nand again'),
 ]
 
 

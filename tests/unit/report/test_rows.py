@@ -24,7 +24,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def _statuses(rows: list[Row]) -> list[tuple[str, str]]:
-    return [(row["arm"], row["status"]) for row in rows]
+    return [(row["who"], row["status"]) for row in rows]
 
 
 def test_a_row_per_checkpoint_and_decoding_truth_and_original_first(storage: Storage) -> None:
@@ -33,10 +33,10 @@ def test_a_row_per_checkpoint_and_decoding_truth_and_original_first(storage: Sto
     rows = sweep_rows(plan, storage, {})
     names = [decoding.name for decoding in plan.decodings]
     ids = [trial.id for trial in plan.trials]
-    assert [(row["arm"], row["trial_id"], row["decoding"]) for row in rows] == [
+    assert [(row["who"], row["trial_id"], row["decoding"]) for row in rows] == [
         ("truth", None, None),
         *(("original", None, name) for name in names),
-        *(("hyperfitted", trial_id, name) for trial_id in ids for name in names),
+        *(("trained", trial_id, name) for trial_id in ids for name in names),
     ]
     assert {status for _, status in _statuses(rows)} == {"FINISHED"}
     for row in rows:
@@ -146,14 +146,14 @@ def test_rows_on_prompts_have_text_scores_alone(storage: Storage, tmp_path: Path
     )
     assert _places(sweep_rows(plan, storage, {}))[2:] == [
         ("original", "mine", "PENDING"),
-        ("hyperfitted", "pydoc", "FINISHED"),
-        ("hyperfitted", "mine", "PENDING"),
+        ("trained", "pydoc", "FINISHED"),
+        ("trained", "mine", "PENDING"),
     ]
     storage.write("evaluations", originals.id, record)
     storage.write("evaluations", trials.id, record)
     rows = sweep_rows(plan, storage, {})
     assert {status for _, status in _statuses(rows)} == {"FINISHED"}
-    truths = [row for row in rows if row["arm"] == "truth"]
+    truths = [row for row in rows if row["who"] == "truth"]
     assert [row["domain"] for row in truths] == ["pydoc"]
     original, trained = (row for row in rows if row["domain"] == "mine")
     for row in (original, trained):
@@ -179,14 +179,14 @@ def test_whether_a_trial_is_hyperfitted_is_the_same_on_prompts(storage: Storage,
             storage.write("predictions", spec.predictions.id, {"scores": scores(train_loss=0.5)})
         elif spec.subject.trial is not None:
             storage.write("evaluations", spec.id, {"scores": scores(ttr_last_96=0.5)})
-    usual, mine = (row for row in sweep_rows(plan, storage, {}) if row["arm"] == "hyperfitted")
+    usual, mine = (row for row in sweep_rows(plan, storage, {}) if row["who"] == "trained")
     # the evaluator's loss decides, not the one that the worker measured in its own precision
     assert usual["hyperfitted"] is False and mine["hyperfitted"] is False
     assert mine["train_loss"] is None and mine["reason"].endswith(usual["reason"])
 
 
 def _places(rows: list[Row]) -> list[tuple[str, str, str]]:
-    return [(row["arm"], row["domain"], row["status"]) for row in rows]
+    return [(row["who"], row["domain"], row["status"]) for row in rows]
 
 
 def _kept(losses: dict[tuple[str, int | None], float]) -> list[Row]:

@@ -23,7 +23,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def _row(
-    storage: Storage, place: int, arm: str, domain: str, trial: str | None = None, **changes: Any
+    storage: Storage, place: int, who: str, domain: str, trial: str | None = None, **changes: Any
 ) -> Row:
     """A finished row whose evaluation and predictions lie in the storage."""
     draw = np.random.default_rng(place)
@@ -43,7 +43,7 @@ def _row(
     write_parquet(storage.folder("predictions", identifier) / "t.parquet", _predictions(draw))
     storage.write("predictions", identifier, {"texts": "t.parquet"})
     known = {
-        "arm": arm,
+        "who": who,
         "model": "tiny",
         "trial_id": trial,
         "decoding": "greedy",
@@ -78,15 +78,15 @@ def _predictions(draw: np.random.Generator) -> pl.DataFrame:
 def rows(storage: Storage) -> list[Row]:
     """An original and two trials on two texts; the second trial waits for one of them."""
     made = [
-        _row(storage, place, arm, domain, trial)
-        for place, (arm, domain, trial) in enumerate(
+        _row(storage, place, who, domain, trial)
+        for place, (who, domain, trial) in enumerate(
             [
                 ("original", "a", None),
                 ("original", "b", None),
-                ("hyperfitted", "a", "first"),
-                ("hyperfitted", "b", "first"),
-                ("hyperfitted", "a", "second"),
-                ("hyperfitted", "b", "second"),
+                ("trained", "a", "first"),
+                ("trained", "b", "first"),
+                ("trained", "a", "second"),
+                ("trained", "b", "second"),
             ]
         )
     ]
@@ -102,16 +102,16 @@ def _frame(storage: Storage, place: int) -> pl.DataFrame:
 
 
 def test_a_pooled_row_is_the_score_of_all_texts_together(storage: Storage, rows: list[Row]) -> None:
-    pooled = {(row["arm"], row["trial_id"]): row for row in pooled_rows(rows, storage)}
-    assert set(pooled) == {("original", None), ("hyperfitted", "first"), ("hyperfitted", "second")}
-    first = pooled["hyperfitted", "first"]
+    pooled = {(row["who"], row["trial_id"]): row for row in pooled_rows(rows, storage)}
+    assert set(pooled) == {("original", None), ("trained", "first"), ("trained", "second")}
+    first = pooled["trained", "first"]
     columns = ["context_id", "domain", "token_ids", "steps_banned", "steps_changed"]
     both = score_texts(pl.concat([_frame(storage, place).select(columns) for place in (2, 3)]))
     assert first["domain"] == "pooled" and first["samples"] == 8
     assert first["ttr_last_96"] == pytest.approx(both["ttr_last_96"].mean())
     assert first["self_bleu_max"] == both["self_bleu"].max()
     assert first["self_bleu_max"] >= max(_frame(storage, place)["self_bleu"].max() for place in (2, 3))
-    waiting = pooled["hyperfitted", "second"]
+    waiting = pooled["trained", "second"]
     assert waiting["status"] == "PENDING" and waiting["ttr_last_96"] is None
 
 
@@ -160,7 +160,7 @@ def test_replicates_are_compared_seed_by_seed_and_never_with_each_other(storage:
     trials = [("first", 8, 0), ("first", 8, 1), ("second", 32, 1), ("second", 32, 0), ("alone", 64, 5)]
     rows = []
     for place, (name, samples, seed) in enumerate(trials):
-        row = _row(storage, place, "hyperfitted", "a", f"{name}-{seed}")
+        row = _row(storage, place, "trained", "a", f"{name}-{seed}")
         rows.append(row | {"samples": samples, "seed": seed, "order_seed": seed})
     found = {(one["a_trial"], one["b_trial"]) for one in differences(rows, storage)}
     assert found == {("second-1", "first-1"), ("second-0", "first-0"), ("alone-5", "first-0")}

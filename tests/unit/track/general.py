@@ -71,7 +71,7 @@ def _entry(
 ) -> dict[str, Any]:
     subject = f"{trial or model}{'' if update is None else f'-at{update}'}"
     entry: dict[str, Any] = {
-        "arm": "original" if trial is None else "hyperfitted",
+        "who": "original" if trial is None else "trained",
         "model": model,
         "trial_id": trial,
         "update": update,
@@ -202,8 +202,8 @@ def _rows(shape: Shape) -> list[dict[str, Any]]:
             continue
         trial = entry.get("matched_to") or entry["trial_id"]
         row: dict[str, Any] = {
-            "arm": entry["arm"],
-            "variant": "matched" if "matched_to" in entry else None,
+            "who": entry["who"],
+            "arm": "matched" if "matched_to" in entry else None,
             "status": "FINISHED",
             "trial_id": trial,
             "minutes": 0.5 if entry["update"] is None else None,

@@ -197,7 +197,7 @@ def summary_row(
 ) -> dict[str, Any]:
     done = status == "FINISHED"
     row: dict[str, Any] = {
-        "arm": "original" if samples is None else "hyperfitted",
+        "who": "original" if samples is None else "trained",
         "trial_id": None if samples is None else trial_id(samples),
         "decoding": decoding,
         "domain": "pydoc",
@@ -218,7 +218,7 @@ def sweep_record(
     samples: tuple[int, ...] = (8, 32, 128), decodings: tuple[str, ...] = ("greedy",), **changes: Any
 ) -> dict[str, Any]:
     """The sweep's record at its end; `changes` replace its entries."""
-    truth = {"arm": "truth", "decoding": None, "domain": "pydoc", "status": "FINISHED", "ttr_last_96": 0.665}
+    truth = {"who": "truth", "decoding": None, "domain": "pydoc", "status": "FINISHED", "ttr_last_96": 0.665}
     subjects = (None, *samples)
     return {
         "kind": "sweep",
@@ -231,7 +231,7 @@ def sweep_record(
         "failed": {},
         "evaluations": [
             {
-                "arm": "original" if number is None else "hyperfitted",
+                "who": "original" if number is None else "trained",
                 "trial_id": None if number is None else trial_id(number),
                 "evaluation_id": evaluation_id(number, decoding),
                 "decoding": decoding,

@@ -126,7 +126,7 @@ def test_pooled_rows_have_scores_of_their_own(synced: tuple[MlflowClient, Run, S
     assert "nucleus/pooled/ttr_last_96" in points
     # no decoding changes it
     assert "nucleus/pooled/entropy_nats" not in points
-    assert parent.data.metrics["hyperfitted/ttr_last_96.max"] == max(
+    assert parent.data.metrics["trained/ttr_last_96.max"] == max(
         value("pooled", trial, "greedy", None)
         for model in ("pydoc-1m", "pydoc-2m")
         for trial in trial_ids(Shape(), model)
@@ -136,8 +136,8 @@ def test_pooled_rows_have_scores_of_their_own(synced: tuple[MlflowClient, Run, S
 def test_arms_models_and_adapters_are_told(synced: tuple[MlflowClient, Run, Storage]) -> None:
     client, parent, _ = synced
     first, second = (child_of(client, parent, trial_id=trial) for trial in trial_ids(Shape(), "pydoc-1m"))
-    assert first.data.tags["rayfit.variant"] == "constant updates"
-    assert second.data.tags["rayfit.variant"] == "constant updates; constant epochs"
+    assert first.data.tags["rayfit.arm"] == "constant updates"
+    assert second.data.tags["rayfit.arm"] == "constant updates; constant epochs"
     expected = {
         "model": "pydoc-1m",
         "train_text": "docs",
@@ -153,7 +153,7 @@ def test_arms_models_and_adapters_are_told(synced: tuple[MlflowClient, Run, Stor
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{parent.info.run_id}"])
     columns = view["selectedColumns"]
     assert columns[:4] == [
-        "tags.`rayfit.variant`",
+        "tags.`rayfit.arm`",
         "params.`samples`",
         "params.`model`",
         "params.`train_text`",
@@ -241,8 +241,8 @@ def test_a_trial_is_complete_with_what_is_wanted_of_it(storage: Storage) -> None
     for entry in sweep["evaluations"]:
         sync_sweep(storage, sweep, client)
         parent = parent_of(client, sweep["id"])
-        statuses = {run.data.tags["rayfit.arm"]: run.info.status for run in children_of(client, parent)}
-        states.append((statuses.get("original"), statuses["hyperfitted"]))
+        statuses = {run.data.tags["rayfit.who"]: run.info.status for run in children_of(client, parent)}
+        states.append((statuses.get("original"), statuses["trained"]))
         write_evaluated(storage, shape, entry)
     assert states == [
         (None, "RUNNING"),

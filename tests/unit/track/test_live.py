@@ -65,7 +65,7 @@ def test_a_run_grows_while_its_trial_is_trained(storage: Storage) -> None:
     live.send()
     parent = parent_of(client, sweep["id"])
     run = child_of(client, parent, trial_id=trial_id(8))
-    assert (run.info.status, run.data.tags["rayfit.variant"]) == ("RUNNING", "few rows")
+    assert (run.info.status, run.data.tags["rayfit.arm"]) == ("RUNNING", "few rows")
     assert run.data.params["samples"] == "8"
     see_all(live, CURVE[3:5])
     live.send()

@@ -41,7 +41,7 @@ def test_prompts_have_a_prefix_and_give_none_to_the_texts() -> None:
 
 def test_the_parent_s_totals_are_of_the_texts() -> None:
     def row(domain: str, ttr: float) -> dict[str, object]:
-        return {"arm": "original", "decoding": "greedy", "domain": domain, "ttr_last_96": ttr, "update": None}
+        return {"who": "original", "decoding": "greedy", "domain": domain, "ttr_last_96": ttr, "update": None}
 
     entries = [{"decoding": "greedy", "domain": domain} for domain in ("news", "mine")]
     sweep = {

@@ -55,11 +55,11 @@ def test_the_parent_tells_the_question_the_table_and_the_launches(storage: Stora
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith(f"[Compare the trials]({report.place})")
     assert sweep["question"] in note
-    assert "| hyperfitted | 128 | 400 | 25 | 0.05067 | 0.99 | 8.2 | 1.508 | 0.69 |" in note
+    assert "| trained | 128 | 400 | 25 | 0.05067 | 0.99 | 8.2 | 1.508 | 0.69 |" in note
     assert parent.data.tags["rayfit.launches"] == "2"
     assert parent.data.metrics["truth/ttr_last_96"] == 0.665
     assert parent.data.metrics["original/ttr_last_96"] == 0.2031
-    assert parent.data.metrics["hyperfitted/ttr_last_96.max"] == pytest.approx(0.69)
+    assert parent.data.metrics["trained/ttr_last_96.max"] == pytest.approx(0.69)
     assert parent.data.metrics["trials/finished"] == 3
     assert "secret" not in str(parent.data.params)
     launches = storage.root / "mlartifacts" / parent.info.run_id / "artifacts" / "launches.json"
