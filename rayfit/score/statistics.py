@@ -11,6 +11,7 @@ import polars as pl
 
 from rayfit.errors import RayfitError
 
+NUM_RESAMPLES = 2_000
 _DRAWS_AT_ONCE = 4_000_000
 """Resampled values held in memory together."""
 
@@ -50,7 +51,7 @@ def bootstrap_mean(
     values: pl.Series | np.ndarray | Sequence[Any],
     *,
     seed: int = 0,
-    num_resamples: int = 2_000,
+    num_resamples: int = NUM_RESAMPLES,
     level: float = 0.95,
 ) -> Estimate:
     """Mean of `values` with the percentile bootstrap interval over texts.
@@ -88,7 +89,7 @@ def paired_difference(
     right: pl.Series | np.ndarray | Sequence[Any],
     *,
     seed: int = 0,
-    num_resamples: int = 2_000,
+    num_resamples: int = NUM_RESAMPLES,
     level: float = 0.95,
 ) -> Estimate:
     """Mean of `left` - `right`, text by text, with its bootstrap interval; contexts are resampled as pairs.
@@ -126,7 +127,7 @@ def paired_on_contexts(left: pl.DataFrame, right: pl.DataFrame, score: str, *, s
 
 
 def paired_differences(
-    left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str], *, seed: int = 0
+    left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str]
 ) -> list[dict[str, Any]]:
     """`paired_on_contexts` of several columns: what `left` has more than `right`, score by score.
 
@@ -134,7 +135,7 @@ def paired_differences(
     `high` (95% bootstrap interval over contexts), `count` (contexts that both arms have a number for), `reason`
     (why a number is null).
     """
-    return [{"score": name, **paired_on_contexts(left, right, name, seed=seed).entry()} for name in scores]
+    return [{"score": name, **paired_on_contexts(left, right, name).entry()} for name in scores]
 
 
 def _as_column(values: pl.Series | np.ndarray | Sequence[Any]) -> pl.Series:
@@ -160,12 +161,12 @@ def _resampled_means(measured: np.ndarray, seed: int, num_resamples: int) -> np.
     return means
 
 
-def resampled_counts(num_texts: int, seed: int, num_resamples: int) -> np.ndarray:
+def resampled_counts(num_texts: int, num_resamples: int) -> np.ndarray:
     """How often each text is drawn in each resample, float64 (num_resamples, num_texts).
 
     For numbers that are no mean over texts but a function of sums over them. The draws are not those of
     `bootstrap_mean`.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     shares = np.full(num_texts, 1.0 / num_texts)
     return generator.multinomial(num_texts, shares, size=num_resamples).astype(np.float64)
