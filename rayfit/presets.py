@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from rayfit.identity import DOMAIN_VERSION, EXTRACTION_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,13 @@ DATASETS: dict[str, DatasetPreset] = {
     ),
     "comments": DatasetPreset(about="the comments of the standard library's source", span_characters=900),
 }
+
+
+def declared_text(name: str) -> dict[str, Any]:
+    """Return what names a dataset of `DATASETS` without reading it: versions of the interpreter and of what reads it."""
+    whole = {"pydoc": platform.python_version(), "extraction": EXTRACTION_VERSION}
+    return whole if name == "pydoc" else {**whole, "domain": name, "domain_version": DOMAIN_VERSION}
+
 
 # Documents at the front of a hub dataset among which samples are chosen (`--pool`).
 DEFAULT_POOL = 50_000

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from rayfit.ask.page import key, page
 from rayfit.ask.request import Request
-from rayfit.data.prompts import file_and_column, read_prompts
 from rayfit.decoding import Block, Decoding
 from rayfit.engine_names import ENGINES, check_engine
 from rayfit.errors import RayfitError
+from rayfit.plan.prompt_files import file_and_column, read_prompts
 from rayfit.records.storage import Storage
 
 ABOUT = "continue a prompt with a model, or with two beside each other"

@@ -8,26 +8,13 @@ pretraining saw nothing, as long as the held-out share is at most that of pretra
 
 from __future__ import annotations
 
-from typing import Any
-
 from rayfit.data import pydoc
 from rayfit.data.documents import Document
 from rayfit.data.spans import is_held_out
 from rayfit.data.stdlib import source_modules
 
-DOMAINS = ("pydoc", "topics", "docstrings", "code", "comments")
-
-# Raised by hand when a part's documents, the texts its held-out spans are compared with, or the instruction pairs change.
-DOMAIN_VERSION = 1
-
 # The share of documents that pretraining leaves out. More cannot be held out: pretraining saw the rest.
 PRETRAINING_HELD_OUT_SHARE = 0.2
-
-
-def declared(domain: str) -> dict[str, Any]:
-    """What names a domain without reading it."""
-    whole = pydoc.declared()
-    return whole if domain == "pydoc" else {**whole, "domain": domain, "domain_version": DOMAIN_VERSION}
 
 
 def documents(domain: str) -> list[Document]:

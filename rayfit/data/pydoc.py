@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import platform
 from functools import lru_cache
-from typing import Any
 
 from rayfit.data.documents import Document
 from rayfit.data.stdlib import module_docstrings
 
-EXTRACTION_VERSION = 1
-
 MIN_CHARACTERS = 100
-
-
-def declared() -> dict[str, Any]:
-    """What names this corpus without reading it: the interpreter's version and the version of the extraction."""
-    return {"pydoc": platform.python_version(), "extraction": EXTRACTION_VERSION}
 
 
 @lru_cache(maxsize=1)  # parsing takes seconds

@@ -80,7 +80,7 @@ def generate_vllm(
             use_tqdm=False,
         )
     texts = [list(output.outputs[0].token_ids) for output in outputs]
-    return _as_generations(texts, contexts, decoding, suppress_ids, block_index, blocker)
+    return _as_generations(texts, contexts, decoding, suppress_ids, blocker)
 
 
 def import_vllm() -> ModuleType:
@@ -233,7 +233,6 @@ def _as_generations(
     contexts: Sequence[Sequence[int]],
     decoding: Decoding,
     suppress_ids: Sequence[int],
-    block_index: BlockIndex | None,
     blocker: Blocker | None,
 ) -> Generations:
     tokens = np.full((len(texts), decoding.num_new_tokens), -1, dtype=np.int32)
@@ -243,8 +242,7 @@ def _as_generations(
     ends = set(suppress_ids) if decoding.stop_at_end else set()
     ended = np.array([bool(text) and text[-1] in ends for text in texts])
     banned = None if blocker is None else _replayed(texts, contexts, blocker)
-    long_run = None if block_index is None else block_index.has_long_run(tokens, lengths)
-    return Generations(tokens, lengths, ended, banned, None, long_run)
+    return Generations(tokens, lengths, ended, banned)
 
 
 def _replayed(texts: list[list[int]], contexts: Sequence[Sequence[int]], blocker: Blocker) -> np.ndarray:

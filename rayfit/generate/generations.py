@@ -16,8 +16,6 @@ class Generations:
     steps_banned, steps_changed: int32 [contexts], steps at which a ban was in force, and at which it changed
         the choice (for sampling: from what the same random number would have chosen); None without a blocker,
         and `steps_changed` where the engine does not tell.
-    had_long_run: bool [contexts], whether a run of more tokens than the index's (5) stands in its rows; None
-        without an index.
     """
 
     tokens: np.ndarray
@@ -25,7 +23,6 @@ class Generations:
     ended: np.ndarray
     steps_banned: np.ndarray | None = None
     steps_changed: np.ndarray | None = None
-    had_long_run: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)

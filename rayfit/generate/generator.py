@@ -45,8 +45,7 @@ def generate(
         never generated, or, with `stop_at_end`, what ends a text.
     context_ids: what the random numbers of each context are drawn from, with the decoding's seed; by default
         a hash of its tokens. batch_size: contexts at once; it changes speed and memory, and in fp32 no text.
-    block_index: the training rows; needed by a decoding with a blocker, else only `had_long_run` comes from
-        it.
+    block_index: the training rows; needed by a decoding with a blocker, else not looked at.
 
     Raises RayfitError for an empty context, an id outside the vocabulary, more tokens than the model's
     context window holds, a blocker without its index, and NaN logits.
@@ -62,7 +61,7 @@ def generate(
             parts.append(
                 _batch(model, contexts[begin:end], names[begin:end], decoding, suppress_ids, blocker)
             )
-    return _join(parts, decoding.num_new_tokens, block_index, blocker)
+    return _join(parts, decoding.num_new_tokens, blocker)
 
 
 @dataclass(frozen=True)
@@ -121,22 +120,18 @@ def _lengths(tokens: np.ndarray, end_ids: Sequence[int]) -> tuple[np.ndarray, np
     return lengths.astype(np.int32), ended
 
 
-def _join(
-    parts: list[_Part], num_new_tokens: int, block_index: BlockIndex | None, blocker: Blocker | None
-) -> Generations:
+def _join(parts: list[_Part], num_new_tokens: int, blocker: Blocker | None) -> Generations:
     tokens = np.full((sum(len(part.lengths) for part in parts), num_new_tokens), -1, dtype=np.int32)
     row = 0
     for part in parts:
         tokens[row : row + len(part.tokens), : part.tokens.shape[1]] = part.tokens
         row += len(part.tokens)
-    lengths = np.concatenate([part.lengths for part in parts])
     return Generations(
         tokens,
-        lengths,
+        np.concatenate([part.lengths for part in parts]),
         np.concatenate([part.ended for part in parts]),
         None if blocker is None else np.concatenate([part.steps_banned for part in parts]),
         None if blocker is None else np.concatenate([part.steps_changed for part in parts]),
-        None if block_index is None else block_index.has_long_run(tokens, lengths),
     )
 
 

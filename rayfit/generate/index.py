@@ -91,25 +91,6 @@ class BlockIndex:
         """The distinct token ids, ascending int32, that follow gram number `gram` anywhere in the rows."""
         return self.next_ids[self.next_ptr[gram] : self.next_ptr[gram + 1]]
 
-    def has_long_run(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Whether a run of more than `run` tokens of each text stands in the rows: bool [n].
-
-        tokens: integer [n, longest], of which the first `lengths` [n] of each row count.
-        """
-        out = np.zeros(len(tokens), dtype=np.bool_)
-        _long_runs(
-            np.ascontiguousarray(tokens, dtype=np.int64),
-            np.asarray(lengths, dtype=np.int64),
-            self.run,
-            self.tokens,
-            self.table,
-            self.gram_at,
-            self.next_ptr,
-            self.next_ids,
-            out,
-        )
-        return out
-
     def save(self, path: Path) -> None:
         """Write the index to `path` (npz), for an engine that runs in a process of its own."""
         with path.open("wb") as stream:
@@ -198,28 +179,3 @@ def _find_all(
 ) -> None:
     for row in range(grams.shape[0]):
         found[row] = table[_slot(grams[row], tokens, table, gram_at)]
-
-
-@njit(cache=True, nogil=True)
-def _long_runs(
-    texts: np.ndarray,
-    lengths: np.ndarray,
-    run: int,
-    tokens: np.ndarray,
-    table: np.ndarray,
-    gram_at: np.ndarray,
-    next_ptr: np.ndarray,
-    next_ids: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    for row in range(texts.shape[0]):
-        for begin in range(lengths[row] - run):
-            gram = table[_slot(texts[row, begin : begin + run], tokens, table, gram_at)]
-            if gram < 0:
-                continue
-            for at in range(next_ptr[gram], next_ptr[gram + 1]):
-                if next_ids[at] == texts[row, begin + run]:
-                    out[row] = True
-                    break
-            if out[row]:
-                break

@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import TypeAlias
 
 from rayfit.config import Options
-from rayfit.data.prompts import file_and_column, read_prompts
 from rayfit.errors import RayfitError
 from rayfit.identity import digest, slug
+from rayfit.plan.prompt_files import file_and_column, read_prompts
 from rayfit.plan.trials import Domain
 
 # The name of all domains together, in rows and in scores.

@@ -8,11 +8,11 @@ from itertools import product
 from typing import Any
 
 from rayfit.config import Options, check_batch, flag
-from rayfit.data.order import check_exchange
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_MODELS, HubModel
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.declaration import AXES, Sweep
+from rayfit.plan.order import check_exchange
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.stopping import check_kept, check_stop_loss
 from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rayfit.data import embedded, pydoc
-from rayfit.data.documents import TABLES, local_files
 from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDataset
-from rayfit.identity import MAKE_VERSION, KnownFiles, digest, make_id, slug
+from rayfit.identity import DOMAIN_VERSION, MAKE_VERSION, KnownFiles, digest, make_id, slug
 from rayfit.plan.hub import check_hub_id, parse_hub_dataset, read_lock
 from rayfit.plan.weights import deciding_files, find_weights
 from rayfit.presets import (
@@ -23,8 +21,10 @@ from rayfit.presets import (
     MADE_LEARNING_RATE,
     MADE_MODELS,
     PAPER_LEARNING_RATE,
+    declared_text,
 )
 from rayfit.records.storage import Storage, read_json
+from rayfit.text_files import TABLES, local_files
 
 SMALL_MODEL_PARAMETERS = 50_000_000
 KNOWN_FILES = "known-files.json"
@@ -119,9 +119,9 @@ def resolve_model(name: str, revision: str | None, storage: Storage) -> ModelSou
 
 def _made_model(name: str) -> ModelSource:
     preset = MADE_MODELS[name]
-    declared = {"made": preset.declared(), "corpus": pydoc.declared(), "make_version": MAKE_VERSION}
+    declared = {"made": preset.declared(), "corpus": declared_text("pydoc"), "make_version": MAKE_VERSION}
     if preset.base:
-        declared |= {"base": _made_model(preset.base).declared, "pairs_version": embedded.DOMAIN_VERSION}
+        declared |= {"base": _made_model(preset.base).declared, "pairs_version": DOMAIN_VERSION}
     return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
 
 
@@ -246,7 +246,7 @@ def _embedded_text(name: str) -> TextSource:
         name=name,
         kind="pydoc",
         domain=name,
-        declared=embedded.declared(name),
+        declared=declared_text(name),
         default_span_characters=preset.span_characters,
         default_held_out_share=preset.held_out_share,
     )

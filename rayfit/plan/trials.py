@@ -6,10 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rayfit.data.order import ExchangedEpochs, epochs_of, exchanged_epochs
 from rayfit.identity import DATA_VERSION, TRAIN_VERSION, make_id
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import ADAM_BETAS, ADAM_EPSILON
+from rayfit.plan.order import ExchangedEpochs, epochs_of, exchanged_epochs
 from rayfit.plan.sources import ModelSource, TextSource
 
 CURVE_POINTS = 20

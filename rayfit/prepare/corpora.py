@@ -8,12 +8,13 @@ from typing import Any
 import polars as pl
 
 from rayfit.data import embedded
-from rayfit.data.documents import Document, local_files, read_documents
+from rayfit.data.documents import Document, read_documents
 from rayfit.data.spans import cut_spans, spans_fingerprint
 from rayfit.plan.hub import read_lock
 from rayfit.plan.sources import TextSource, known_files
 from rayfit.prepare.hub_corpora import find_commit, read_hub_documents
 from rayfit.records.storage import Storage
+from rayfit.text_files import local_files
 
 
 def identify_text(text: TextSource, storage: Storage) -> None:

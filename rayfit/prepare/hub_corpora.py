@@ -42,22 +42,10 @@ def read_hub_documents(source: HubDataset, commit: str, pool: int, span_characte
     (which is never run), and when the hub cannot be reached.
     """
     found = (
-        _documents(source, config, _texts(source, _rows(source, config, commit)), span_characters)
+        documents_of_rows(source, config, _rows(source, config, commit), span_characters)
         for config in source.configs
     )
     return list(islice(chain.from_iterable(found), pool))
-
-
-def documents_of_rows(
-    source: HubDataset, rows: Iterable[dict[str, Any]], span_characters: int, pool: int | None = None
-) -> list[Document]:
-    """Rows as documents: each its own, or joined as the source says; rows without text count for nothing.
-
-    Of `pool` documents no more rows are asked for than they take.
-
-    Raises RayfitError when the column is not there or holds no text.
-    """
-    return list(islice(_documents(source, source.config, _texts(source, rows), span_characters), pool))
 
 
 def _rows(source: HubDataset, config: str, commit: str) -> Iterable[dict[str, Any]]:
@@ -135,9 +123,15 @@ def _texts(source: HubDataset, rows: Iterable[dict[str, Any]]) -> Iterator[tuple
             yield number, text
 
 
-def _documents(
-    source: HubDataset, config: str, texts: Iterable[tuple[int, str]], span_characters: int
+def documents_of_rows(
+    source: HubDataset, config: str, rows: Iterable[dict[str, Any]], span_characters: int
 ) -> Iterator[Document]:
+    """The rows of a config as documents: each its own, or joined as the source says; rows without text count for nothing.
+
+    No more rows are read than the documents that are asked for take. Raises RayfitError when the column is not there or
+    holds no text.
+    """
+    texts = _texts(source, rows)
     stem = "/".join(part for part in (config, source.split) if part)
     if not source.joined:
         for number, text in texts:

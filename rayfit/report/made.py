@@ -1,4 +1,4 @@
-"""How a sweep was made: commands, options, seeds, fingerprints, versions, commits, times, and cost where it is known."""
+"""How a sweep was made: commands, options, seeds, fingerprints, versions, commits, and times."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def how_it_was_made(record: Mapping[str, Any], storage: Storage) -> dict[str, An
         "kernels": _kernels(trials),
         "trials": [_trial(trial) for trial in trials],
         "times": [*_times(trials, evaluations), *_worker_hours(trials)],
-        "costs": _costs([record, *trials]),
     }
 
 
@@ -130,18 +129,6 @@ def _worker_hours(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [
         (f"worker-hours of training on {device}", f"{total / 3600:.3g}") for device, total in seconds.items()
     ]
-
-
-def _costs(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Costs that records state, as they state them: a text, or an amount with its currency."""
-    found = []
-    for record in records:
-        cost = record.get("cost")
-        if isinstance(cost, Mapping) and cost.get("amount") is not None:
-            cost = f"{cost['amount']:.2f} {cost.get('currency', '')}".strip()
-        if cost is not None and not isinstance(cost, Mapping):
-            found.append((str(record["id"]), str(cost)))
-    return found
 
 
 def duration(seconds: float) -> str:

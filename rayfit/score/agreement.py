@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from rayfit.errors import RayfitError
-from rayfit.score.statistics import Estimate, bootstrap_mean
 
 
 def agreement_matrix(choices: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
@@ -29,12 +28,6 @@ def agreement_matrix(choices: Sequence[np.ndarray]) -> tuple[np.ndarray, int]:
         for j, right in enumerate(choices[:i]):
             matrix[i, j] = matrix[j, i] = np.mean(left == right)
     return matrix, int(choices[0].size)
-
-
-def agreement(left: np.ndarray, right: np.ndarray, *, seed: int = 0) -> Estimate:
-    """One cell of `agreement_matrix` with its bootstrap interval over texts; raises as `agreement_matrix`."""
-    _check([left, right])
-    return bootstrap_mean((left == right).mean(axis=1), seed=seed)
 
 
 def _check(choices: Sequence[np.ndarray]) -> None:

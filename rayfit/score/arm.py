@@ -30,14 +30,14 @@ ORIGINAL_SCORES = (
 """What `original_scores` gives."""
 
 
-def arm_scores(scored: pl.DataFrame, *, seed: int = 0) -> Entries:
+def arm_scores(scored: pl.DataFrame) -> Entries:
     """Aggregates of all texts of a frame that `score_texts` gave; of all its domains together if it has several.
 
     With the columns `steps_banned` and `steps_changed` (integers, null without a citation blocker) also
     `blocker_banned_share` and `blocker_changed_share`: shares of a text's steps, mean over texts; the latter null with
     the reason where the engine (vLLM) does not tell.
     """
-    pooled = aggregate_scores(scored, seed=seed).filter(pl.col("domain") == POOLED)
+    pooled = aggregate_scores(scored).filter(pl.col("domain") == POOLED)
     found = {
         line["score"]: Entry(
             value=line["value"],
@@ -58,12 +58,12 @@ def arm_scores(scored: pl.DataFrame, *, seed: int = 0) -> Entries:
         found[f"blocker_{name}_share"] = (
             missing("the engine does not tell what would have been chosen")
             if untold
-            else bootstrap_mean(shares, seed=seed).entry()
+            else bootstrap_mean(shares).entry()
         )
     return found
 
 
-def pool_scores(frames: Sequence[pl.DataFrame], *, seed: int = 0, num_threads: int = 1) -> Entries:
+def pool_scores(frames: Sequence[pl.DataFrame]) -> Entries:
     """`arm_scores` of several domains' texts together, each domain scored before on its own.
 
     What compares texts with each other (Self-BLEU) is computed anew over all of them; the rest is a text's own and
@@ -83,8 +83,8 @@ def pool_scores(frames: Sequence[pl.DataFrame], *, seed: int = 0, num_threads: i
     if joined.select("domain", "context_id").is_duplicated().any():
         raise RayfitError("pooled scores: a context stands there twice; give one arm's texts, each once")
     texts = token_texts(joined["token_ids"], "token_ids")
-    among_all = self_bleu(texts, window=WINDOW, num_threads=num_threads).values
-    return arm_scores(joined.with_columns(self_bleu=among_all), seed=seed)
+    among_all = self_bleu(texts, window=WINDOW).values
+    return arm_scores(joined.with_columns(self_bleu=among_all))
 
 
 def original_scores(

@@ -1,7 +1,7 @@
 """The compiled loops of BLEU: clipped n-gram matches against many references, and against sliding windows.
 
 Arrays ahead. `grams`: n-gram ids of the scored texts, int32 (max_order, num_tokens_in_all), -1 for none or
-unknown. `starts`, `documents`, `counts`: postings. `log_counts[m]`: ln(m), with smoothing at 0. All logs
+unknown. `starts`, `documents`, `counts`: postings. `log_counts[m]`: ln(m), smoothed at 0. All logs
 are natural, so that BLEU is exp(mean over n of (log_counts[matches_n] - log_counts[num_grams_n]) + log
 brevity penalty).
 """
@@ -97,53 +97,6 @@ def best_pairwise(
             reference_length = offsets[other + 1] - offsets[other]
             penalty = min(0.0, 1.0 - reference_length / length)
             best[text] = max(best[text], total / max_order + penalty)
-
-
-@compiled
-def against_all_others(
-    grams: np.ndarray,
-    offsets: np.ndarray,
-    groups: np.ndarray,
-    starts: np.ndarray,
-    documents: np.ndarray,
-    counts: np.ndarray,
-    log_counts: np.ndarray,
-    first: int,
-    last: int,
-    best: np.ndarray,
-) -> None:
-    """ln BLEU of each text in [first, last) with all other texts of its group as its references, into `best`.
-
-    An n-gram counts as often as the reference that has it most often; the brevity penalty takes the reference
-    closest in length, the shorter of two.
-    """
-    num_texts, max_order = len(offsets) - 1, grams.shape[0]
-    slots = np.zeros(len(starts) - 1, dtype=np.int16)
-    for text in range(first, last):
-        length = offsets[text + 1] - offsets[text]
-        if length < max_order:
-            continue
-        gram_of, order_of, limits = number_grams(grams, offsets[text], offsets[text + 1], slots)
-        forget_grams(gram_of, slots)
-        matches = np.zeros(max_order, dtype=np.int64)
-        for k in range(1, len(gram_of)):
-            most = 0
-            for p in range(starts[gram_of[k]], starts[gram_of[k] + 1]):
-                if documents[p] != text and groups[documents[p]] == groups[text]:
-                    most = max(most, counts[p])
-            matches[order_of[k]] += min(limits[k], most)
-        closest = -1
-        for other in range(num_texts):
-            other_length = offsets[other + 1] - offsets[other]
-            if other != text and groups[other] == groups[text] and other_length > 0:
-                nearer = abs(other_length - length) - abs(closest - length)
-                if closest < 0 or nearer < 0 or (nearer == 0 and other_length < closest):
-                    closest = other_length
-        if closest >= 0 and matches[0] > 0:
-            total = 0.0
-            for n in range(max_order):
-                total += log_counts[matches[n]] - log_counts[length - n]
-            best[text] = total / max_order + min(0.0, 1.0 - closest / length)
 
 
 @compiled

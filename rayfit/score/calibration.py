@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayfit.errors import RayfitError
-from rayfit.score.statistics import Estimate, resampled_counts
+from rayfit.score.statistics import NUM_RESAMPLES, Estimate, resampled_counts
 
 NUM_BINS = 15
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Sums per text and bin, float64 (num_texts, num_bins): they add up over texts, domains and workers.
+    """Sums per text and bin, float64 (num_texts, 15): they add up over texts, domains and workers.
 
     `positions`: predicted positions whose confidence falls into the bin. `confidence`: sum of their confidences.
     `correct`: how many of them have the true token as their first choice.
@@ -25,8 +25,8 @@ class Calibration:
     correct: np.ndarray
 
 
-def calibration(confidence_BT: np.ndarray, correct_BT: np.ndarray, num_bins: int = NUM_BINS) -> Calibration:
-    """Sort predictions into bins of equal width by their confidence, the bin m of M being ((m-1)/M, m/M].
+def calibration(confidence_BT: np.ndarray, correct_BT: np.ndarray) -> Calibration:
+    """Sort predictions into 15 bins of equal width by their confidence, the bin m being ((m-1)/15, m/15].
 
     `confidence_BT`: probability of the most probable token, in [0, 1], of B texts at T positions. `correct_BT`:
     bool, whether that token is the true one. Raises RayfitError for shapes that differ and for confidences outside
@@ -40,13 +40,13 @@ def calibration(confidence_BT: np.ndarray, correct_BT: np.ndarray, num_bins: int
     if not ((confidence_BT >= 0) & (confidence_BT <= 1)).all():
         raise RayfitError("calibration: a confidence is not between 0 and 1")
     num_texts = len(confidence_BT)
-    bins = np.searchsorted(np.arange(1, num_bins) / num_bins, confidence_BT)
-    cells = (bins + num_bins * np.arange(num_texts)[:, None]).ravel()
+    bins = np.searchsorted(np.arange(1, NUM_BINS) / NUM_BINS, confidence_BT)
+    cells = (bins + NUM_BINS * np.arange(num_texts)[:, None]).ravel()
 
     def sums(weights: np.ndarray | None) -> np.ndarray:
         flat = None if weights is None else weights.astype(np.float64).ravel()
-        added = np.bincount(cells, flat, minlength=num_texts * num_bins).astype(np.float64)
-        return added.reshape(num_texts, num_bins)
+        added = np.bincount(cells, flat, minlength=num_texts * NUM_BINS).astype(np.float64)
+        return added.reshape(num_texts, NUM_BINS)
 
     return Calibration(sums(None), sums(confidence_BT), sums(correct_BT))
 
@@ -61,15 +61,13 @@ class ReliabilityBin:
     interval: tuple[float, float] | None
 
 
-def reliability(
-    found: Calibration, *, seed: int = 0, num_resamples: int = 2_000
-) -> tuple[ReliabilityBin, ...]:
+def reliability(found: Calibration) -> tuple[ReliabilityBin, ...]:
     """The bins that hold positions, from low confidence to high, over all positions of all texts.
 
     Guo et al. 2017, section 2. The intervals are bootstrap intervals over texts; resamples without a position in a bin
     have no part in the bin's. A bin that one text alone fills has none.
     """
-    drawn = resampled_counts(len(found.positions), seed, num_resamples)
+    drawn = resampled_counts(len(found.positions), NUM_RESAMPLES)
     bins = []
     for place in np.flatnonzero(found.positions.sum(axis=0)):
         positions, correct = found.positions[:, place], found.correct[:, place]
@@ -85,7 +83,7 @@ def reliability(
     return tuple(bins)
 
 
-def calibration_error(found: Calibration, *, seed: int = 0, num_resamples: int = 2_000) -> Estimate:
+def calibration_error(found: Calibration, *, num_resamples: int = NUM_RESAMPLES) -> Estimate:
     """Expected calibration error: the mean distance of accuracy from confidence, in [0, 1]; lower is better.
 
     The sum over bins of (share of positions in the bin) x |accuracy - mean confidence in the bin|, over all positions
@@ -100,7 +98,7 @@ def calibration_error(found: Calibration, *, seed: int = 0, num_resamples: int =
     value = float(np.abs(gaps.sum(axis=0)).sum() / positions.sum())
     if num_texts == 1:
         return Estimate(value, None, None, 1, num_missing, "one text has no interval")
-    drawn = resampled_counts(num_texts, seed, num_resamples)
+    drawn = resampled_counts(num_texts, num_resamples)
     errors = np.abs(drawn @ gaps).sum(axis=1) / (drawn @ positions)
     low, high = np.quantile(errors, [0.025, 0.975])
     return Estimate(value, float(low), float(high), num_texts, num_missing)

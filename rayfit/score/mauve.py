@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rayfit.errors import RayfitError
 from rayfit.score.statistics import Estimate
 
 FEWEST_TEXTS = 20
 """The package makes a cluster per ten texts; below two clusters there is nothing to compare."""
+
+_SEED = 25
+"""Of the package's clusters; its own default, said here so that none of its releases changes it."""
 
 NO_INTERVAL = "MAUVE compares two sets of texts and has no interval over texts"
 
@@ -26,8 +28,6 @@ def mauve(
     truths: Sequence[str],
     *,
     model_path: str | Path | None = None,
-    features: tuple[np.ndarray, np.ndarray] | None = None,
-    seed: int = 25,
 ) -> Estimate:
     """MAUVE of generated against true texts by the package mauve-text: in (0, 1], higher is more alike.
 
@@ -35,58 +35,40 @@ def mauve(
     a cluster per ten texts, scaling 5, 25 points of the curve. Features are the last hidden state at the last token
     of each text. The standard, with which other people's numbers can be compared, is GPT-2 large:
     `model_path` is a local Hugging Face directory of it, or of another model, whose numbers then compare only with
-    themselves. `features`: those of texts and of truths, float (num_texts, size), in place of a model.
+    themselves.
 
     Null with the reason: without mauve-text, without a model, for fewer than 20 texts on a side, and where a text
     is empty. The number depends on how many texts there are (it falls with few); compare arms of the same number.
 
-    Raises RayfitError for features that are not finite or of shapes that do not belong together.
+    Raises RayfitError where the directory holds no model.
     """
     num_texts = min(len(texts), len(truths))
     if importlib.util.find_spec("mauve") is None:
         return _absent(num_texts, "MAUVE needs the package mauve-text: pip install 'rayfit[mauve]'")
     if num_texts < FEWEST_TEXTS:
         return _absent(num_texts, f"MAUVE needs {FEWEST_TEXTS} texts or more on either side, got {num_texts}")
-    if features is None:
-        if model_path is None:
-            return _absent(
-                num_texts,
-                "MAUVE needs the features of a language model (its standard is gpt2-large); none was given",
-            )
-        empty = sum(not text.strip() for text in [*texts, *truths])
-        if empty:
-            return _absent(num_texts, f"MAUVE: {empty} of the texts are empty and have no features")
-        # Only here, as nothing else of this module needs torch.
-        from rayfit.score.mauve_features import last_hidden_states
+    if model_path is None:
+        return _absent(
+            num_texts,
+            "MAUVE needs the features of a language model (its standard is gpt2-large); none was given",
+        )
+    empty = sum(not text.strip() for text in [*texts, *truths])
+    if empty:
+        return _absent(num_texts, f"MAUVE: {empty} of the texts are empty and have no features")
+    # Only here, as nothing else of this module needs torch.
+    from rayfit.score.mauve_features import last_hidden_states
 
-        of_texts, of_truths = last_hidden_states(model_path, texts, truths)
-    else:
-        of_texts, of_truths = features
-        _check_features(features, len(texts), len(truths))
-    value = _by_package(of_texts, of_truths, seed)
+    value = _by_package(*last_hidden_states(model_path, texts, truths))
     return Estimate(value, None, None, num_texts, 0, NO_INTERVAL)
 
 
-def _by_package(of_texts: np.ndarray, of_truths: np.ndarray, seed: int) -> float:
+def _by_package(of_texts: np.ndarray, of_truths: np.ndarray) -> float:
     # The package and what it imports warn about their own dependencies and about few texts, and print.
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         package = importlib.import_module("mauve")
-        return float(package.compute_mauve(p_features=of_texts, q_features=of_truths, seed=seed).mauve)
+        return float(package.compute_mauve(p_features=of_texts, q_features=of_truths, seed=_SEED).mauve)
 
 
 def _absent(num_texts: int, reason: str) -> Estimate:
     return Estimate(None, None, None, 0, num_texts, reason)
-
-
-def _check_features(features: tuple[np.ndarray, np.ndarray], *lengths: int) -> None:
-    shapes = [array.shape for array in features]
-    if any(len(shape) != 2 for shape in shapes) or [shape[0] for shape in shapes] != [*lengths]:
-        raise RayfitError(
-            f"MAUVE: features of shapes {shapes[0]} and {shapes[1]} for {lengths[0]} and {lengths[1]} texts; "
-            "expected one row per text"
-        )
-    if shapes[0][1] != shapes[1][1] or not all(np.isfinite(array).all() for array in features):
-        raise RayfitError(
-            "MAUVE: features of texts and truths must be of one size and finite; was one model used for both?"
-        )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 
 from rayfit.errors import RayfitError
 from rayfit.score.automaton import build, earlier_runs, longest_matches
 from rayfit.score.per_text import PerText, notes_where, per_text
-from rayfit.score.statistics import Estimate, bootstrap_mean
 from rayfit.score.tokens import Texts, token_texts
 
 MOST_ROW_TOKENS = 2**29
@@ -47,16 +44,14 @@ class OverlapIndex:
         given = token_texts(texts)
         return longest_matches(given.tokens, given.offsets, self._states, self._edges, self._slots)
 
-    def longest_overlaps(self, texts: Texts, first: int | None = None) -> PerText:
+    def longest_overlaps(self, texts: Texts) -> PerText:
         """Length of each text's longest contiguous run of tokens that stands in a row.
 
-        Values are Int64, in tokens, from 0 to the length of the text (of its first `first` tokens, if
-        given); lower is less citation. Empty texts are null with a note. Source: the paper's section 4.2
-        and Figure 3; on token ids, inside one row, generated part only.
+        Values are Int64, in tokens, from 0 to the length of the text; lower is less citation. Empty texts are
+        null with a note. Source: the paper's section 4.2 and Figure 3; on token ids, inside one row, generated
+        part only.
         """
         given = token_texts(texts)
-        if first is not None:
-            given = given.first(first)
         filled = given.lengths > 0
         longest = np.zeros(len(given), dtype=np.int64)
         if filled.any():
@@ -79,32 +74,6 @@ def repeated_runs(texts: Texts) -> list[np.ndarray]:
     """
     given = token_texts(texts)
     return np.split(earlier_runs(given.tokens, given.offsets), given.offsets[1:-1])[: len(given)]
-
-
-@dataclass(frozen=True)
-class OverlapSummary:
-    """Longest overlaps of many texts: mean and shares with intervals, maximum in tokens.
-
-    `histogram` has columns `longest_overlap` (Int64, ascending, only lengths that occur) and `num_texts`.
-    """
-
-    mean: Estimate
-    max: int | None
-    share_above_5: Estimate
-    share_above_10: Estimate
-    histogram: pl.DataFrame
-
-
-def summarize_overlaps(longest: pl.Series, seed: int = 0) -> OverlapSummary:
-    """Figure 3 in numbers, from the values of `longest_overlaps`; nulls are left out and counted."""
-    counted = overlap_histogram(longest)
-    return OverlapSummary(
-        mean=bootstrap_mean(longest, seed=seed),
-        max=None if counted.is_empty() else int(counted["longest_overlap"][-1]),
-        share_above_5=bootstrap_mean(longest > 5, seed=seed),
-        share_above_10=bootstrap_mean(longest > 10, seed=seed),
-        histogram=counted,
-    )
 
 
 def overlap_histogram(longest: pl.Series) -> pl.DataFrame:

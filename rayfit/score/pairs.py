@@ -23,6 +23,7 @@ RANK_LIMITS = {
 """Score name to the rank that counts as passed."""
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-6, 1e6
+_TOLERANCE_NATS = 1e-3
 _CHUNK_VALUES = 1 << 22
 
 Batches = Callable[[], Iterable[torch.Tensor]]
@@ -48,29 +49,13 @@ class PairStatistics:
 
 
 @torch.no_grad()
-def pair_statistics(original_BTV: torch.Tensor, other_BTV: torch.Tensor) -> PairStatistics:
-    """Compare two models' predictions at the same positions of the same texts (the paper's section 6.1, Figure 5).
-
-    `choice_statistics` of the other model's most probable tokens. Logits of any float dtype, read in fp32. Raises
-    RayfitError for shapes that differ, as those of models with different tokenizers do, and for logits that are not
-    finite (-inf, a suppressed token, is allowed).
-    """
-    if original_BTV.ndim != 3 or original_BTV.shape != other_BTV.shape:
-        raise RayfitError(
-            f"logits of the original have shape {tuple(original_BTV.shape)}, of the other {tuple(other_BTV.shape)}; "
-            "both must be (texts, positions, vocabulary): the same texts under the same tokenizer"
-        )
-    choices = torch.cat([other_PV.argmax(dim=-1) for other_PV in _chunks(other_BTV)])
-    return choice_statistics(original_BTV, choices.reshape(other_BTV.shape[:2]))
-
-
-@torch.no_grad()
 def choice_statistics(original_BTV: torch.Tensor, choice_BT: torch.Tensor) -> PairStatistics:
-    """Where the original stands to another model's most probable tokens, of which only the ids are needed.
+    """Where the original stands to another model's most probable tokens (the paper's section 6.1, Figure 5).
 
     `original_BTV`: the original's logits, any float dtype, read in fp32. `choice_BT`: any integer dtype, the other's
     first choices at the same positions of the same texts (`TokenStatistics.top_1`), so that one model in memory is
-    enough. Raises RayfitError for shapes that differ, ids outside the vocabulary and logits that are not finite.
+    enough. Raises RayfitError for shapes that differ, ids outside the vocabulary and logits that are not finite (-inf,
+    a suppressed token, is allowed).
     """
     if original_BTV.ndim != 3 or original_BTV.shape[:2] != choice_BT.shape:
         raise RayfitError(
@@ -95,7 +80,7 @@ def choice_statistics(original_BTV: torch.Tensor, choice_BT: torch.Tensor) -> Pa
     return PairStatistics(torch.cat(same).reshape(choice_BT.shape), torch.cat(rank).reshape(choice_BT.shape))
 
 
-def pair_scores(parts: Iterable[PairStatistics], *, seed: int = 0) -> dict[str, Estimate]:
+def pair_scores(parts: Iterable[PairStatistics]) -> dict[str, Estimate]:
     """`top_1_agreement` and the shares of RANK_LIMITS over all positions of all texts, by name; each in [0, 1].
 
     Positions are pooled; the interval comes from resampling texts. `parts` are batches of texts, whose lengths may
@@ -107,7 +92,7 @@ def pair_scores(parts: Iterable[PairStatistics], *, seed: int = 0) -> dict[str, 
         for name, added in part.counts().items():
             counts[name] += added
         lengths += [part.same_choice.shape[1]] * len(part.same_choice)
-    return {name: bootstrap_mean(_pooled(found, lengths), seed=seed) for name, found in counts.items()}
+    return {name: bootstrap_mean(_pooled(found, lengths)) for name, found in counts.items()}
 
 
 def _pooled(counts: Sequence[int], lengths: Sequence[int]) -> list[float | None]:
@@ -146,13 +131,11 @@ def mean_entropy(batches: Batches, temperature: float) -> tuple[float, int]:
     return total / num_positions, num_positions
 
 
-def match_temperature(
-    batches: Batches, target_nats: float, *, tolerance_nats: float = 1e-3
-) -> MatchedTemperature:
+def match_temperature(batches: Batches, target_nats: float) -> MatchedTemperature:
     """The temperature at which the original is as sharp as another model (arXiv 2605.22579).
 
     Bisection, on the logarithm of T, until the mean entropy of softmax(logits / T) differs from `target_nats` (the
-    other model's mean entropy on the same positions) by at most `tolerance_nats`. The entropy never falls as T rises.
+    other model's mean entropy on the same positions) by at most 0.001 nats. The entropy never falls as T rises.
     `batches` gives the original's logits, as for `mean_entropy`; it is called once per pass, about fifteen times.
     Greedy choices are the same at every T.
 
@@ -160,8 +143,6 @@ def match_temperature(
     first place, above that of all entries not -inf) or none from 1e-6 to 1e6, and where two calls of `batches` give
     different numbers of positions.
     """
-    if not 0 < tolerance_nats < math.inf:
-        raise RayfitError(f"tolerance_nats: expected a number above 0, got {tolerance_nats}")
     low, high, num_positions = _reachable(batches)
     # A billionth, since the limits are themselves rounded sums.
     if not low - 1e-9 <= target_nats <= high + 1e-9:
@@ -180,7 +161,7 @@ def match_temperature(
                 f"matched temperature: the batches held {num_positions} positions at first and {found} later; "
                 "each call must give all of the same logits again"
             )
-        if abs(entropy - target_nats) <= tolerance_nats:
+        if abs(entropy - target_nats) <= _TOLERANCE_NATS:
             return MatchedTemperature(temperature, entropy, num_passes)
         if entropy < target_nats:
             too_low = temperature
@@ -191,7 +172,7 @@ def match_temperature(
         temperature = _between(too_low, too_high)
     raise RayfitError(
         f"matched temperature: no temperature from {LOWEST_TEMPERATURE:g} to {HIGHEST_TEMPERATURE:g} gives "
-        f"{target_nats:.6g} nats to {tolerance_nats:g}"
+        f"{target_nats:.6g} nats to {_TOLERANCE_NATS:g}"
     )
 
 

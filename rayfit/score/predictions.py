@@ -33,18 +33,14 @@ _MOST_NATS = math.log(sys.float_info.max)
 _BINS = tuple(f"calibration_{name}" for name in ("positions", "confidence", "correct"))
 
 
-def prediction_frame(
-    statistics: TokenStatistics, context_length: int, *, continuation_only: bool = False
-) -> pl.DataFrame:
+def prediction_frame(statistics: TokenStatistics, context_length: int) -> pl.DataFrame:
     """One row per text, in their order, of what a checkpoint predicts over contexts with their continuations.
 
     Columns, Float64 unless said otherwise, each a mean over the text's predicted positions: those of `MEANS`,
     `nll_nats` and `nll_context_nats` (negative log-likelihood of the true token over the text, and over the first
     `context_length` tokens alone); `num_positions` (Int64); `top_1` (List(Int32), the first choice at every position, for
     `agreement_matrix` and `choice_statistics`); `calibration_positions`, `calibration_confidence`,
-    `calibration_correct` (List(Float64), sums per bin, as `Calibration`). `continuation_only`: all but
-    `nll_context_nats`, `num_positions` and `top_1` over the true continuation alone, the other reading of the paper's
-    section 5.
+    `calibration_correct` (List(Float64), sums per bin, as `Calibration`).
 
     Raises RayfitError where a text has no position to predict, in its context or after it.
     """
@@ -55,15 +51,12 @@ def prediction_frame(
             f"predictions: texts of {num_positions + 1} tokens with contexts of {context_length}; a context needs 2 "
             "tokens or more and a continuation after it"
         )
-    taken = slice(context_length - 1, None) if continuation_only else slice(None)
 
     def mean(values: Any) -> np.ndarray:
-        return np.asarray(values.double()[:, taken].mean(dim=1))
+        return np.asarray(values.double().mean(dim=1))
 
     # Rounding may leave a probability a little above 1.
-    bins = calibration(
-        np.minimum(statistics.top_mass[..., 0].numpy(), 1.0)[:, taken], statistics.correct.numpy()[:, taken]
-    )
+    bins = calibration(np.minimum(statistics.top_mass[..., 0].numpy(), 1.0), statistics.correct.numpy())
     entropy = mean(statistics.entropy_nats)
     return pl.DataFrame(
         {
@@ -84,7 +77,7 @@ def prediction_frame(
     )
 
 
-def prediction_scores(frames: pl.DataFrame | Sequence[pl.DataFrame], *, seed: int = 0) -> dict[str, Entry]:
+def prediction_scores(frames: pl.DataFrame | Sequence[pl.DataFrame]) -> dict[str, Entry]:
     """Scores, by their names in the registry, of one domain's frame or of several domains' frames together.
 
     The means of `MEANS`, `perplexity_contexts` and `perplexity_texts` (pooled over tokens), the same with `_mean` behind
@@ -100,11 +93,11 @@ def prediction_scores(frames: pl.DataFrame | Sequence[pl.DataFrame], *, seed: in
         raise RayfitError(
             f"predictions: texts of {lengths} tokens; positions are pooled over texts of one length"
         )
-    found = {name: bootstrap_mean(frame[name], seed=seed).entry() for name in MEANS}
+    found = {name: bootstrap_mean(frame[name]).entry() for name in MEANS}
     for name, column in (("perplexity_contexts", "nll_context_nats"), ("perplexity_texts", "nll_nats")):
-        found[name] = as_perplexity(bootstrap_mean(frame[column], seed=seed)).entry()
-        found[f"{name}_mean"] = bootstrap_mean(frame[column].exp(), seed=seed).entry()
-    found["calibration_error"] = calibration_error(stored_calibration(frame), seed=seed).entry()
+        found[name] = as_perplexity(bootstrap_mean(frame[column])).entry()
+        found[f"{name}_mean"] = bootstrap_mean(frame[column].exp()).entry()
+    found["calibration_error"] = calibration_error(stored_calibration(frame)).entry()
     return found
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from rayfit.errors import RayfitError
 from rayfit.records.values import Entry
 
+NUM_RESAMPLES = 2_000
 _DRAWS_AT_ONCE = 4_000_000
 """Resampled values held in memory together."""
 
@@ -40,7 +41,7 @@ def bootstrap_mean(
     values: pl.Series | np.ndarray | Sequence[Any],
     *,
     seed: int = 0,
-    num_resamples: int = 2_000,
+    num_resamples: int = NUM_RESAMPLES,
     level: float = 0.95,
 ) -> Estimate:
     """Mean of `values` with the percentile bootstrap interval over texts.
@@ -78,7 +79,7 @@ def paired_difference(
     right: pl.Series | np.ndarray | Sequence[Any],
     *,
     seed: int = 0,
-    num_resamples: int = 2_000,
+    num_resamples: int = NUM_RESAMPLES,
     level: float = 0.95,
 ) -> Estimate:
     """Mean of `left` - `right`, text by text, with its bootstrap interval; contexts are resampled as pairs.
@@ -115,15 +116,13 @@ def paired_on_contexts(left: pl.DataFrame, right: pl.DataFrame, score: str, *, s
     return paired_difference(both["left"], both["right"], seed=seed)
 
 
-def paired_differences(
-    left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str], *, seed: int = 0
-) -> dict[str, Entry]:
+def paired_differences(left: pl.DataFrame, right: pl.DataFrame, scores: Sequence[str]) -> dict[str, Entry]:
     """`paired_on_contexts` of several columns: what `left` has more than `right`, by score in their order.
 
     An entry's value is the mean of left - right, in the score's unit, with its 95% bootstrap interval over contexts; its
     count, the contexts that both arms have a number for.
     """
-    return {name: paired_on_contexts(left, right, name, seed=seed).entry() for name in scores}
+    return {name: paired_on_contexts(left, right, name).entry() for name in scores}
 
 
 def _as_column(values: pl.Series | np.ndarray | Sequence[Any]) -> pl.Series:
@@ -149,12 +148,12 @@ def _resampled_means(measured: np.ndarray, seed: int, num_resamples: int) -> np.
     return means
 
 
-def resampled_counts(num_texts: int, seed: int, num_resamples: int) -> np.ndarray:
+def resampled_counts(num_texts: int, num_resamples: int) -> np.ndarray:
     """How often each text is drawn in each resample, float64 (num_resamples, num_texts).
 
     For numbers that are no mean over texts but a function of sums over them. The draws are not those of
     `bootstrap_mean`.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     shares = np.full(num_texts, 1.0 / num_texts)
     return generator.multinomial(num_texts, shares, size=num_resamples).astype(np.float64)

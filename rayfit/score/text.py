@@ -119,11 +119,11 @@ AGGREGATES = (
 )
 
 
-def aggregate_scores(scored: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
+def aggregate_scores(scored: pl.DataFrame) -> pl.DataFrame:
     """Means, maxima and shares of what `score_texts` gave, for each domain and for all together (`pooled`).
 
     Columns: `domain`, `score` (a name in the registry), `value`, `low`, `high` (95% bootstrap interval over
-    texts, seeded; maxima have none), `num_texts`, `num_missing` (texts left out because their score is
+    texts; maxima have none), `num_texts`, `num_missing` (texts left out because their score is
     null), `reason` (why a number of this row is null). A domain's Self-BLEU is that among its own texts,
     the pooled one that among all.
 
@@ -139,7 +139,7 @@ def aggregate_scores(scored: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         for (domain,), part in scored.partition_by("domain", as_dict=True, maintain_order=True).items()
     }
     lines = [
-        {"domain": domain, "score": each.name, **asdict(_aggregate(part, each, seed))}
+        {"domain": domain, "score": each.name, **asdict(_aggregate(part, each))}
         for domain, part in {**groups, POOLED: scored}.items()
         for each in AGGREGATES
     ]
@@ -149,19 +149,19 @@ def aggregate_scores(scored: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     return pl.DataFrame(lines, schema={**text, **real, **count, "reason": pl.String})
 
 
-def _aggregate(part: pl.DataFrame, wanted: Aggregate, seed: int) -> Estimate:
+def _aggregate(part: pl.DataFrame, wanted: Aggregate) -> Estimate:
     if wanted.column == "loop_period":
         # A text without a loop has no period: it is not a text whose period is missing.
         part = part.filter(pl.col("ends_in_loop").is_null() | pl.col("ends_in_loop"))
     values = part[wanted.column]
     if wanted.how == "mean":
-        return bootstrap_mean(values, seed=seed)
+        return bootstrap_mean(values)
     if wanted.how == "max":
         highest = values.cast(pl.Float64).max()
         reason = "no text was measured" if highest is None else "a maximum has no interval"
         highest = highest if isinstance(highest, float) else None
         return Estimate(highest, None, None, values.count(), values.null_count(), reason)
-    return bootstrap_mean(values > 10, seed=seed)
+    return bootstrap_mean(values > 10)
 
 
 def _check_frame(generations: pl.DataFrame) -> None:

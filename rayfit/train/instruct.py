@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from rayfit.data.order import update_rows
+from rayfit.plan.order import update_rows
 from rayfit.presets import MadeModel
 from rayfit.train.make import Batch, Report, facts, train_weights
 

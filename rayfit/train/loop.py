@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from rayfit.data.order import epoch_ends, epochs_of, update_rows
 from rayfit.errors import TrialError
+from rayfit.plan.order import epoch_ends, epochs_of, update_rows
 from rayfit.records.trial import Point
 from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rayfit.data.order import exchanged_epochs
 from rayfit.plan.deepspeed import deepspeed_config
+from rayfit.plan.order import exchanged_epochs
 from tests.tiny import random_rows, save_tiny_llama
 from tests.workers import run_workers
 

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rayfit.data.order import epochs_of
 from rayfit.errors import TrialError
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import deepspeed_config
+from rayfit.plan.order import epochs_of
 from rayfit.records.storage import Storage
 from rayfit.records.trials import kept_product, product_path
 from rayfit.sweep.trial_task import TrialTask

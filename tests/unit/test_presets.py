@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import platform
+
 import pytest
 
-from rayfit.presets import MADE_MODELS
+from rayfit.presets import MADE_MODELS, declared_text
 
 
 @pytest.mark.parametrize("name", MADE_MODELS)
@@ -57,3 +59,10 @@ def test_what_is_declared_of_a_made_model_does_not_change() -> None:
         "weight_decay": 0.1,
         "seed": 0,
     }
+
+
+def test_an_embedded_text_is_declared_by_the_interpreter_s_version_and_its_name() -> None:
+    # Ids of texts, and of all that is trained on them, stand on this.
+    whole = {"pydoc": platform.python_version(), "extraction": 1}
+    assert declared_text("pydoc") == whole
+    assert declared_text("code") == {**whole, "domain": "code", "domain_version": 1}

@@ -26,6 +26,7 @@ PURE = {
         "rayfit.identity",
         "rayfit.listing",
         "rayfit.presets",
+        "rayfit.text_files",
         "rayfit.cli",
     ],
     "records": _modules("records"),

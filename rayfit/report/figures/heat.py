@@ -28,7 +28,6 @@ def agreement_figure(agreement: Mapping[str, Any] | None) -> Figure:
     heat = Heat(
         "",
         "",
-        "",
         labels,
         labels,
         values,
@@ -80,7 +79,6 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
     cells = [[line.get(domain) for domain in domains] for line in lines.values()]
     return Heat(
         f"{axis_title(y)} {column(y).arrow}".strip(),
-        "",
         "evaluated on",
         tuple(lines),
         tuple(domains),

@@ -86,7 +86,6 @@ class Heat:
     """A matrix with a number in each cell, coloured from `low` to `high`; None where there is none."""
 
     title: str
-    row_title: str
     column_title: str
     row_labels: tuple[str, ...]
     column_labels: tuple[str, ...]

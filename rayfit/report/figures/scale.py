@@ -8,6 +8,8 @@ from typing import Any
 
 from rayfit.report.labels import value_text
 
+_MOST_TICKS = 9
+
 
 class Scale:
     """Where values of x stand: numbers by their size (logarithmic where they span much), words side by side.
@@ -33,11 +35,11 @@ class Scale:
         return self.places.get(value) if self.words else value
 
 
-def _thinned(numbers: list[float], log: bool, most: int = 9) -> list[float]:
-    """At most `most` of the numbers, none so close to the one before that their labels would touch."""
+def _thinned(numbers: list[float], log: bool) -> list[float]:
+    """A few of the numbers, none so close to the one before that their labels would touch."""
     places = [math.log(number) if log else number for number in numbers]
     kept: list[int] = []
     for i, place in enumerate(places):
-        if not kept or place - places[kept[-1]] >= (places[-1] - places[0]) / most:
+        if not kept or place - places[kept[-1]] >= (places[-1] - places[0]) / _MOST_TICKS:
             kept.append(i)
     return [numbers[i] for i in kept]

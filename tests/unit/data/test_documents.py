@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayfit.data.documents import Document, local_files, read_documents
+from rayfit.data.documents import Document, read_documents
 from rayfit.errors import RayfitError
 
 TEXTS = ["First, with a comma.", 'Second "quoted"\nover two lines.', "Dritter: äöü ✓"]
@@ -85,7 +85,6 @@ def test_a_folder_is_one_document_per_txt_file_named_by_its_place(tmp_path: Path
     (tmp_path / "notes.md").write_text("not read")
     (tmp_path / "folder.txt").mkdir()
     assert _read(tmp_path) == [Document("a.txt", "one\n\nstill one"), Document("b/deep/2.txt", "two")]
-    assert local_files(tmp_path) == [tmp_path / "a.txt", tmp_path / "b" / "deep" / "2.txt"]
 
 
 def test_names_do_not_depend_on_where_a_folder_lies(tmp_path: Path) -> None:
@@ -136,23 +135,3 @@ def test_text_that_is_not_utf8_is_refused_with_the_file_and_the_byte(tmp_path: P
     with pytest.raises(RayfitError) as caught:
         _read(tmp_path / name)
     assert f"{file} is not UTF-8 text (byte 1)" in str(caught.value)
-
-
-def test_an_unknown_suffix_is_refused_with_the_valid_ones_and_the_nearest(tmp_path: Path) -> None:
-    file = tmp_path / "books.json"
-    file.write_text("{}")
-    with pytest.raises(RayfitError) as caught:
-        _read(file)
-    for part in (str(file), "'.json'", ".parquet, .jsonl, .csv, .txt", "did you mean '.jsonl'?"):
-        assert part in str(caught.value)
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("not read")
-    with pytest.raises(RayfitError, match=r"holds no \.txt file"):
-        _read(tmp_path)
-
-
-def test_what_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(RayfitError, match=r"there is no file or folder .*missing\.txt"):
-        _read(tmp_path / "missing.txt")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import platform
-
 import polars as pl
 import pytest
 
@@ -32,8 +30,7 @@ def spans(training_texts: list[str]) -> dict[str, pl.DataFrame]:
     }
 
 
-def test_every_embedded_preset_is_a_domain_with_the_share_of_pretraining() -> None:
-    assert tuple(DATASETS) == embedded.DOMAINS
+def test_every_embedded_preset_has_the_share_of_pretraining() -> None:
     assert {preset.held_out_share for preset in DATASETS.values()} == {embedded.PRETRAINING_HELD_OUT_SHARE}
 
 
@@ -44,7 +41,7 @@ def test_a_domain_is_enough_for_an_evaluation(spans: dict[str, pl.DataFrame], do
     assert [len(frame) for frame in held_out] == [contexts, validation]
 
 
-@pytest.mark.parametrize("domain", embedded.DOMAINS)
+@pytest.mark.parametrize("domain", list(DATASETS))
 def test_a_domain_is_enough_to_train_on(spans: dict[str, pl.DataFrame], domain: str) -> None:
     assert draw_samples(spans[domain], 256, 0).height == 256
 
@@ -60,7 +57,7 @@ def test_a_module_is_on_one_side_in_every_domain(spans: dict[str, pl.DataFrame])
     assert [module for module, found in sides.items() if len(found) > 1] == []
 
 
-@pytest.mark.parametrize("domain", embedded.DOMAINS)
+@pytest.mark.parametrize("domain", list(DATASETS))
 def test_no_held_out_span_is_text_that_the_embedded_models_have_seen(
     spans: dict[str, pl.DataFrame], domain: str
 ) -> None:
@@ -93,12 +90,3 @@ def test_code_is_of_modules_alone() -> None:
     assert not [
         name for name in names if "encodings/" in name or "pydoc_data" in name or "_sysconfig" in name
     ]
-
-
-def test_a_domain_is_declared_by_the_interpreter_s_version_and_its_name() -> None:
-    assert embedded.declared("pydoc") == {"pydoc": platform.python_version(), "extraction": 1}
-    assert embedded.declared("code") == {
-        **embedded.declared("pydoc"),
-        "domain": "code",
-        "domain_version": embedded.DOMAIN_VERSION,
-    }

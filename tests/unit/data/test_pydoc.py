@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import platform
-
 import polars as pl
 import pytest
 
@@ -29,10 +27,6 @@ def test_the_corpus_is_python_s_documentation_in_a_fixed_order(corpus: list[Docu
     assert 400 < len(corpus) < 800
     assert 1.6e6 < sum(len(text) for text in texts.values()) < 2.8e6
     assert min(len(text) for name, text in texts.items() if name.startswith("docstrings/")) >= 100
-
-
-def test_the_corpus_is_declared_by_the_interpreter_s_version() -> None:
-    assert pydoc.declared() == {"pydoc": platform.python_version(), "extraction": pydoc.EXTRACTION_VERSION}
 
 
 def test_the_corpus_is_enough_for_the_largest_embedded_grid(corpus: list[Document]) -> None:

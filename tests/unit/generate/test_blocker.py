@@ -12,7 +12,7 @@ from rayfit.decoding import SOURCES, WAIT_RULES, Block, Decoding
 from rayfit.errors import RayfitError
 from rayfit.generate.blocker import Blocker, make_blocker
 from rayfit.generate.index import BlockIndex
-from tests.unit.generate.oracles import brute_bans, brute_long_run
+from tests.unit.generate.oracles import brute_bans
 
 
 def random_case(seed: int) -> tuple[np.random.Generator, int, int, list[list[int]], np.ndarray]:
@@ -80,20 +80,6 @@ def test_w2_bans_at_least_what_w1_bans() -> None:
         assert w1 <= w2
         more += w1 < w2
     assert more > 20
-
-
-def test_long_runs_equal_brute_force() -> None:
-    for seed in range(400):
-        generator, vocabulary, run, rows, starts = random_case(seed)
-        index = BlockIndex.build(rows, starts, run=run, bos_id=None)
-        texts = generator.integers(0, vocabulary, (6, 12))
-        lengths = generator.integers(0, 13, 6)
-        found = index.has_long_run(texts, lengths)
-        wanted = [
-            brute_long_run(rows, text[:length], run)
-            for text, length in zip(texts.tolist(), lengths, strict=True)
-        ]
-        assert found.tolist() == wanted, seed
 
 
 def test_replay_counts_the_steps_with_a_ban() -> None:

@@ -192,7 +192,7 @@ def test_both_engines_give_the_same_generations(
     options: dict[str, Any] = {"suppress_ids": (0, 1, 2), "block_index": index}
     found = generate_vllm(tmp_path, contexts, decoding, **options)
     wanted = generate(memoriser.model, contexts, decoding, **options)
-    for name in ("tokens", "lengths", "ended", "had_long_run", "steps_banned"):
+    for name in ("tokens", "lengths", "ended", "steps_banned"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=name)
     assert found.steps_changed is None
 

@@ -42,7 +42,7 @@ def test_a_checkpoint_loaded_by_the_engine_and_one_given_to_it(
     found, wanted = (
         run(memoriser.contexts(), decoding, block_index=index, **OPTIONS) for run in (loads, given)
     )
-    for name in ("tokens", "lengths", "had_long_run"):
+    for name in ("tokens", "lengths", "ended"):
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
 
 

@@ -79,7 +79,6 @@ def test_alone_and_in_any_batch(random_llama: LlamaForCausalLM, text: str, lengt
     for places, batch_size in (([6, 5, 4, 3, 2, 1, 0], 3), ([2], 1), ([1, 4], 8)):
         part = run(places, batch_size)
         np.testing.assert_array_equal(part.tokens, whole.tokens[places])
-        np.testing.assert_array_equal(part.had_long_run, whole.had_long_run[places])
         if decoding.block:
             np.testing.assert_array_equal(part.steps_banned, whole.steps_banned[places])
             np.testing.assert_array_equal(part.steps_changed, whole.steps_changed[places])
@@ -102,7 +101,6 @@ def test_greedy_is_plain_transformers_greedy(random_llama: LlamaForCausalLM) -> 
     found = generate(random_llama, contexts.tolist(), Decoding(num_new_tokens=40), suppress_ids=SPECIAL)
     np.testing.assert_array_equal(found.tokens, plain.numpy())
     assert found.steps_banned is None
-    assert found.had_long_run is None
 
 
 def test_penalties_are_those_of_transformers(random_llama: LlamaForCausalLM) -> None:

@@ -57,13 +57,6 @@ def test_worker_hours_are_counted_by_device_and_only_where_workers_are_known(sto
     assert times["worker-hours of training on cpu"] == "0.05"
 
 
-def test_cost_is_told_where_it_is_known_and_nowhere_else(storage: Storage) -> None:
-    record = full_sweep(storage)
-    assert how_it_was_made(record, storage)["costs"] == []
-    costly = {**record, "cost": {"amount": 12.5, "currency": "USD"}}
-    assert how_it_was_made(costly, storage)["costs"] == [(record["id"], "12.50 USD")]
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.1234, "0.123 s"), (59, "59 s"), (60, "1 min 0 s"), (3599.6, "1 h 0 min"), (7500, "2 h 5 min")],

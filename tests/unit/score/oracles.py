@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections import Counter
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,26 +22,11 @@ def grams(text: list[int], n: int) -> list[tuple[int, ...]]:
     return [tuple(text[i : i + n]) for i in range(len(text) - n + 1)]
 
 
-def nltk_bleu(text: list[int], references: list[list[int]], smoothing: str = "method1") -> float:
-    smooth = SmoothingFunction(epsilon=0.1).method1 if smoothing == "method1" else None
+def nltk_bleu(text: list[int], references: list[list[int]]) -> float:
+    smooth = SmoothingFunction(epsilon=0.1).method1
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return sentence_bleu(references, text, smoothing_function=smooth)
-
-
-def plain_bleu(text: list[int], references: list[list[int]], max_order: int) -> float:
-    """BLEU of any order with smoothing method1, from its definition."""
-    logs = 0.0
-    for n in range(1, max_order + 1):
-        most = Counter()
-        for reference in references:
-            most |= Counter(grams(reference, n))
-        matches = sum((Counter(grams(text, n)) & most).values())
-        if n == 1 and matches == 0:
-            return 0.0
-        logs += math.log((matches or 0.1) / (len(text) - n + 1)) / max_order
-    closest = min((len(r) for r in references), key=lambda length: (abs(length - len(text)), length))
-    return math.exp(logs + min(0.0, 1 - closest / len(text)))
 
 
 def windows(rows: list[list[int]], window: int) -> list[list[int]]:

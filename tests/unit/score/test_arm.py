@@ -30,9 +30,9 @@ def domain(name, num_texts, **more):
 
 def test_an_arm_s_scores_are_its_aggregates():
     scored = score_texts(domain("news", 7), ROWS)
-    found = arm_scores(scored, seed=3)
+    found = arm_scores(scored)
     assert list(found) == [each.name for each in AGGREGATES]
-    expected = bootstrap_mean(scored["rep_2"], seed=3)
+    expected = bootstrap_mean(scored["rep_2"])
     assert found["rep_2"] == {
         "value": expected.value,
         "low": expected.low,
@@ -72,8 +72,8 @@ def test_pooled_domains_have_the_scores_of_one_frame_with_all_texts(sizes):
         for name, size in zip(("fiction", "news", "wiki"), sizes, strict=False)
     ]
     rows = index_rows(ROWS)
-    pooled = pool_scores([score_texts(part, rows) for part in parts], seed=2)
-    assert pooled == arm_scores(score_texts(pl.concat(parts), rows), seed=2)
+    pooled = pool_scores([score_texts(part, rows) for part in parts])
+    assert pooled == arm_scores(score_texts(pl.concat(parts), rows))
     assert pooled["blocker_banned_share"]["count"] == sum(sizes)
     assert set(pooled) <= set(SCORES)
 

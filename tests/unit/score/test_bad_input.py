@@ -13,7 +13,7 @@ from rayfit.errors import RayfitError
 from rayfit.score.agreement import agreement_matrix
 from rayfit.score.arm import arm_scores
 from rayfit.score.logits import token_statistics
-from rayfit.score.pairs import choice_statistics, pair_statistics
+from rayfit.score.pairs import choice_statistics
 from rayfit.score.text import index_rows, score_texts
 from rayfit.score.tokens import token_texts
 
@@ -96,11 +96,9 @@ def test_token_ids_outside_the_vocabulary_are_named_in_texts_rows_and_targets():
 def test_logits_that_are_nan_are_refused_and_never_scored():
     broken = torch.zeros(1, 2, 8)
     broken[0, 1, 3] = math.nan
-    whole, choices = torch.zeros(1, 2, 8), torch.zeros(1, 2, dtype=torch.int32)
+    choices = torch.zeros(1, 2, dtype=torch.int32)
     for call in (
         lambda: token_statistics(broken, choices.long()),
-        lambda: pair_statistics(whole, broken),
-        lambda: pair_statistics(broken, whole),
         lambda: choice_statistics(broken, choices),
     ):
         with pytest.raises(RayfitError, match="logits are not finite"):
@@ -109,7 +107,7 @@ def test_logits_that_are_nan_are_refused_and_never_scored():
 
 def test_checkpoints_of_different_tokenizers_are_not_compared():
     with pytest.raises(RayfitError, match="the same texts under the same tokenizer"):
-        pair_statistics(torch.zeros(1, 2, 8), torch.zeros(1, 2, 9))
+        choice_statistics(torch.zeros(1, 2, 8), torch.zeros(1, 3, dtype=torch.int32))
     with pytest.raises(RayfitError, match="do not have the same tokenizer"):
         choice_statistics(torch.zeros(1, 2, 8), torch.tensor([[7, 8]]))
     # Another tokenizer cuts the same text into another number of tokens.

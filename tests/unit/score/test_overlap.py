@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from rayfit.errors import RayfitError
-from rayfit.score.overlap import OverlapIndex, repeated_runs, summarize_overlaps
+from rayfit.score.overlap import OverlapIndex, overlap_histogram, repeated_runs
 from tests.unit.score import oracles
 
 
@@ -16,8 +16,6 @@ from tests.unit.score import oracles
 def test_longest_overlap_against_all_runs(texts, rows):
     measured = OverlapIndex(rows).longest_overlaps(texts)
     assert measured.values.to_list() == [oracles.longest_overlap(t, rows) if t else None for t in texts]
-    cut = OverlapIndex(rows).longest_overlaps(texts, first=5).values.to_list()
-    assert cut == [oracles.longest_overlap(t[:5], rows) if t else None for t in texts]
 
 
 @oracles.examples
@@ -62,18 +60,12 @@ def test_a_loop_counts_up():
     assert repeated_runs([]) == []
 
 
-def test_summary_and_histogram():
+def test_the_histogram_counts_the_lengths_that_occur():
     longest = OverlapIndex([list(range(50))]).longest_overlaps([range(3), range(8), range(20), range(20), []])
-    summary = summarize_overlaps(longest.values)
-    assert summary.mean.value == (3 + 8 + 20 + 20) / 4
-    assert (summary.mean.num_texts, summary.mean.num_missing) == (4, 1)
-    assert summary.max == 20
-    assert (summary.share_above_5.value, summary.share_above_10.value) == (0.75, 0.5)
-    assert summary.histogram.rows() == [(3, 1), (8, 1), (20, 2)]
-    nothing = summarize_overlaps(longest.values[4:])
-    assert nothing.max is None
-    assert nothing.mean.reason == "no text was measured"
-    assert nothing.histogram.is_empty()
+    counted = overlap_histogram(longest.values)
+    assert counted.rows() == [(3, 1), (8, 1), (20, 2)]
+    assert overlap_histogram(longest.values[4:]).schema == counted.schema
+    assert overlap_histogram(longest.values[4:]).is_empty()
 
 
 def test_empty_texts_and_missing_rows():

@@ -82,13 +82,13 @@ def test_without_rows_and_with_rows_too_short_for_a_window():
 
 def test_aggregates_per_domain_and_pooled():
     scored = score_texts(frame(), ROWS)
-    table = aggregate_scores(scored, seed=4)
+    table = aggregate_scores(scored)
     assert table.height == 4 * len(AGGREGATES)
     assert table["domain"].unique(maintain_order=True).to_list() == ["fiction", "news", "wiki", POOLED]
     lines = {(line["domain"], line["score"]): line for line in table.iter_rows(named=True)}
 
     news = scored.filter(pl.col("domain") == "news")
-    mean = bootstrap_mean(news["ttr_last_96"], seed=4)
+    mean = bootstrap_mean(news["ttr_last_96"])
     line = lines["news", "ttr_last_96"]
     assert (line["value"], line["low"], line["high"], line["num_texts"]) == (
         mean.value,

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayfit.data.order import (
+from rayfit.errors import RayfitError
+from rayfit.plan.order import (
     check_exchange,
     epoch_ends,
     epoch_order,
@@ -13,7 +14,6 @@ from rayfit.data.order import (
     exchanged_epochs,
     update_rows,
 )
-from rayfit.errors import RayfitError
 
 rows_counts, batches, seeds = st.integers(1, 40), st.integers(1, 24), st.integers(0, 2**63 - 1)
 
