@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -15,6 +14,7 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.token_rows import ROWS, VALIDATION, contexts_file
 from rayfit.records.measurement import MeasurementRecord
+from rayfit.records.prepared import RowsRecord
 from rayfit.records.storage import Storage
 from rayfit.records.trial import checkpoint, weights
 from rayfit.records.trials import product_path
@@ -73,22 +73,18 @@ class Bench:
 
     def num_contexts(self, spec: Measurement) -> int:
         """How many contexts there are."""
-        path = self._rows_folder(spec) / contexts_file(spec.contexts)
-        count: int = pl.scan_parquet(path).select(pl.len()).collect().item()
-        return count
+        return self._rows(spec).counts[contexts_file(spec.contexts)]
 
     def contexts_fingerprint(self, spec: Measurement) -> str:
         """The fingerprint of the contexts' token ids."""
-        fingerprints = self._rows_record(spec)["fingerprints"]
-        return str(fingerprints[contexts_file(spec.contexts)])
+        return self._rows(spec).fingerprints[contexts_file(spec.contexts)]
 
     def bos_id(self, spec: Measurement) -> int | None:
         """The id that every row begins with, or None."""
-        found: int | None = self._rows_record(spec)["bos_id"]
-        return found
+        return self._rows(spec).bos_id
 
-    def _rows_record(self, spec: Measurement) -> dict[str, Any]:
-        record = self.storage.read("rows", spec.settings.rows_id(spec.contexts, spec.subject.model))
+    def _rows(self, spec: Measurement) -> RowsRecord:
+        record = self.storage.rows(spec.settings.rows_id(spec.contexts, spec.subject.model))
         assert record is not None  # made before anything is measured
         return record
 

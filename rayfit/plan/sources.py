@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDataset
@@ -38,7 +38,7 @@ class ModelSource:
     """
 
     name: str
-    kind: str  # made | local | hub
+    kind: Literal["made", "local", "hub"]
     declared: dict[str, Any] | None
     path: Path | None = None
     hub_id: str = ""

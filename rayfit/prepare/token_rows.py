@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.prepare.corpora import read_spans
 from rayfit.prepare.model_check import load_tokenizer
 from rayfit.prepare.model_shape import read_window
-from rayfit.records.provenance import provenance
+from rayfit.records.codec import encode
+from rayfit.records.prepared import RowsRecord
+from rayfit.records.provenance import git_commit, library_versions, provenance
 from rayfit.records.storage import Storage, write_parquet
 
 SPANS = "spans.parquet"
@@ -101,7 +103,7 @@ def _held_out_rows(
 ) -> None:
     """The usual contexts of a domain with its validation rows, or those beyond them."""
     identifier = plan.evaluation.rows_id(contexts, model)
-    if storage.read("rows", identifier) is not None:
+    if storage.rows(identifier) is not None:
         return
     sizes = {"num_contexts": plan.evaluation.num_contexts, "num_validation": plan.evaluation.num_validation}
     if contexts.further:
@@ -111,19 +113,37 @@ def _held_out_rows(
         drawn = {CONTEXTS: usual, VALIDATION: validation}
     frames = {name: cut(frame, contexts.domain) for name, frame in drawn.items()}
 
+    dropped = spans.filter(pl.col("split") == "near_duplicate").height
+    declared = plan.evaluation.declared_contexts(contexts)
+    write_rows(storage, identifier, "held-out rows", declared, bos_id, frames, dropped)
+
+
+def write_rows(
+    storage: Storage,
+    identifier: str,
+    kind: str,
+    declared: dict[str, Any],
+    bos_id: int | None,
+    frames: Mapping[str, pl.DataFrame],
+    near_duplicates_dropped: int | None = None,
+) -> None:
+    """Publish token rows under their id: the files and the record that describes them."""
+
     def fill(folder: Path) -> dict[str, Any]:
         for name, frame in frames.items():
             write_parquet(folder / name, frame)
-        return {
-            "kind": "held-out rows",
-            "id": identifier,
-            "declared": plan.evaluation.declared_contexts(contexts),
-            "bos_id": bos_id,
-            "near_duplicates_dropped": spans.filter(pl.col("split") == "near_duplicate").height,
-            "fingerprints": {name: rows_fingerprint(frame) for name, frame in frames.items()},
-            "counts": {name: len(frame) for name, frame in frames.items()},
-            **provenance(),
-        }
+        record = RowsRecord(
+            id=identifier,
+            kind=kind,
+            declared=declared,
+            bos_id=bos_id,
+            fingerprints={name: rows_fingerprint(frame) for name, frame in frames.items()},
+            counts={name: len(frame) for name, frame in frames.items()},
+            near_duplicates_dropped=near_duplicates_dropped,
+            versions=library_versions(),
+            git_commit=git_commit(),
+        )
+        return dict(encode(record))
 
     storage.make_folder("rows", identifier, fill)
 
@@ -147,23 +167,10 @@ def _prompt_rows(
         model=model.name,
     )
     identifier = plan.evaluation.rows_id(prompts, model)
-    if storage.read("rows", identifier) is not None:
+    if storage.rows(identifier) is not None:
         return
-    rows = prompt_rows(prompts.texts, token_ids)
-
-    def fill(folder: Path) -> dict[str, Any]:
-        write_parquet(folder / PROMPTS, rows)
-        return {
-            "kind": "prompts",
-            "id": identifier,
-            "declared": plan.evaluation.declared_contexts(prompts),
-            "bos_id": bos_id,
-            "fingerprints": {PROMPTS: rows_fingerprint(rows)},
-            "counts": {PROMPTS: len(rows)},
-            **provenance(),
-        }
-
-    storage.make_folder("rows", identifier, fill)
+    frames = {PROMPTS: prompt_rows(prompts.texts, token_ids)}
+    write_rows(storage, identifier, "prompts", plan.evaluation.declared_contexts(prompts), bos_id, frames)
 
 
 def _training_rows(
@@ -173,19 +180,8 @@ def _training_rows(
     bos_id: int | None,
     cut: Callable[[pl.DataFrame, Domain], pl.DataFrame],
 ) -> None:
-    if storage.read("rows", trial.rows_id) is not None:
+    declared = trial.declared_rows()
+    if storage.rows(trial.rows_id) is not None or declared is None:
         return
     rows = cut(draw_samples(spans, trial.selection.samples, trial.selection.sample_seed), trial.domain)
-
-    def fill(folder: Path) -> dict[str, Any]:
-        write_parquet(folder / ROWS, rows)
-        return {
-            "kind": "training rows",
-            "id": trial.rows_id,
-            "declared": trial.declared_rows(),
-            "bos_id": bos_id,
-            "fingerprint": rows_fingerprint(rows),
-            **provenance(),
-        }
-
-    storage.make_folder("rows", trial.rows_id, fill)
+    write_rows(storage, trial.rows_id, "training rows", declared, bos_id, {ROWS: rows})

@@ -16,6 +16,7 @@ import polars as pl
 from rayfit.errors import RayfitError, nearest
 from rayfit.records.codec import dumps, encode, read_record
 from rayfit.records.measurement import MeasurementRecord
+from rayfit.records.prepared import RowsRecord
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import TrialRecord
 
@@ -80,6 +81,10 @@ class Storage:
     def folder(self, kind: str, identifier: str) -> Path:
         """Where the things of one id lie; not created."""
         return self.root / kind / identifier
+
+    def rows(self, identifier: str) -> RowsRecord | None:
+        """The record of token rows, or None while they are not made. Raises RayfitError as `read_record`."""
+        return read_record(self.folder("rows", identifier) / RECORD, RowsRecord)
 
     def trial(self, identifier: str | None) -> TrialRecord | None:
         """The record of a trial, or None while it is unfinished or unknown. Raises RayfitError as `read_record`."""

@@ -20,7 +20,7 @@ from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.trial import Point, TrialRecord
 from rayfit.records.trials import LOGS, new_attempt, publish_trial
-from rayfit.sweep.trial_record import Times, trial_record
+from rayfit.sweep.trial_record import Times, engine_facts, trial_record
 from rayfit.sweep.trial_task import GroupConfig, TrialTask
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def _train_and_record(
         return box[0]
 
     started, begin = now(), time.time()
-    launch = config.group_id.split("-")[1]
+    group_id = config.group_id
+    launch = group_id.split("-")[1]
     attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
     # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
     kept_before = from_rank_0(lambda: _kept_before(storage, task))
@@ -162,7 +163,8 @@ def _train_and_record(
     times = Times(started, begin, previous_end)
 
     def publish() -> tuple[TrialRecord | None, str]:
-        record = trial_record(config, engine, task, result, points, times)
+        facts = engine_facts(engine, config.adapter)
+        record = trial_record(group_id, facts, task, result, points, times)
         curve = [msgspec.structs.asdict(point) for point in points]
         write_parquet(attempt / "curve.parquet", pl.DataFrame(curve, infer_schema_length=None))
         on_cpu = engine.device.type == "cpu"

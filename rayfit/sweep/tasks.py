@@ -114,7 +114,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
 
 def _about_trial(plan: Plan, trial: TrialSpec, storage: Storage, script: str) -> AboutTrial:
     recipe, selection, declared = trial.recipe, trial.selection, trial.declared()
-    rows = storage.read("rows", trial.rows_id)
+    rows = storage.rows(trial.rows_id)
     assert rows is not None and declared is not None
     return AboutTrial(
         id=str(trial.id),
@@ -130,7 +130,7 @@ def _about_trial(plan: Plan, trial: TrialSpec, storage: Storage, script: str) ->
             weights_sha256=base_weights(trial.model, storage),
         ),
         text=trial.domain.name,
-        rows=TrainedRows(id=trial.rows_id, fingerprint=rows["fingerprint"]),
+        rows=TrainedRows(id=trial.rows_id, fingerprint=rows.fingerprints[ROWS]),
         samples=selection.samples,
         sample_seed=selection.sample_seed,
         order_seed=selection.order_seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -24,10 +24,8 @@ from rayfit.records.trial import (
     loss_floor,
     weights,
 )
-from rayfit.sweep.trial_task import GroupConfig, TrialTask
-
-if TYPE_CHECKING:
-    from rayfit.train.loop import TrainResult
+from rayfit.sweep.trial_task import TrialTask
+from rayfit.train.schedule import TrainResult
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,41 @@ class Times:
     previous_end: float | None
 
 
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the engine that trained says of itself.
+
+    `trained` parameters of `total` that the (merged) model has; `adapter_blocks`: those that an adapter adapts, None
+    without one. `deterministic_kernels`: as asked of PyTorch; None on CPUs, whose kernels are.
+    """
+
+    trained: int
+    total: int
+    adapter_blocks: tuple[int, ...] | None
+    device: str
+    deterministic_kernels: bool | None
+
+
+def engine_facts(engine: Any, adapter: Adapter | None) -> EngineFacts:
+    """The facts of a DeepSpeed engine."""
+    import torch
+
+    from rayfit.train.adapters import parameter_counts
+
+    trained, total = parameter_counts(engine.module)
+    on_cpu = engine.device.type == "cpu"
+    return EngineFacts(
+        trained=trained,
+        total=total,
+        adapter_blocks=None if adapter is None else tuple(adapter.blocks(num_layers(engine.module.config))),
+        device=str(engine.device),
+        deterministic_kernels=None if on_cpu else bool(torch.are_deterministic_algorithms_enabled()),
+    )
+
+
 def trial_record(
-    config: GroupConfig,
-    engine: Any,
+    group_id: str,
+    facts: EngineFacts,
     task: TrialTask,
     result: TrainResult,
     points: list[Point],
@@ -53,7 +83,6 @@ def trial_record(
     overhead = None
     if times.previous_end is not None:
         overhead = round(result.first_update_at - times.previous_end - result.first_measure_seconds, 3)
-    trained, total, blocks = _parameters(config.adapter, engine)
     return TrialRecord(
         **msgspec.structs.asdict(about),
         edition=1,
@@ -67,9 +96,9 @@ def trial_record(
         stop_at_train_loss=task.schedule.stop_at_train_loss,
         stopped_at_update=result.stopped_at_update,
         stopped_at_update_reason=_why_not_stopped(task, result),
-        trainable_parameters=trained,
-        parameters=total,
-        adapter_blocks=blocks,
+        trainable_parameters=facts.trained,
+        parameters=facts.total,
+        adapter_blocks=facts.adapter_blocks,
         overhead_seconds=overhead,
         seconds=TrialSeconds(
             train=round(result.train_seconds, 3),
@@ -77,9 +106,9 @@ def trial_record(
             export=round(result.export_seconds, 3),
             total=round(time.time() - times.begin, 3),
         ),
-        device=str(engine.device),
-        deterministic_kernels=_deterministic_kernels(engine),
-        worker_group=config.group_id,
+        device=facts.device,
+        deterministic_kernels=facts.deterministic_kernels,
+        worker_group=group_id,
         started_at=times.started_at,
         finished_at=now(),
         versions=library_versions(),
@@ -114,19 +143,3 @@ def _why_not_stopped(task: TrialTask, result: TrainResult) -> str | None:
     if result.stopped_at_update is None:
         return f"a training loss of {wanted:g} was not reached in {task.schedule.num_updates} updates"
     return None
-
-
-def _parameters(adapter: Adapter | None, engine: Any) -> tuple[int, int, tuple[int, ...] | None]:
-    """How many parameters were trained, of how many that the (merged) model has, and which blocks an adapter adapts."""
-    from rayfit.train.adapters import parameter_counts
-
-    trained, total = parameter_counts(engine.module)
-    blocks = None if adapter is None else tuple(adapter.blocks(num_layers(engine.module.config)))
-    return trained, total, blocks
-
-
-def _deterministic_kernels(engine: Any) -> bool | None:
-    """Whether PyTorch was told to use deterministic kernels only; None on CPUs, whose kernels are."""
-    import torch
-
-    return None if engine.device.type == "cpu" else bool(torch.are_deterministic_algorithms_enabled())

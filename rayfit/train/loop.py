@@ -21,7 +21,7 @@ from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export
 from rayfit.train.measure import Measurement, measure
 from rayfit.train.reset import Snapshot, restore
-from rayfit.train.schedule import Schedule
+from rayfit.train.schedule import Schedule, TrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,26 +40,6 @@ class TrainTask:
     def kept_path(self, update: int) -> Path:
         """Where the weights kept after an update are exported: beside the checkpoint."""
         return self.checkpoint_path.with_name(f"weights-{update}")
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
-
-    `updates` were done; `stopped_at_update` is the last of them where the loss to stop at was reached, else None.
-    `kept` has the digest of the masters by kept update.
-    """
-
-    weights_sha256: str
-    train_seconds: float
-    measure_seconds: float
-    export_seconds: float
-    first_update_at: float
-    first_measure_seconds: float
-    exported_at: float
-    updates: int
-    stopped_at_update: int | None
-    kept: dict[int, str]
 
 
 def train_trial(

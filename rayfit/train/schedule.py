@@ -1,4 +1,4 @@
-"""How one trial is trained, in numbers: what the plan decided and the loop does."""
+"""How one trial is trained, in numbers, and what its training reports."""
 
 from __future__ import annotations
 
@@ -26,3 +26,23 @@ class Schedule:
     stop_at_train_loss: float | None = None
     keep: tuple[int, ...] = ()
     train_seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
+
+    `updates` were done; `stopped_at_update` is the last of them where the loss to stop at was reached, else None.
+    `kept` has the digest of the masters by kept update.
+    """
+
+    weights_sha256: str
+    train_seconds: float
+    measure_seconds: float
+    export_seconds: float
+    first_update_at: float
+    first_measure_seconds: float
+    exported_at: float
+    updates: int
+    stopped_at_update: int | None
+    kept: dict[int, str]
