@@ -48,13 +48,13 @@ class TrainTask:
     train_seed: int = 0
 
     def kept_path(self, update: int) -> Path:
-        """Where the weights kept after an update are exported: beside the checkpoint."""
+        """Return where the weights kept after an update are exported: beside the checkpoint."""
         return self.checkpoint_path.with_name(f"weights-{update}")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
+    """The report of a finished trial: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
 
     `updates` were done; `stopped_at_update` is the last of them where the loss to stop at was reached, else None.
     `kept` has the digest of the masters by kept update.
