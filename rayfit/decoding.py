@@ -1,4 +1,4 @@
-"""How the tokens of a generation are picked: a frozen value, parsed, named and hashed without torch."""
+"""The decoding, by which the tokens of a generation are picked: a frozen value, parsed, named and hashed without torch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are picked. A field the kind does not have is None; one left out takes the kind's default.
+    """A way to pick tokens. A field the kind does not have is None; one left out takes the kind's default.
 
     kind: `greedy` (highest logit, ties to the lowest id), `nucleus` (temperature, then top-k, then top-p),
         `temperature`, `min_p` (temperature, then tokens with `min_p` times the highest probability or
@@ -124,7 +124,7 @@ class Decoding:
 
     @property
     def samples(self) -> bool:
-        """Whether a random number decides the token, so that the seed matters."""
+        """True when a random number decides the token, so that the seed matters."""
         return self.kind != "greedy"
 
     @property
@@ -136,7 +136,7 @@ class Decoding:
         return f"{self.kind}:{','.join(changed)}" if changed else self.kind
 
     def declared(self) -> dict[str, Any]:
-        """What decides which tokens are generated, as plain JSON values in a fixed order.
+        """Return what decides which tokens are generated, as plain JSON values in a fixed order.
 
         Only what applies: the kind's own fields, options that are on, the seed where numbers are drawn.
         """

@@ -84,7 +84,7 @@ def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]
 
 
 def same_tokenizer(opened: Sequence[Opened]) -> bool:
-    """Whether token ids mean the same to all."""
+    """True when token ids mean the same to all."""
     vocabularies = [each.tokenizer.get_vocab() for each in opened]
     return all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
 

@@ -1,4 +1,4 @@
-"""Which models answer a request: directories found by path, preset, hub id or trial, before any of them is loaded."""
+"""The models that answer a request: directories found by path, preset, hub id or trial, before any of them is loaded."""
 
 from __future__ import annotations
 

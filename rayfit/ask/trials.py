@@ -55,7 +55,7 @@ def checkpoint_of(storage: Storage, record: dict[str, Any]) -> Path:
 
 
 def original_of(storage: Storage, record: dict[str, Any]) -> Path:
-    """Where the model lies from which a trial started, the same weights.
+    """Return the directory of the model from which a trial started, with the same weights.
 
     A made model is in the storage; a local directory is known by the hash of its files; a hub model is in the local hub
     cache, or fetched again at its commit. Raises RayfitError where it is not found.

@@ -13,7 +13,7 @@ TOP_K = (1, 3, 5)
 
 @dataclass(frozen=True)
 class Score:
-    """What a score's name stands for, in tables, parquet files and trackers alike.
+    """The meaning of a score's name, in tables, parquet files and trackers alike.
 
     `unit`: of the value. `direction`: which way is better for generated text, "neither" where the score
     only describes. `source`: section of the hyperfitting paper (arXiv 2412.04318) or other origin.
