@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayfit.decoding import Decoding
 from rayfit.records.storage import Storage
+from rayfit.records.trial import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Subject:
 
     title: str
     path: Path
-    trial: dict[str, Any] | None = None
+    trial: TrialRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
