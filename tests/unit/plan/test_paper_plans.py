@@ -158,7 +158,7 @@ def test_what_is_printed_says_how_much_is_generated(kind: str, tmp_path: Path) -
     further = kind == "model_size"
     assert ("and up to 1,000 further ones of each text" in text) is further
     if further:
-        assert "; 120 evaluations of 66,000 texts to generate" in text
+        assert "; 120 generations of 66,000 texts" in text
     gated = {model.name for model in plan.models if model.name.startswith("llama")}
     noted = {line.split(": ")[1] for line in text.splitlines() if line.startswith("note: llama")}
     assert noted == gated
