@@ -48,7 +48,7 @@ def grid(
     models: tuple[ModelSource, ...],
     domains: tuple[Domain, ...],
 ) -> Iterator[TrialSpec]:
-    """The sweep's trials: models, then texts, then arms, then the axes in the order of `AXES`.
+    """The sweep's trials: models, then texts, then arms, then what else varies.
 
     `options`: those `given`, with what the sweep declares where they are open. Of several values of an axis that an arm
     says itself, those that are `given` too are taken.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayfit.records.storage import Storage
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, is_truth, value
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ def evaluated(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated
     Two rows may share an evaluation, where two arms hold the same training. Rows of before they named their evaluations
     are found by the entries of the sweep's record.
     """
-    rows = [row for row in record.get("rows", []) if row["who"] != "truth"]
-    named = any(row.get("evaluation_id") for row in rows)
+    rows = [row for row in record.get("rows", []) if not is_truth(row)]
+    named = any(value(row, "evaluation_id") for row in rows)
     entries = record.get("evaluations", [])
     for row in rows:
         identifiers = (
-            [row.get("evaluation_id")]
+            [value(row, "evaluation_id")]
             if named
             else [
                 entry["evaluation_id"]
@@ -45,7 +45,7 @@ def evaluated(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated
 
 def further(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated]:
     """The finished evaluations on further contexts, which have no rows of their own, with the rows they belong to."""
-    rows = [row for row in record.get("rows", []) if row["who"] != "truth"]
+    rows = [row for row in record.get("rows", []) if not is_truth(row)]
     for entry in record.get("evaluations", []):
         row = next((row for row in rows if _belongs(row, entry)), None)
         evaluation = storage.read("evaluations", entry["evaluation_id"]) if entry.get("further") else None
@@ -55,4 +55,4 @@ def further(record: Mapping[str, Any], storage: Storage) -> Iterator[Evaluated]:
 
 def _belongs(row: Row, entry: Mapping[str, Any]) -> bool:
     names = ("who", "trial_id", "decoding", "domain", "update", *(["model"] if "model" in entry else []))
-    return all(row.get(name) == entry.get(name) for name in names)
+    return all(value(row, name) == entry.get(name) for name in names)

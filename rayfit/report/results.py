@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
+from rayfit.columns import columns_of_rows
 from rayfit.records.storage import write_csv, write_parquet
-from rayfit.report.rows import COLUMNS, Row
+from rayfit.report.rows import Row, interval, value
 
 
 def results_frame(rows: list[Row]) -> pl.DataFrame:
@@ -17,7 +18,7 @@ def results_frame(rows: list[Row]) -> pl.DataFrame:
     The columns that every row has stand first, the other scores after them by name.
     """
     present = {name for row in rows for name in row} - {"intervals"}
-    names = [name for name in COLUMNS if name in present]
+    names = [name for name in columns_of_rows() if name in present]
     names += sorted(present - set(names))
     bounded = {name for row in rows for name in row.get("intervals", {})}
     return pl.DataFrame([_flat(row, names, bounded) for row in rows], infer_schema_length=None)
@@ -26,9 +27,9 @@ def results_frame(rows: list[Row]) -> pl.DataFrame:
 def _flat(row: Row, names: Sequence[str], bounded: set[str]) -> Row:
     flat: Row = {}
     for name in names:
-        flat[name] = row.get(name)
+        flat[name] = value(row, name)
         if name in bounded:
-            flat[f"{name}_low"], flat[f"{name}_high"] = row.get("intervals", {}).get(name, (None, None))
+            flat[f"{name}_low"], flat[f"{name}_high"] = interval(row, name)
     return flat
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfit.errors import unknown
+from rayfit.columns import ORIGINAL, TRAINED, TRUTH, columns_of_rows
 from rayfit.plan.contexts import HeldOut
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, unblocked
 from rayfit.plan.planning import Plan
@@ -13,69 +13,42 @@ from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.records.trials import is_hyperfitted
-from rayfit.score.registry import SCORES
 
 Row = dict[str, Any]
-
-# Columns that every row has, in this order, before the other scores; null where they do not apply.
-COLUMNS = (
-    "who",
-    "arm",
-    "model",
-    "train_text",
-    "trial_id",
-    "update",
-    "decoding",
-    "baseline_decoding",
-    "domain",
-    "status",
-    "reason",
-    "evaluation_id",
-    "predictions_id",
-    "samples",
-    "updates",
-    "epochs",
-    "seed",
-    "order_seed",
-    "training_seed",
-    "learning_rate",
-    "batch_size",
-    "adapter",
-    "stop_at_train_loss",
-    "trainable_parameters",
-    "repeat",
-    "hyperfitted",
-    "early_stopped",
-    "train_loss_floor",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "entropy_nats",
-    "ttr_last_96",
-    "longest_overlap_mean",
-    "original_longest_overlap_mean",
-    "matched_temperature",
-    "minutes",
-    "overhead_seconds",
-)
-
-# Columns whose values are words or ids, which no axis of numbers can show.
-WORDS = (
-    *("who", "arm", "model", "train_text", "trial_id", "decoding", "domain", "status", "reason"),
-    *("adapter", "hyperfitted", "early_stopped", "baseline_decoding", "evaluation_id", "predictions_id"),
-)
-POOLED = "pooled"
 
 NO_PREDICTIONS = "prompts have no true text, over which losses, perplexity and entropy are taken"
 NO_OVERLAP = "has no training rows of its own; each trial's row has its overlap with that trial's rows"
 
 
-def check_columns(*names: str) -> None:
-    """Raises RayfitError, with the nearest name, for a name that is no column of numbers of these rows."""
-    valid = sorted({*COLUMNS, *SCORES} - set(WORDS))
-    for name in names:
-        if name not in valid:
-            raise unknown("sweep: plot", name, valid)
+def value(row: Mapping[str, Any], name: str) -> Any:
+    """What a row says in a column; None where it has no such column."""
+    return row.get(name)
+
+
+def interval(row: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    """The ends of a number's 95% interval, None where it has none."""
+    low, high = (row.get("intervals") or {}).get(name, (None, None))
+    return low, high
+
+
+def is_trained(row: Mapping[str, Any]) -> bool:
+    """Whether the row is of a trial's weights."""
+    return bool(value(row, "who") == TRAINED)
+
+
+def is_original(row: Mapping[str, Any]) -> bool:
+    """Whether the row is of a model before training."""
+    return bool(value(row, "who") == ORIGINAL)
+
+
+def is_truth(row: Mapping[str, Any]) -> bool:
+    """Whether the row is of the true continuations."""
+    return bool(value(row, "who") == TRUTH)
+
+
+def is_finished(row: Mapping[str, Any]) -> bool:
+    """Whether the row has its numbers."""
+    return bool(value(row, "status") == "FINISHED")
 
 
 def rows_on_texts(rows: Sequence[Row], prompts: Mapping[str, Any] | None) -> list[Row]:
@@ -148,7 +121,7 @@ class _Join:
 
     def truth(self, model: ModelSource, domain: Domain) -> Row:
         """The true continuations of a domain, in the tokens of a model."""
-        row = _empty("truth", model.name, None, domain.name)
+        row = _empty(TRUTH, model.name, None, domain.name)
         row["reason"] = "true continuations have text scores only"
         own = [
             spec
@@ -169,7 +142,7 @@ class _Join:
 
     def original(self, spec: EvaluationSpec) -> Row:
         """The original model under one decoding."""
-        row = self._row("original", spec, self._errors.get(spec.id, ""))
+        row = self._row(ORIGINAL, spec, self._errors.get(spec.id, ""))
         if row["status"] == "FINISHED":
             _add_reason(row, NO_OVERLAP)
         return row
@@ -177,7 +150,7 @@ class _Join:
     def matched(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
         """The original model at the temperature that gives it a trial's entropy."""
         error = self._errors.get(spec.id, "") or self._trial_errors.get(str(trial.id), "")
-        row = self._row("original", spec, error)
+        row = self._row(ORIGINAL, spec, error)
         row["arm"] = f"matched to {trial.readable}"
         row["trial_id"] = trial.id
         assert spec.comparison is not None
@@ -188,7 +161,7 @@ class _Join:
     def trial(self, spec: EvaluationSpec, trial: TrialSpec) -> Row:
         """A trial's weights under one decoding. `trial` names the arm: two arms may hold the same training."""
         error = self._trial_errors.get(str(trial.id), "") or self._errors.get(spec.id, "")
-        row = self._row("trained", spec, error)
+        row = self._row(TRAINED, spec, error)
         row["arm"] = trial.arm if self._plan.sweep.has_arms else None
         trained = None if trial.id is None else self._storage.read("trials", trial.id)
         loss = row["train_loss"] if spec.predictions is not None else self._train_loss(spec, trial)
@@ -237,7 +210,7 @@ class _Join:
 
 
 def _empty(who: str, model: str, decoding: str | None, domain: str) -> Row:
-    row: Row = dict.fromkeys(COLUMNS)
+    row: Row = dict.fromkeys(columns_of_rows())
     return {
         **row,
         "who": who,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rayfit.columns import ORIGINAL, TRAINED
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.contexts import Contexts, HeldOut
@@ -164,7 +165,7 @@ def _uses(plan: Plan) -> dict[str, list[str]]:
 def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
     trial = spec.subject.trial
     entry: dict[str, Any] = {
-        "who": "original" if trial is None else "trained",
+        "who": ORIGINAL if trial is None else TRAINED,
         "model": spec.subject.model.name,
         "trial_id": None if trial is None else trial.id,
         "update": spec.subject.update,
@@ -183,9 +184,9 @@ def _evaluation_entry(spec: EvaluationSpec) -> dict[str, Any]:
 def _explained(rows: list[Row]) -> dict[str, dict[str, str]]:
     """Unit, direction, source and reading of every score that a row has, by the name it has everywhere."""
     names = {name for row in rows for name in row}
-    found = {name: asdict(score) for name, score in SCORES.items() if name in names}
+    shown = ("unit", "direction", "source", "reading")
     return {
-        name: {key: value for key, value in entry.items() if key != "name"} for name, entry in found.items()
+        name: {key: getattr(score, key) for key in shown} for name, score in SCORES.items() if name in names
     }
 
 
@@ -221,7 +222,7 @@ def conclude(launch: Launch, track: Any) -> int:
     rows: list[Row] = record["rows"]
     folder = storage.folder("sweeps", plan.sweep_id)
     folder.mkdir(parents=True, exist_ok=True)
-    table = render_table(rows, plan.evaluation.num_contexts, record["prompts"])
+    table = render_table(record)
     (folder / "table.txt").write_text(table + "\n")
     write_json(
         folder / "summary.json", {"sweep": plan.sweep_id, "question": plan.sweep.question, "rows": rows}

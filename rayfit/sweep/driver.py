@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rayfit.columns import check_columns
 from rayfit.config import Options
 from rayfit.console import Console, Running
 from rayfit.engine_names import check_engine
@@ -19,7 +20,6 @@ from rayfit.plan.products import is_finished
 from rayfit.plan.show import exchange_notes, zero_stage_notes
 from rayfit.prepare.prepare import Prepared, absolute, prepare
 from rayfit.records.storage import Storage
-from rayfit.report.rows import check_columns
 from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
 from rayfit.sweep.conclude import conclude, sweep_record, tracker
 from rayfit.sweep.conductor import Conductor

@@ -11,6 +11,7 @@ import polars as pl
 
 from rayfit.config import Options, flag
 from rayfit.plan.contexts import HeldOut
+from rayfit.plan.declaration import AXES
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.evaluations import ComparisonSpec, EvaluationSpec, PredictionSpec, Subject
 from rayfit.plan.planning import Plan
@@ -27,8 +28,7 @@ from rayfit.sweep.trial_task import TrialTask
 # said of each trial below.
 _NOT_REPEATED = (
     *("plan", "fresh", "scale", "storage", "tracking_uri", "num_cpus", "revision", "arms", "prompts"),
-    *("model", "dataset", "samples", "num_updates", "epochs", "learning_rate", "batch_size", "adapter"),
-    *("seeds", "sample_seeds", "order_seeds", "training_seeds", "stop_at_train_loss"),
+    *(*AXES, "stop_at_train_loss"),
 )
 
 
