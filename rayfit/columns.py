@@ -376,9 +376,12 @@ def axes() -> tuple[str, ...]:
     return tuple(axis for each in COLUMNS.values() for axis in each.axes)
 
 
-def check_columns(*given: str) -> None:
-    """Raises RayfitError, with the nearest name, for a name that is no column of numbers of a sweep's rows."""
+def check_columns(*given: str, where: str = "sweep: plot") -> None:
+    """Raises RayfitError, with the nearest name, for a name that is no column of numbers of a sweep's rows.
+
+    `where`: what the error says it stands in.
+    """
     valid = sorted(names(lambda each: each.is_number and each.role != "published"))
     for name in given:
         if name not in valid:
-            raise unknown("sweep: plot", name, valid)
+            raise unknown(where, name, valid)

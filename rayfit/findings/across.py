@@ -9,7 +9,16 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from rayfit.columns import ORIGINAL, POOLED, TRAINED, TRUTH, names, seed_columns, telling_columns
+from rayfit.columns import (
+    ORIGINAL,
+    POOLED,
+    TRAINED,
+    TRUTH,
+    columns_of_evaluations,
+    names,
+    seed_columns,
+    telling_columns,
+)
 from rayfit.findings.labels import label, telling
 from rayfit.records.frames import PREDICTIONS, SCORES, prediction_texts, scored_texts
 from rayfit.records.storage import Storage
@@ -98,7 +107,7 @@ def _texts_of(row: Row, storage: Storage) -> pl.DataFrame | None:
 
 def _naming(trained: Sequence[Row]) -> list[str]:
     """The columns that name each trial, seeds only where nothing else tells two of them apart."""
-    columns = telling(trained, but=("domain", "decoding"))
+    columns = telling(trained, but=columns_of_evaluations())
     named = {(label(row, columns), row.trial_id) for row in trained}
     if len({name for name, _ in named}) == len(named):
         return columns

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from rayfit.columns import POOLED
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.identity import digest, slug
 from rayfit.plan.prompt_files import file_and_column, read_prompts
 from rayfit.plan.trials import Domain
-
-# The name of all domains together, in rows and in scores.
-_POOLED = "pooled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +71,7 @@ def given_prompts(options: Options, domains: Iterable[Domain]) -> Prompts | None
         return None
     path, column = file_and_column(options.prompts, options.text_column)
     prompts = Prompts(name=slug(path.stem), texts=read_prompts(path, text_column=column))
-    taken = {_POOLED: "all texts together", **{domain.name: "a text of this sweep" for domain in domains}}
+    taken = {POOLED: "all texts together", **{domain.name: "a text of this sweep" for domain in domains}}
     if prompts.name in taken:
         raise RayfitError(
             f"--prompts: {path} would be called {prompts.name} in tables, as {taken[prompts.name]} is; rename the file"

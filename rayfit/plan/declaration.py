@@ -7,24 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rayfit.columns import axes, check_columns
 from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
 
 # Options that may take several values, which become trials; an option that is not varied takes one.
-AXES = (
-    "model",
-    "dataset",
-    "samples",
-    "batch_size",
-    "num_updates",
-    "epochs",
-    "learning_rate",
-    "adapter",
-    "seeds",
-    "sample_seeds",
-    "order_seeds",
-    "training_seeds",
-)
+AXES = axes()
 
 # Options whose value a sweep may declare: those that the command line leaves open.
 _NEVER_DECLARED = (
@@ -135,6 +123,10 @@ class Sweep:
         for figure in self.figures:
             if figure.get("kind") not in FIGURES:
                 raise unknown(f"sweep {self.kind}: figures", str(figure.get("kind")), FIGURES)
+            drawn = figure.get("y", ())
+            check_columns(
+                *((drawn,) if isinstance(drawn, str) else drawn), where=f"sweep {self.kind}: figures, y"
+            )
 
     def _check_arm(self, where: str, changes: Mapping[str, Any]) -> None:
         for name, value in changes.items():

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rayfit.columns import column, parameter_columns
+from rayfit.report.rows import is_original, value
 from rayfit.track.content import as_params, flatten
-from rayfit.track.original import ORIGINAL
 from rayfit.track.summary import rows_of_trial
 
-# entries of a trial's record that are parameters of its run
-_DECLARED = (
-    *("samples", "num_updates", "epochs", "learning_rate", "batch_size", "precision", "adapter"),
-    *("adapter_blocks", "stop_at_train_loss", "trainable_parameters"),
-)
-# the names that parameters have where a row's column is called otherwise
-_OF_ROWS = {"updates": "num_updates", "seed": "sample_seed"}
-_ROW_PARAMS = (
-    *("model", "train_text", "samples", "updates", "epochs", "seed", "order_seed", "learning_rate"),
-    *("batch_size", "adapter", "stop_at_train_loss", "repeat"),
-)
+# entries of a trial's record that are parameters of its run and no columns of rows
+_OF_RECORDS = ("precision", "adapter_blocks")
 
 
 def trial_params(record: Mapping[str, Any]) -> dict[str, str]:
     """What was declared and where it ran, flat; what is the same in every sweep has its plain name."""
+    chosen = (*(column(name).parameter for name in parameter_columns()), *_OF_RECORDS)
     declared = record.get("declared", {})
     rows = declared.get("rows", {})
     model = record.get("model", {})
@@ -35,7 +28,7 @@ def trial_params(record: Mapping[str, Any]) -> dict[str, str]:
             **flatten(declared.get("recipe", {})),
             **{key: value for key, value in declared.items() if not isinstance(value, Mapping)},
             **flatten(record.get("placement", {})),
-            **{key: record.get(key) for key in _DECLARED},
+            **{key: record[key] for key in chosen if record.get(key) is not None},
             "train_text": record.get("text"),
             "model": model.get("name"),
             "model_kind": model.get("kind"),
@@ -48,6 +41,6 @@ def trial_params(record: Mapping[str, Any]) -> dict[str, str]:
 
 def declared_in_rows(sweep: Mapping[str, Any], trial_id: str) -> dict[str, str]:
     """The parameters of a trial as the summary's rows say them before the trial has a record."""
-    rows = [row for row in rows_of_trial(sweep, trial_id) if row.get("who") != ORIGINAL]
-    row: Mapping[str, Any] = next((row for row in rows if row.get("update") is None), {})
-    return as_params({_OF_ROWS.get(name, name): row.get(name) for name in _ROW_PARAMS})
+    rows = [row for row in rows_of_trial(sweep, trial_id) if not is_original(row)]
+    row: Mapping[str, Any] = next((row for row in rows if value(row, "update") is None), {})
+    return as_params({column(name).parameter: value(row, name) for name in parameter_columns()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from rayfit.columns import TRAINED, column
 from rayfit.records.storage import Storage
 from rayfit.records.trials import read_failure
 from rayfit.track.connection import TrackingError, tracking_errors
@@ -128,7 +129,7 @@ class LiveCurves:
         before = self._storage.read("trials", trial_id)
         fresh = bool(self._record.get("options", {}).get("fresh"))
         edition = 1 if before is None else before.get("edition", 1) + fresh
-        tags = {"rayfit.who": "trained", "rayfit.arm": arms_of(self._record, trial_id)}
+        tags = {"rayfit.who": TRAINED, column("arm").tag: arms_of(self._record, trial_id)}
         content = Content(
             name=trial_id.rpartition("-")[0],
             status="RUNNING",

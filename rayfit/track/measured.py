@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rayfit.columns import COLUMNS, ORIGINAL
 from rayfit.records.storage import RECORD, Storage
 from rayfit.track.content import Point, latest, milliseconds, points, valid_key
 from rayfit.track.names import Names
 
 # what stands before the slash is a group of its own in MLflow's charts
 INTERVAL = "interval"
-# Of the training rows: the same on whatever domain a checkpoint is measured.
-_OF_TRAINING = "train_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class Measurement:
     def prefix_of(self, score: str) -> tuple[str, ...] | None:
         """What stands before the slash of a score's name, None for one that is not the run's own."""
         prefix = self.fixed_prefix if score in self.fixed else self.prefix
-        return () if prefix is not None and score.startswith(_OF_TRAINING) else prefix
+        return () if prefix is not None and _is_of_weights(score) else prefix
 
     def files(self) -> dict[str, Path]:
         """Its record and its generations, as artifacts."""
@@ -82,6 +81,11 @@ class Measurement:
         else:
             now, then = trial.get("weights_sha256"), record.get("checkpoint_weights_sha256")
         return self if now is None or then is None or now == then else replace(self, record=None)
+
+
+def _is_of_weights(score: str) -> bool:
+    """Whether a score is of the training rows: the same on whatever domain a checkpoint is measured."""
+    return score in COLUMNS and COLUMNS[score].is_of_weights
 
 
 def interval_values(key: str, value: Any, interval: Sequence[Any]) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def _evaluation(
     return Measurement(
         entry=entry,
         model=entry.get("model"),
-        trial_id=entry.get("matched_to") or (entry.get("trial_id") if entry["who"] != "original" else None),
+        trial_id=entry.get("matched_to") or (entry.get("trial_id") if entry["who"] != ORIGINAL else None),
         update=entry.get("update"),
         is_matched=is_matched,
         folder=storage.folder("evaluations", entry["evaluation_id"]),

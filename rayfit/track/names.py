@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rayfit.decoding import Decoding
 from rayfit.identity import slug
 
-PLAIN = "greedy"
+PLAIN = Decoding().name
 # The original model, sampled at the temperature that gives it a trial's entropy.
 MATCHED = "original_matched"
-_LENGTH = "num_new_tokens="
 
 
 class Names:
@@ -31,8 +31,9 @@ class Names:
         short = self._short.get(decoding, decoding)
         if matched:
             # Its decoding is called matched, with settings behind it where two of them must be told apart.
-            kind, colon, settings = short.partition(":")
-            short = f"{MATCHED}{colon}{settings}" if kind == "matched" else f"{MATCHED}:{short}"
+            made = Decoding.parse(short)
+            own = made.settings if made.kind == "matched" else short
+            short = f"{MATCHED}:{own}" if own else MATCHED
         return (() if short == PLAIN else (short,)) + self.domain_prefix(domain)
 
     def is_plain(self, decoding: str | None) -> bool:
@@ -53,16 +54,7 @@ def short_names(sweep: Mapping[str, Any]) -> dict[str, str]:
     >>> short_names({"evaluations": [{"decoding": "nucleus:top_p=0.8,num_new_tokens=96"}]})
     {'nucleus:top_p=0.8,num_new_tokens=96': 'nucleus:top_p=0.8'}
     """
-    names = list(dict.fromkeys(entry["decoding"] for entry in sweep.get("evaluations", [])))
-    lengths = {next((part for part in _settings(name) if part.startswith(_LENGTH)), "") for name in names}
-    if len(lengths) > 1:
+    names = {entry["decoding"]: Decoding.parse(entry["decoding"]) for entry in sweep.get("evaluations", [])}
+    if len({made.num_new_tokens for made in names.values()}) > 1:
         return {name: name for name in names}
-    short = {}
-    for name in names:
-        kept = [part for part in _settings(name) if not part.startswith(_LENGTH)]
-        short[name] = ":".join(part for part in (name.partition(":")[0], ",".join(kept)) if part)
-    return short
-
-
-def _settings(decoding: str) -> list[str]:
-    return [part for part in decoding.partition(":")[2].split(",") if part]
+    return {name: made.without_length().name for name, made in names.items()}

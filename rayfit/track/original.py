@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rayfit.columns import ORIGINAL
 from rayfit.track.content import Content, as_number, as_params, as_tags, milliseconds
 from rayfit.track.measured import (
     Measurement,
@@ -16,8 +17,6 @@ from rayfit.track.measured import (
 )
 from rayfit.track.origin import made_by, status_of, sweep_times
 from rayfit.track.summary import failure_in, failure_of, row_points, rows_of_original
-
-ORIGINAL = "original"
 
 
 def original_models(sweep: Mapping[str, Any]) -> list[str | None]:

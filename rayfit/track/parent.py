@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rayfit.columns import POOLED, TRAINED, names
 from rayfit.records.storage import Storage
-from rayfit.report.rows import POOLED, rows_on_texts
+from rayfit.report.board import sweep_board
+from rayfit.report.markdown import table_in_markdown
+from rayfit.report.rows import rows_on_texts, value
 from rayfit.track.content import (
     MAX_TEXT,
     Content,
@@ -27,41 +30,8 @@ REPORTS = (
     *("results.csv", "results.parquet"),
 )
 FIGURES = "figures"
-COLUMNS = (
-    "who",
-    "arm",
-    "model",
-    "train_text",
-    "decoding",
-    "domain",
-    "samples",
-    "updates",
-    "epochs",
-    "learning_rate",
-    "batch_size",
-    "adapter",
-    "seed",
-    "order_seed",
-    "repeat",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "entropy_nats",
-    "ttr_last_96",
-    "longest_overlap_mean",
-    "minutes",
-    "status",
-    "reason",
-)
-# a column of these that says the same of every row is no help in so little space
-ONLY_IF_TELLING = (
-    *("model", "train_text", "decoding", "domain"),
-    *("learning_rate", "batch_size", "adapter", "seed", "order_seed", "repeat"),
-)
-MEASURED = ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean", "train_loss")
 # of one launch only; an address may hold a password
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
-WHO = ("truth", "original", "trained")
 
 
 def parent_content(
@@ -102,23 +72,15 @@ def note(sweep: Mapping[str, Any]) -> str:
     if sweep.get("source"):
         lines += [f"Hyperfitting (arXiv 2412.04318), {sweep['source']}.", ""]
     lines += [f"`rayfit show {sweep['id']}`", ""]
-    everything = sweep.get("rows", [])
-    rows = [row for row in everything if row.get("update") is None]
-    columns = [name for name in COLUMNS if any(row.get(name) is not None for row in rows)]
-    columns = [name for name in columns if name not in ONLY_IF_TELLING or _varies(rows, name)]
-    if columns:
-        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    for place, row in enumerate(rows):
-        line = f"| {' | '.join(_cell(row, name) for name in columns)} |"
-        if sum(map(len, lines)) + len(lines) + len(line) > MAX_TEXT - 100:
-            lines += ["", f"and {len(rows) - place} more rows: see `summary.json` among the artifacts"]
-            break
-        lines.append(line)
-    if len(rows) < len(everything):
-        lines += [
-            "",
-            f"Of weights kept along training: {len(everything) - len(rows)} rows, as curves of the runs.",
-        ]
+    used = sum(map(len, lines)) + len(lines)
+    table, left_out = table_in_markdown(
+        sweep_board(sweep, only_final=True, with_paper=False), room=MAX_TEXT - 250 - used
+    )
+    lines.append(table)
+    if left_out:
+        lines += ["", f"and {left_out} more rows: see `summary.json` among the artifacts"]
+    if kept := sum(value(row, "update") is not None for row in sweep.get("rows", [])):
+        lines += ["", f"Of weights kept along training: {kept} rows, as curves of the runs."]
     return "\n".join(lines)
 
 
@@ -141,11 +103,11 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
     }
     found: dict[tuple[str, str], list[float]] = {}
     for row in _greedy_rows(sweep):
-        for name in MEASURED:
-            if (number := as_number(row.get(name))) is not None:
-                found.setdefault((row["who"], name), []).append(number)
+        for name in names(lambda each: each.role == "measured" and bool(each.always)):
+            if (number := as_number(value(row, name))) is not None:
+                found.setdefault((value(row, "who"), name), []).append(number)
     for (who, name), numbers in found.items():
-        if who == "trained" or min(numbers) < max(numbers):
+        if who == TRAINED or min(numbers) < max(numbers):
             values |= {f"{who}/{name}.min": min(numbers), f"{who}/{name}.max": max(numbers)}
         else:
             values[f"{who}/{name}"] = numbers[0]
@@ -154,25 +116,12 @@ def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> lis
 
 def _greedy_rows(sweep: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
-    names = Names(sweep)
+    sweep_names = Names(sweep)
     rows = [
         row
         for row in rows_on_texts(sweep.get("rows", []), sweep.get("prompts"))
-        if row.get("who") in WHO and row.get("update") is None and names.is_plain(row.get("decoding"))
+        if value(row, "update") is None and sweep_names.is_plain(value(row, "decoding"))
     ]
-    if _varies(rows, "domain"):
-        rows = [row for row in rows if row["domain"] == POOLED]
+    if len({value(row, "domain") for row in rows} - {None}) > 1:
+        rows = [row for row in rows if value(row, "domain") == POOLED]
     return rows
-
-
-def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return len({row[name] for row in rows if row.get(name) is not None}) > 1
-
-
-def _cell(row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    # the reasons of the other arms are the same in every sweep, and wide
-    if value is None or (name == "reason" and row.get("who") != "trained"):
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

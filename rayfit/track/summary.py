@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rayfit.report.rows import COLUMNS, POOLED
+from rayfit.columns import POOLED, names
+from rayfit.report.rows import interval, is_original, value
 from rayfit.track.content import Point, points, valid_key
 from rayfit.track.measured import Measurement, interval_values
 from rayfit.track.names import Names
 
 Row = Mapping[str, Any]
 
-# Numbers of a training, the same in all of its rows, and of nothing that was measured of its weights.
-_OF_TRAINING = ("train_loss_floor", "minutes", "overhead_seconds")
-# what stands before the measured columns was chosen
-_DECLARED = (*COLUMNS[: COLUMNS.index("train_loss")], *_OF_TRAINING, "intervals")
-
 
 def rows_of_trial(sweep: Mapping[str, Any], trial_id: str) -> list[Row]:
     """The rows of a trial; those of an original that is matched to it are among them."""
-    return [row for row in sweep.get("rows", []) if row.get("trial_id") == trial_id]
+    return [row for row in sweep.get("rows", []) if value(row, "trial_id") == trial_id]
 
 
 def rows_of_original(sweep: Mapping[str, Any], model: str | None) -> list[Row]:
     """The rows of a model before any training; of all models for None."""
-    rows = [row for row in sweep.get("rows", []) if row.get("who") == "original" and not row.get("trial_id")]
-    return [row for row in rows if model is None or row.get("model") in (None, model)]
+    rows = [row for row in sweep.get("rows", []) if is_original(row) and not value(row, "trial_id")]
+    return [row for row in rows if model is None or value(row, "model") in (None, model)]
 
 
 def failure_in(rows: Iterable[Row]) -> str | None:
     """Why one of the rows has no numbers."""
-    failed = [row for row in rows if row.get("status") == "FAILED"]
+    failed = [row for row in rows if value(row, "status") == "FAILED"]
     return str(failed[0].get("reason") or "unknown") if failed else None
 
 
@@ -56,20 +52,23 @@ def row_points(
     The rows of all domains pooled have scores of their own, under `pooled`. From the others come minutes and the like:
     once for a training; for originals, which are evaluated one by one, under each evaluation's prefix.
     """
-    names = Names(sweep)
+    sweep_names = Names(sweep)
+    of_training = names(lambda each: each.role == "about" and each.of == "training" and each.is_number)
     fixed = frozenset[str]().union(*(entry.fixed for entry in own))
     found: dict[tuple[str, int], Point] = {}
     for row in rows:
-        is_matched = row.get("who") == "original" and row.get("trial_id") is not None
-        prefix = names.prefix(str(row.get("decoding")), str(row.get("domain")), matched=is_matched)
-        if row.get("domain") == POOLED:
+        is_matched = is_original(row) and value(row, "trial_id") is not None
+        prefix = sweep_names.prefix(
+            str(value(row, "decoding")), str(value(row, "domain")), matched=is_matched
+        )
+        if value(row, "domain") == POOLED:
             values = _pooled_values(row, prefix, fixed, is_matched=is_matched)
         elif is_matched:
             continue
         else:
-            prefix = prefix if row.get("who") == "original" else ()
-            values = {valid_key(*prefix, name): row.get(name) for name in _OF_TRAINING}
-        update = row.get("update")
+            prefix = prefix if is_original(row) else ()
+            values = {valid_key(*prefix, name): value(row, name) for name in of_training}
+        update = value(row, "update")
         for point in points(values, time, last_update if update is None else update):
             found.setdefault((point.key, point.step), point)
     return found
@@ -79,10 +78,10 @@ def _pooled_values(
     row: Row, prefix: tuple[str, ...], fixed: frozenset[str], *, is_matched: bool
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for name in row:
-        if name in _DECLARED or (is_matched and name in fixed):
+    for name in names(lambda each: each.role == "measured"):
+        if value(row, name) is None or (is_matched and name in fixed):
             continue
         key = valid_key(*((POOLED,) if name in fixed else prefix), name)
-        ends = (row.get("intervals") or {}).get(name, (None, None))
-        values |= {key: row[name]} if row.get("update") else interval_values(key, row[name], ends)
+        number, ends = value(row, name), interval(row, name)
+        values |= {key: number} if value(row, "update") else interval_values(key, number, ends)
     return values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from rayfit.records.storage import Storage
-from rayfit.report.figures import figure_columns
+from rayfit.report.board import wanted_columns
 from rayfit.track.connection import TrackingError, default_tracking_uri, tracking_errors
 from rayfit.track.content import CURRENT, Content
 from rayfit.track.matching import current_run, has_failed, is_live, is_under_way, same_subject
@@ -70,7 +70,7 @@ def sync_sweep(
         outcomes = [_write_child(client, experiment_id, parent_id, runs, child) for child in linked]
         if finished:
             _end_what_was_cut_off(client, runs, children)
-        tag, view = view_tag(parent_id, children, figure_columns(sweep_record.get("figures", [])))
+        tag, view = view_tag(parent_id, children, wanted_columns(sweep_record, with_paper=False))
         if experiment.tags.get(tag) != view:
             client.set_experiment_tag(experiment_id, tag, view)
         compare = f"[Compare the trials]({view_place(experiment_id, parent_id)})"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rayfit.columns import TRAINED, column
 from rayfit.records.storage import RECORD, Storage, read_json
 from rayfit.records.trials import finest_curve
 from rayfit.track.content import (
@@ -64,8 +65,8 @@ def trial_content(
         files["curve.parquet"] = curve_file
     status = status_of(complete, error, finished)
     tags = {
-        "rayfit.who": "trained",
-        "rayfit.arm": arms_of(sweep, trial_id),
+        "rayfit.who": TRAINED,
+        column("arm").tag: arms_of(sweep, trial_id),
         "rayfit.trained_at": record.get("finished_at"),
         "rayfit.hyperfitted": record.get("hyperfitted"),
         "rayfit.deterministic_kernels": record.get("deterministic_kernels"),
@@ -97,8 +98,8 @@ def _trial_identity(trial_id: str, record: Mapping[str, Any]) -> dict[str, str]:
 def _failed_content(sweep: Mapping[str, Any], trial_id: str, failure: Mapping[str, Any]) -> Content:
     failed = milliseconds(failure.get("failed_at")) or milliseconds(sweep_times(sweep)[1]) or 0
     tags = {
-        "rayfit.who": "trained",
-        "rayfit.arm": arms_of(sweep, trial_id),
+        "rayfit.who": TRAINED,
+        column("arm").tag: arms_of(sweep, trial_id),
         "rayfit.failed_at": failure.get("failed_at"),
         "error": failure.get("error") or "unknown",
         **made_by(failure),
