@@ -270,8 +270,6 @@ _ABOUT = (
     _about("baseline_decoding", "the decoding without a blocker", "texts", form="decoding"),
     _about("status", "FINISHED, PENDING or FAILED", "texts"),
     _about("reason", "why something is missing", "texts"),
-    _about("evaluation_id", "the evaluation that holds its text scores", "texts"),
-    _about("predictions_id", "the predictions that hold its other scores", "domain"),
     _about("hyperfitted", "whether the training loss came within 0.1 of its floor", "weights"),
     _about("early_stopped", "whether of a trial's weights these have the lowest validation loss", "weights"),
     _about("train_loss_floor", "the least that the rows allow, nats", "training", form="fixed", digits=3),
