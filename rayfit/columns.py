@@ -1,7 +1,7 @@
 """The one table of columns: what a column of a sweep's rows is called, how it is written, and what part it has.
 
 Every list of columns, axes, headings and parameters is a question to `COLUMNS`. A column is one entry below; a score is one
-entry of `rayfit/score/registry.py`.
+entry of `rayfit/scores.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from rayfit.decoding import Decoding
 from rayfit.errors import unknown
-from rayfit.score.registry import SCORES, Of, Score
+from rayfit.scores import SCORES, Of, Score
 
 TRUTH, ORIGINAL, TRAINED = "truth", "original", "trained"
 WHO = {TRUTH: "true continuations", ORIGINAL: "original model", TRAINED: "hyperfitted"}

@@ -13,8 +13,8 @@ import polars as pl
 from rayfit.errors import RayfitError
 from rayfit.records.values import Entry
 from rayfit.score.calibration import Calibration, calibration, calibration_error
-from rayfit.score.registry import TOP_K
 from rayfit.score.statistics import Estimate, bootstrap_mean
+from rayfit.scores import TOP_K
 
 if TYPE_CHECKING:
     from rayfit.score.logits import TokenStatistics

@@ -53,7 +53,7 @@ def score_texts(
 
     `generations` has `context_id`, `domain` (string) and `token_ids` (list of integers: the generated part,
     no BOS), one row per context; further columns are kept. `rows` (no BOS, or `index_rows` of them) are the
-    training rows of the trial to compare with. New columns, as `registry.SCORES` explains them: Float64
+    training rows of the trial to compare with. New columns, as `rayfit.scores.SCORES` explains them: Float64
     `ttr_first_96`, `ttr_last_96`, `rep_2`, `rep_3`, `rep_4`, `self_bleu`, `self_bleu_in_domain`,
     `dataset_bleu`; Boolean `ends_in_loop`, `exceeded_run`; Int64 `loop_period`, `longest_overlap`; String
     `score_notes`, which says of each null why, and which texts were shorter than the window. Without `rows`,

@@ -22,7 +22,7 @@ import pytest
 from rayfit.cli import parse_options, run_script
 from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.score.registry import SCORES
+from rayfit.scores import SCORES
 from tests.unit.fresh import ROOT, run_python
 
 PAGES = ROOT / "docs" / "extending"

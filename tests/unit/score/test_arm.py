@@ -11,10 +11,10 @@ import pytest
 from rayfit.errors import RayfitError
 from rayfit.score.arm import arm_scores, original_scores, pool_scores
 from rayfit.score.bleu import dataset_bleu
-from rayfit.score.registry import SCORES
 from rayfit.score.series import text_series
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import AGGREGATES, index_rows, score_texts
+from rayfit.scores import SCORES
 from tests.unit.score import oracles
 
 GENERATOR = np.random.default_rng(5)

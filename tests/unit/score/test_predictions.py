@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from rayfit.errors import RayfitError
 from rayfit.score.logits import token_statistics
 from rayfit.score.predictions import MEANS, prediction_frame, prediction_scores, stored_choices
-from rayfit.score.registry import SCORES
 from rayfit.score.statistics import bootstrap_mean
+from rayfit.scores import SCORES
 
 CONTEXT = 5
 
