@@ -6,12 +6,12 @@ entry of `rayfit/scores.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from rayfit.decoding import Decoding
-from rayfit.errors import unknown
+from rayfit.errors import RayfitError, unknown
 from rayfit.scores import SCORES, Of, Score
 
 TRUTH, ORIGINAL, TRAINED = "truth", "original", "trained"
@@ -323,6 +323,17 @@ COLUMNS: dict[str, Column] = {
     each.name: each for each in (*_CHOSEN, *_ABOUT, *map(of_score, SCORES.values()), *_TIMES, *_OF_THE_PAPER)
 }
 """Every column by its name, in the order in which tables show them."""
+
+
+def know(scores: Iterable[Score]) -> None:
+    """Let these scores have columns too: those that a kind of measurement of one's own brings.
+
+    Raises RayfitError for a name that is taken by something else.
+    """
+    for score in scores:
+        if COLUMNS.setdefault(score.name, of_score(score)) != of_score(score):
+            raise RayfitError(f"score {score.name}: the name is taken: {COLUMNS[score.name].about}")
+        SCORES[score.name] = score
 
 
 def column(name: str) -> Column:
