@@ -10,17 +10,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rayfit.report.labels import telling
-from rayfit.report.rows import POOLED
-from rayfit.track.content import CURRENT, Content
+from rayfit.records.sweep import Row
+from rayfit.track.columns import CHECKPOINT_SCORES, PARAMS, POOLED, TEXT_SCORES, telling, varies
+from rayfit.track.content import CURRENT
 
 TAG_PREFIX = "mlflow.sharedViewState."
-CHECKPOINT_SCORES = ("train_loss", "train_accuracy", "validation_loss", "entropy_nats", "top_1_agreement")
-TEXT_SCORES = ("ttr_last_96", "longest_overlap_mean")
 ARM_TAG = "rayfit.arm"
 _FIRST = ("", POOLED)
-# what `telling` calls otherwise than the runs' parameters do
-_PARAMS = {"updates": "num_updates"}
 
 
 def view_place(experiment_id: str, parent_id: str) -> str:
@@ -29,9 +25,14 @@ def view_place(experiment_id: str, parent_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={parent_id}&workflowType=machine_learning"
 
 
-def view_tag(parent_id: str, children: Sequence[Content], figures: Iterable[str] = ()) -> tuple[str, str]:
-    """The experiment's tag that holds the view: its name and its value. `figures`: scores that the figures show."""
-    shown = columns(children, figures)
+def view_tag(
+    parent_id: str, rows: Sequence[Row], measured: Iterable[str], figures: Iterable[str] = ()
+) -> tuple[str, str]:
+    """The experiment's tag that holds the view: its name and its value.
+
+    `rows`: the sweep's; `measured`: the names of its children's scores; `figures`: scores that its figures show.
+    """
+    shown = columns(rows, set(measured), figures)
     state = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent_id}' and tags.`{CURRENT}` = 'true'",
         # ordered by date the table folds children under their parent again
@@ -43,13 +44,12 @@ def view_tag(parent_id: str, children: Sequence[Content], figures: Iterable[str]
     return f"{TAG_PREFIX}{parent_id}", json.dumps(state, sort_keys=True)
 
 
-def columns(children: Sequence[Content], figures: Iterable[str] = ()) -> list[str]:
+def columns(rows: Sequence[Row], measured: set[str], figures: Iterable[str] = ()) -> list[str]:
     """What tells the trials apart, then the main scores, each for every decoding and domain that it is measured in.
 
     Those with one column come first, then those of texts, over all domains pooled before each of them. The scores of
     the sweep's figures are shown of plain greedy decoding only, pooled where there are several domains.
     """
-    measured = {point.key for child in children for point in child.scores}
     prefixes: dict[str, list[str]] = {}
     for key in sorted(measured):
         prefix, _, name = key.rpartition("/")
@@ -63,34 +63,30 @@ def columns(children: Sequence[Content], figures: Iterable[str] = ()) -> list[st
     ]
     scores += [_key(prefix, name) for name in figures for prefix in _FIRST]
     shown = [name for name in dict.fromkeys((*scores, "updates", "minutes")) if name in measured]
-    return [*_declared_columns(children), *(f"metrics.`{name}`" for name in shown)]
+    return [*_declared_columns(rows), *(f"metrics.`{name}`" for name in shown)]
 
 
-def _declared_columns(children: Sequence[Content]) -> list[str]:
+def figure_scores(figures: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The scores that a sweep's figures are about."""
+    found = [figure.get("y", []) for figure in figures]
+    return [name for each in found for name in ([each] if isinstance(each, str) else each)]
+
+
+def _declared_columns(rows: Sequence[Row]) -> list[str]:
     """What tells the trials apart: arms first, then the number of samples even where a sweep holds it.
 
     Without that number no other means much.
     """
-    trials = [_as_row(child) for child in children if "samples" in child.params]
-    found = telling(trials, but=("domain", "decoding"))
+    trials = [row for row in rows if row.who == "trained" and row.update is None]
+    found = telling(trials)
     # no name for people has seeds in it, but here is room for them
-    if _varies(trials, "sample_seed"):
-        found.append("sample_seed")
-    if any(row.get("order_seed") != row.get("sample_seed") for row in trials):
+    if varies(trials, "seed"):
+        found.append("seed")
+    if any(row.order_seed != row.seed for row in trials):
         found.append("order_seed")
-    arms = [f"tags.`{ARM_TAG}`"] if _varies(trials, "arm") else []
+    arms = [f"tags.`{ARM_TAG}`"] if varies(trials, "arm") else []
     names = dict.fromkeys(["samples", *(name for name in found if name != "arm")])
-    return [*arms, *(f"params.`{_PARAMS.get(name, name)}`" for name in names)]
-
-
-def _as_row(child: Content) -> dict[str, Any]:
-    """The run's parameters as columns of a summary's row."""
-    renamed = {name: child.params.get(param) for name, param in _PARAMS.items()}
-    return {**child.params, **renamed, "arm": child.tags.get(ARM_TAG)}
-
-
-def _varies(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    return len({row.get(name) for row in rows}) > 1
+    return [*arms, *(f"params.`{PARAMS[name]}`" for name in names)]
 
 
 def _key(prefix: str, name: str) -> str:
