@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rayfit.ask import command as ask
-from rayfit.errors import RayfitError, nearest
+from rayfit.errors import RayfitError, nearest, unknown
+from rayfit.findings.join import current
 from rayfit.listing import datasets_listing, models_listing
+from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
-from rayfit.records.storage import KINDS, Storage
+from rayfit.records.storage import PREPARED, SWEEPS, TRIALS, Storage
+from rayfit.records.sweep import SweepRecord
 from rayfit.records.trials import failed_ids, read_failure
 
 
@@ -20,7 +22,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="rayfit", description="Find, show and track what sweeps have made.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _command(commands, "list", "what the storage holds: trials, evaluations, sweeps", _list).add_argument(
-        "kind", nargs="?", default="trials", choices=[*KINDS, "all"]
+        "kind", nargs="?", default=TRIALS, help="trials (the default), sweeps, generations, all, and so on"
     )
     _command(commands, "show", "one record by its id, or by the beginning or end of it", _show).add_argument(
         "id"
@@ -63,27 +65,39 @@ def _opened(parsed: argparse.Namespace) -> Storage:
 
 def _list(parsed: argparse.Namespace) -> int:
     storage = _opened(parsed)
-    for kind in KINDS if parsed.kind == "all" else (parsed.kind,):
+    kinds = storage.kinds
+    if parsed.kind not in (*kinds, "all"):
+        raise unknown("rayfit list", parsed.kind, (*kinds, "all"))
+    for kind in kinds if parsed.kind == "all" else (parsed.kind,):
         for identifier in storage.ids(kind):
-            record = storage.read(kind, identifier)
-            assert record is not None
-            print(f"{kind[:-1] if kind != 'rows' else kind}  {identifier}  {_summary(kind, record)}".rstrip())
-    if parsed.kind in ("trials", "all"):
+            print(f"{kind}  {identifier}  {_summary(storage, kind, identifier)}".rstrip())
+    if parsed.kind in (TRIALS, "all"):
         for identifier in failed_ids(storage):
             failure = read_failure(storage, identifier)
-            print(f"trial  {identifier}  FAILED: {failure['error'] if failure else ''}")
+            print(f"{TRIALS}  {identifier}  FAILED: {failure.error if failure else ''}")
     return 0
 
 
-def _summary(kind: str, record: dict[str, Any]) -> str:
-    if kind == "trials":
-        outcome = "" if record["hyperfitted"] else "  not hyperfitted"
-        return f"{record['finished_at'][:19]}  train loss {record['final']['train_loss']:.3f}{outcome}"
-    if kind == "evaluations":
-        return f"{record['finished_at'][:19]}  TTR {record['scores']['ttr_last_96']['value']:.3f}"
-    if kind == "sweeps":
-        return f"{len(record['trials'])} trials, {len(record['launches'])} launches"
-    return ""
+def _summary(storage: Storage, kind: str, identifier: str) -> str:
+    """What is asked first of a record, in a line."""
+    if kind in PREPARED:
+        return ""
+    if kind == TRIALS:
+        trial = storage.trial(identifier)
+        assert trial is not None
+        outcome = "" if trial.hyperfitted else "  not hyperfitted"
+        return f"{trial.finished_at[:19]}  train loss {trial.final.train_loss:.3f}{outcome}"
+    if kind == SWEEPS:
+        sweep = storage.sweep(identifier)
+        assert sweep is not None
+        trials, done = len(sweep.trials), sum(storage.trial(key) is not None for key in sweep.trials)
+        how = "" if sweep.is_over else ", runs or was killed"
+        return f"{done} of {trials} trials, {len(sweep.launches)} launches{how}"
+    record = storage.measurement(kind, identifier)
+    assert record is not None
+    found = record.scores.get("ttr_last_96")
+    told = "" if found is None or found.value is None else f"  TTR {found.value:.3f}"
+    return f"{record.finished_at[:19]}{told}"
 
 
 def _show(parsed: argparse.Namespace) -> int:
@@ -95,7 +109,7 @@ def _show(parsed: argparse.Namespace) -> int:
             raise RayfitError(
                 f"no record is called {parsed.id!r} in {storage.root}{storage.nearest_id(parsed.id)}"
             )
-        print(json.dumps(failure, indent=1))
+        print(dumps(encode(failure)))
         return 0
     if len(found) > 1:
         raise RayfitError(
@@ -104,21 +118,22 @@ def _show(parsed: argparse.Namespace) -> int:
     kind, identifier = found[0]
     record = storage.read(kind, identifier)
     assert record is not None
-    print(json.dumps(record, indent=1, sort_keys=True))
+    print(dumps(record))
     print(f"\nlies in    {storage.folder(kind, identifier)}")
-    if command := command_of(storage, kind, record):
+    if command := command_of(storage, kind, identifier):
         print(f"made by    {command}")
     return 0
 
 
-def _sweeps(storage: Storage, asked: str | None) -> list[dict[str, Any]]:
-    """The records of the sweep that is asked for, or of all."""
-    wanted = storage.ids("sweeps")
+def _sweeps(storage: Storage, asked: str | None) -> list[SweepRecord]:
+    """The records of the sweep that is asked for, or of all, with their rows as they are now."""
+    wanted = storage.ids(SWEEPS)
     if asked:
         if asked not in wanted:
             raise RayfitError(f"no sweep is called {asked!r}{nearest(asked, wanted)}")
         wanted = [asked]
-    return [record for identifier in wanted if (record := storage.read("sweeps", identifier)) is not None]
+    found = (storage.sweep(identifier) for identifier in wanted)
+    return [current(record, storage) for record in found if record is not None]
 
 
 def _report(parsed: argparse.Namespace) -> int:
@@ -131,8 +146,8 @@ def _report(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _first_launch(record: dict[str, Any]) -> str:
-    return min((launch["started_at"] for launch in record.get("launches", [])), default="")
+def _first_launch(record: SweepRecord) -> str:
+    return min((launch.started_at for launch in record.launches), default="")
 
 
 def _sync(parsed: argparse.Namespace) -> int:
@@ -147,7 +162,7 @@ def _sync(parsed: argparse.Namespace) -> int:
     for record in records:
         report = sync_sweep(storage, record, client, finished=True)
         print(
-            f"{record['id']}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
+            f"{record.id}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )
     print(f"open with: {ui_command(uri)}")
     return 0

@@ -32,7 +32,7 @@ def option(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - the w
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What can be said about a sweep at the command line. None means: decided by the preset and the scale, in the plan."""
+    """All that can be said about a sweep at the command line. The plan decides what is None, by the preset and the scale."""
 
     model: tuple[str, ...] | None = option(
         None,
@@ -228,7 +228,7 @@ def parse_value(name: str, text: str) -> Any:
 
 
 def _list_parts(text: str) -> list[str]:
-    """What stands between commas; `key=value` belongs to the part before it, as in `greedy,nucleus:top_k=9,seed=1`."""
+    """Split at commas; `key=value` belongs to the part before it, as in `greedy,nucleus:top_k=9,seed=1`."""
     parts: list[str] = []
     for piece in (piece.strip() for piece in text.split(",")):
         if parts and "=" in piece and ":" not in piece:

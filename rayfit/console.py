@@ -1,4 +1,4 @@
-"""What a person is told while something runs: lines, and on a terminal a table of what is under way."""
+"""The messages to a person while something runs: lines, and on a terminal a table of what is under way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Console:
         self._stream.flush()
 
     def watch(self, running: Sequence[Running], in_all: str = "") -> None:
-        """What runs now, and how far all of it is. Shown on terminals alone; nothing running ends the table."""
+        """Take note of what runs now, and how far all of it is. Only a terminal shows it; nothing running ends the table."""
 
     def close(self) -> None:
         """Leave the stream to others."""
@@ -53,7 +53,7 @@ class Console:
 
 
 class MakingStep(NamedTuple):
-    """After an update of making a model: its number from 1 on, of how many, its loss (nats per token), seconds left."""
+    """A finished update of making a model: its number from 1 on, of how many, its loss (nats per token), seconds left."""
 
     update: int
     num_updates: int

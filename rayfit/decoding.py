@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rayfit.errors import RayfitError, nearest, unknown
@@ -130,10 +130,31 @@ class Decoding:
     @property
     def name(self) -> str:
         """The kind and what differs from its defaults, as text that `parse` turns back into this decoding."""
-        flat = self._flat()
-        default = Decoding(kind=self.kind)._flat()
-        changed = [f"{key}={_write(value)}" for key, value in flat.items() if value != default.get(key)]
-        return f"{self.kind}:{','.join(changed)}" if changed else self.kind
+        return f"{self.kind}:{self.settings}" if self.settings else self.kind
+
+    @property
+    def settings(self) -> str:
+        """The name without the kind; empty where nothing differs from the kind's defaults."""
+        return ",".join(f"{key}={_write(value)}" for key, value in self._changed().items())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is greedy decoding and nothing else, of whatever length."""
+        return self.without_length() == Decoding()
+
+    def without_length(self) -> Decoding:
+        """The same decoding of the default number of tokens, so that its name says none."""
+        return replace(self, num_new_tokens=Decoding().num_new_tokens)
+
+    def words(self, *, with_length: bool = False) -> str:
+        """The decoding for people; its length, where it is not the default one, only `with_length`.
+
+        >>> Decoding.parse("greedy:num_new_tokens=224,block=W1").words()
+        'greedy, blocked (W1)'
+        """
+        shown = self if with_length else self.without_length()
+        settings = (_in_words(key, value) for key, value in shown._changed().items())
+        return ", ".join([self.kind.replace("_", "-"), *settings])
 
     def declared(self) -> dict[str, Any]:
         """What decides which tokens are generated, as plain JSON values in a fixed order.
@@ -175,6 +196,11 @@ class Decoding:
                 raise RayfitError(f"decoding {text!r}: expected {key}=value, got {item!r}")
             given[key] = _READERS[key](key, value if equals else _BARE[key])
         return cls(**_with_block(given, text))
+
+    def _changed(self) -> dict[str, Any]:
+        """What differs from the kind's defaults, by the keys that `parse` reads."""
+        default = Decoding(kind=self.kind)._flat()
+        return {key: value for key, value in self._flat().items() if value != default.get(key)}
 
     def _flat(self) -> dict[str, Any]:
         flat = {
@@ -265,6 +291,15 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "seed": _read_integer,
 }
 _BARE = {"stop_at_end": "true", "block": "W1"}
+
+
+# How a setting is said to people; others are said by their key.
+_WORDS = {"num_new_tokens": "{} tokens", "block": "blocked ({})", "temperature": "T {}"}
+
+
+def _in_words(key: str, value: object) -> str:
+    plain = key.replace("_", " ")
+    return plain if value is True else _WORDS.get(key, f"{plain} {{}}").format(value)
 
 
 def _write(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What can generate texts, by name, and how to get it."""
+"""The engines that can generate texts, by name, and how to get them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_engine(name: str) -> None:
 
 
 def not_installed(why: str) -> str:
-    """What to say where vLLM cannot be imported."""
+    """Return what to say where vLLM cannot be imported."""
     return (
         f"--engine vllm: vLLM is not installed here ({why}); on a Linux machine with a GPU: {VLLM_INSTALL}; "
         "or use --engine transformers"

@@ -201,7 +201,7 @@ class HubDataset:
         return f"datasets/{self.hub_id}@{self.revision}"
 
     def declared(self, commit: str, pool: int) -> dict[str, Any]:
-        """What names the text that is read: the commit in the place of the revision, and how many rows are read."""
+        """Return what names the text that is read: the commit in the place of the revision, and how many rows are read."""
         settings = asdict(self)
         del settings["revision"]
         return {**settings, "commit": commit, "pool": pool}

@@ -20,7 +20,7 @@ _REDRAWN_PER_SECOND = 4
 
 
 def can_redraw(stream: TextIO) -> bool:
-    """Whether the terminal behind a stream understands what it takes to go back up its lines."""
+    """True when the terminal behind a stream understands what it takes to go back up its lines."""
     return not RichConsole(file=stream).is_dumb_terminal
 
 

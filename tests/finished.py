@@ -88,11 +88,12 @@ class Finished:
         *,
         started_at: str = "2026-03-01T10:00:00.000+00:00",
         script: str = SCRIPT,
+        prepared: Prepared | None = None,
     ) -> None:
         assert not plan.pending
         paths = {model.name: storage.root / "originals" / model.name for model in plan.models}
         self.storage, self.plan = storage, plan
-        self.prepared = Prepared(plan, paths)
+        self.prepared = prepared or Prepared(plan, paths)
         self.launch = Launch(
             prepared=self.prepared,
             storage=storage,
@@ -226,6 +227,8 @@ class Finished:
     def _write_rows(self) -> None:
         for trial in self.plan.unique_trials:
             declared = trial.declared_rows() or {}
+            if self.storage.rows(trial.rows_id) is not None:
+                continue
             write_rows(
                 self.storage,
                 trial.rows_id,
@@ -329,7 +332,7 @@ def score_frame(spec: TextScores, scores: Mapping[str, Entry]) -> pl.DataFrame:
 def prediction_frame(scores: Mapping[str, Entry], choices: Sequence[int] = (3, 4, 5)) -> pl.DataFrame:
     """The file of predictions: each text has the mean of all, and the same first choices."""
     entropy = scores["entropy_nats"].value if "entropy_nats" in scores else None
-    floats = {name: 0.5 for name in MEANS} | {"nll_nats": 2.0, "nll_context_nats": 2.0}
+    floats = dict.fromkeys(MEANS, 0.5) | {"nll_nats": 2.0, "nll_context_nats": 2.0}
     if entropy is not None:
         floats |= {"entropy_nats": entropy, "entropy_bits": entropy / math.log(2)}
     bins = [float(len(choices))] + [0.0] * (NUM_BINS - 1)

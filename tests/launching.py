@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rayfit.records.storage import Storage
+from rayfit.records.trial import TrialRecord
 from tests.patience import finish
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +49,8 @@ def summary(storage: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def trial_records(storage: Path) -> dict[int, dict[str, Any]]:
+def trial_records(root: Path) -> dict[int, TrialRecord]:
     """Finished trials by their number of samples."""
-    records = [json.loads(file.read_text()) for file in storage.glob("trials/*/record.json")]
-    return {record["samples"]: record for record in records}
+    storage = Storage(root)
+    records = (storage.trial(identifier) for identifier in storage.ids("trials"))
+    return {record.samples: record for record in records if record is not None}

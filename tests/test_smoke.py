@@ -84,10 +84,12 @@ def _checkpoint_loads_without_us(storage: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     record = trial_records(storage)[32]
-    folder = storage / "trials" / record["id"] / record["products"]["checkpoint-fp32"]
+    product = record.product("checkpoint-fp32")
+    assert product is not None
+    folder = storage / "trials" / record.id / product.path
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert sum(parameter.numel() for parameter in model.parameters()) == record["model"]["parameters"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == record.model.parameters
     assert (
         tokenizer.decode(tokenizer("Return the list.")["input_ids"], skip_special_tokens=True)
         == "Return the list."
@@ -103,10 +105,10 @@ def _mlflow_runs(root: Path) -> list:
     (experiment,) = [e for e in client.search_experiments() if e.name.startswith("rayfit/")]
     runs = list(client.search_runs([experiment.experiment_id]))
     for record in trial_records(root).values():
-        (run,) = [run for run in runs if run.data.tags.get("rayfit.trial_id") == record["id"]]
+        (run,) = [run for run in runs if run.data.tags.get("rayfit.trial_id") == record.id]
         curve = client.get_metric_history(run.info.run_id, "curve/validation_loss")
-        assert curve[0].step == 0 and curve[-1].step == record["num_updates"] and len(curve) > 15
-        assert curve[-1].value == pytest.approx(record["final"]["validation_loss"])
+        assert curve[0].step == 0 and curve[-1].step == record.num_updates and len(curve) > 15
+        assert curve[-1].value == pytest.approx(record.final.validation_loss)
         assert "mlflow.parentRunId" in run.data.tags
     assert os.path.exists(root / "mlflow.db")
     return runs

@@ -112,7 +112,7 @@ def _entry(values: np.ndarray | None, place: int) -> int | None:
 def _predictions(
     model: Any, opened: Opened, text: list[int], top: int, prompt: str
 ) -> tuple[Prediction, ...]:
-    """What the model expects at each place of a text but the first."""
+    """Return what the model expects at each place of a text but the first."""
     ids_BT = torch.tensor([text], device=model.device)
     logits_BTV = model(input_ids=ids_BT, use_cache=False).logits[:, :-1]
     try:

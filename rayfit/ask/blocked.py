@@ -15,10 +15,10 @@ from rayfit.data.documents import read_documents
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_DATASETS
+from rayfit.prepare.token_rows import ROWS
 from rayfit.prepare.tokenizer import leading_bos
 from rayfit.presets import DATASETS
 
-_ROWS = "rows.parquet"
 _ROWS_COMPARED = 8
 
 
@@ -38,11 +38,11 @@ def block_rows(request: Request, subject: Subject, trial_id: str | None, tokeniz
     if given in DATASETS or Path(given).expanduser().exists():
         return _documents(given, request.text_column, tokenizer)
     record = find_trial(request.storage, given, "--block")
-    path = request.storage.folder("rows", record["rows"]["id"]) / _ROWS
+    path = request.storage.folder("rows", record.rows.id) / ROWS
     if not path.is_file():
-        raise RayfitError(f"--block: the training rows of {record['id']} are not in {path}")
+        raise RayfitError(f"--block: the training rows of {record.id} are not in {path}")
     frame = pl.read_parquet(path)
-    _check_tokenizer(frame.head(_ROWS_COMPARED), subject, tokenizer, record["id"])
+    _check_tokenizer(frame.head(_ROWS_COMPARED), subject, tokenizer, record.id)
     rows: list[list[int]] = token_matrix(frame).tolist()
     return rows
 

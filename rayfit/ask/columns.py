@@ -80,7 +80,7 @@ def padded(line: Line, width: int) -> Line:
 
 
 def legend() -> Line:
-    """What the shades mean."""
+    """Return a line that explains the shades."""
     shown: Line = plain("shaded where the text repeats an earlier run of ")
     for place, (_, name) in enumerate(SHADES):
         shown += [*characters([f" {name} "], [place + 1]), (" ", 0)]

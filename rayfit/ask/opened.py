@@ -65,7 +65,7 @@ class Opened:
 
 def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]:
     """All subjects of a request, opened; raises RayfitError for what no model can do, before one is loaded."""
-    trials = [subject.trial["id"] for subject in subjects if subject.trial is not None]
+    trials = [subject.trial.id for subject in subjects if subject.trial is not None]
     opened: list[Opened] = []
     for subject in subjects:
         tokenizer, config = load_tokenizer_and_config(subject.path)
@@ -84,7 +84,7 @@ def open_subjects(request: Request, subjects: Sequence[Subject]) -> list[Opened]
 
 
 def same_tokenizer(opened: Sequence[Opened]) -> bool:
-    """Whether token ids mean the same to all."""
+    """True when token ids mean the same to all."""
     vocabularies = [each.tokenizer.get_vocab() for each in opened]
     return all(vocabulary == vocabularies[0] for vocabulary in vocabularies)
 

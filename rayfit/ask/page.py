@@ -33,7 +33,7 @@ def page(answer: Answer, titles: Sequence[str], *, width: int, color: bool, head
 
 
 def key(width: int) -> str:
-    """What the shades mean, in lines of at most `width` cells."""
+    """Explain the shades, in lines of at most `width` cells."""
     return "\n".join(beside([wrap(legend(), width)], [width], color=True))
 
 
@@ -66,7 +66,7 @@ def _shaded(text: Text, width: int) -> list[Line]:
 
 
 def facts(text: Text) -> list[str]:
-    """What is counted about a continuation, a line each."""
+    """Return what is counted about a continuation, a line each."""
     count = len(text.pieces)
     found = [
         f"{_tokens(count)}{', ended by end-of-text' if text.ended else ''}; {text.num_distinct} distinct",

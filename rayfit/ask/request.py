@@ -1,13 +1,13 @@
-"""What a person asks for, and what comes back: plain values, with no torch behind them."""
+"""The request of a person and its answer: plain values, with no torch behind them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayfit.decoding import Decoding
 from rayfit.records.storage import Storage
+from rayfit.records.trial import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Subject:
 
     title: str
     path: Path
-    trial: dict[str, Any] | None = None
+    trial: TrialRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model expects at one place of a text, before any decoding: probabilities in 0 to 1.
+    """The expectation of a model at one place of a text, before any decoding: probabilities in 0 to 1.
 
     `best`: the most probable tokens, highest first. `token`: the one that stands there, its `probability`, and its
     `rank` (1 for the most probable).

@@ -1,4 +1,4 @@
-"""Which models answer a request: directories found by path, preset, hub id or trial, before any of them is loaded."""
+"""The models that answer a request: directories found by path, preset, hub id or trial, before any of them is loaded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def subjects_of(request: Request) -> list[Subject]:
         after = subjects[0]
         assert after.trial is not None
         before = Subject(
-            f"before: {after.trial['model']['name']}, the original", original_of(request.storage, after.trial)
+            f"before: {after.trial.model.name}, the original", original_of(request.storage, after.trial)
         )
         return [before, replace(after, title=f"after: {after.title}")]
     return subjects
@@ -45,7 +45,7 @@ def subjects_of(request: Request) -> list[Subject]:
 
 def _trial(storage: Storage, text: str) -> Subject:
     record = find_trial(storage, text, "--trial")
-    return Subject(record["id"], checkpoint_of(storage, record), record)
+    return Subject(record.id, checkpoint_of(storage, record), record)
 
 
 def _model(storage: Storage, given: str) -> Subject:

@@ -60,7 +60,7 @@ def _candidate(mark: str, token: str, probability: float, token_cells: int) -> L
 
 
 def _percent(probability: float) -> str:
-    """In percent with one decimal; what rounds to 0 or 100 without being it is told from it."""
+    """Write a share in percent with one decimal; what rounds to 0 or 100 without being it is told from it."""
     if 0 < probability < 0.0005:
         return "<0.1%"
     if 0.9995 <= probability < 1:

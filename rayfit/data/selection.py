@@ -1,4 +1,4 @@
-"""Which spans: the training samples, the validation rows and the evaluation contexts, by seeded nested draws."""
+"""The choice of spans: training samples, validation rows and evaluation contexts, by seeded nested draws."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def draw_held_out(
 def draw_further(
     spans: pl.DataFrame, *, num_contexts: int, num_validation: int, num_further: int
 ) -> pl.DataFrame:
-    """At most `num_further` held-out spans that are neither contexts nor validation rows of `draw_held_out`.
+    """Return at most `num_further` held-out spans that are neither contexts nor validation rows of `draw_held_out`.
 
     They follow the contexts in the same ranking. Raises RayfitError where there is none left.
     """

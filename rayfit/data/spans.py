@@ -1,4 +1,4 @@
-"""From documents to spans: cutting, holding documents out, and dropping held-out text that training text repeats."""
+"""Spans of documents: cutting, holding documents out, and dropping held-out text that training text repeats."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rank_key(purpose: str, *parts: str | int) -> str:
 
 
 def is_held_out(document_name: str, share: float) -> bool:
-    """Whether a document is held out: its name's hash, read as a number in [0, 1), lies below `share`."""
+    """True when a document is held out: its name's hash, read as a number in [0, 1), lies below `share`."""
     return int(rank_key("held-out", document_name)[:13], 16) / 16**13 < share
 
 
@@ -90,7 +90,7 @@ def spans_fingerprint(spans: pl.DataFrame) -> str:
 
 
 def shared_shingles(texts: list[str], training_texts: Iterable[str]) -> list[float]:
-    """Per text, the share in [0, 1] of its shingles (8 consecutive words or marks) that stand in a training text.
+    """Return, per text, the share of its shingles (8 consecutive words or marks) that stand in a training text, 0 to 1.
 
     Shingles are compared by a 64-bit hash. A text with fewer than 8 words shares nothing: 0.
     """

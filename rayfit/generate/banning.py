@@ -52,7 +52,7 @@ def ban_greedily(
 # No NaN comes here, which lets the search for the maximum run on whole vectors.
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc"})
 def _is_left(score: np.ndarray, best: float, best_id: int) -> int:
-    """What is left of a row without its banned tokens, the highest of which was `best` at `best_id`.
+    """Tell what is left of a row without its banned tokens, the highest of which was `best` at `best_id`.
 
     2: the choice, for it was never banned. 1: lower scores only, so the choice changes. 0: nothing.
     """

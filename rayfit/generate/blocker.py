@@ -38,7 +38,7 @@ class Blocker:
 
     @property
     def reach(self) -> int | None:
-        """How many of the last tokens of a text decide; None for all of them (W2: a word may be long)."""
+        """The number of last tokens of a text that decide; None where all do (W2: a word may be long)."""
         return None if self.block.wait == "W2" else self.block.run
 
     def bans(self, texts: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

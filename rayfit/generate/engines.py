@@ -1,4 +1,4 @@
-"""What runs a generation: transformers, or vLLM, chosen by name behind one call. Torch waits until an engine is made."""
+"""The engines, transformers and vLLM, chosen by name behind one call. Torch waits until an engine is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generation run gives back, whichever engine made it."""
+"""The result of a generation run, whichever engine made it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Generations:
-    """What was generated, in the order of the contexts.
+    """The generated tokens of every context, in the order of the contexts.
 
     tokens: int32 [contexts, longest], new tokens only, -1 after a text's end. lengths: int32 [contexts].
     ended: bool [contexts], whether a special id ended the text (it is its last token).

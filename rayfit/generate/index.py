@@ -118,7 +118,7 @@ def _csr(pairs: np.ndarray, num_grams: int) -> tuple[np.ndarray, np.ndarray]:
 
 @njit(cache=True, nogil=True)
 def _slot(gram: np.ndarray, tokens: np.ndarray, table: np.ndarray, gram_at: np.ndarray) -> np.int64:
-    """Where in the table the gram is, or the free slot where it would be."""
+    """Return the gram's slot in the table, or the free one where it would be."""
     mask = table.size - 1
     code = np.uint64(14695981039346656037)
     for token in gram:

@@ -20,7 +20,7 @@ def default_device() -> str:
 
 
 def default_precision(device: str) -> str:
-    """What evaluations use: `fp32` on a CPU, where a text then is the same in any batch, and `bf16` elsewhere."""
+    """Return the precision of evaluations: `fp32` on a CPU, where a text is then the same in any batch, else `bf16`."""
     return "fp32" if device == "cpu" else "bf16"
 
 

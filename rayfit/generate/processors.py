@@ -1,4 +1,4 @@
-"""What happens to the logits of each step, in order: check, suppress, penalties, blocker, draw."""
+"""The logits of each step on their way to a token: check, suppress, penalties, blocker, draw."""
 
 from __future__ import annotations
 

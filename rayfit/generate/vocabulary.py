@@ -1,4 +1,4 @@
-"""What the entries of a vocabulary are: which start a new word, which are special. Decided once."""
+"""The entries of a vocabulary: which start a new word, which are special. Decided once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def special_ids(tokenizer: Any, config: Any) -> tuple[int, ...]:
 
 
 def word_starts(tokenizer: Any, vocab_size: int) -> np.ndarray:
-    """Which token ids start a new word: bool [vocab_size].
+    """Tell for every token id whether it starts a new word: bool [vocab_size].
 
     True where the text of the entry begins with whitespace (Ġ, ▁, a newline), or consists of punctuation and
     symbols only, or begins with an ideograph, where words are not set apart by spaces; for special tokens;
@@ -59,7 +59,7 @@ def surfaces(tokenizer: Any) -> dict[int, str]:
 
 
 def starts_word(text: str) -> bool:
-    """Whether a piece of text completes the word before it: it begins with whitespace or an ideograph, or is
+    """True when a piece of text completes the word before it: it begins with whitespace or an ideograph, or is
     all punctuation and symbols. The empty text does not.
 
     >>> [starts_word(piece) for piece in (" the", "ing", ", ", "'s", "...")]
@@ -107,7 +107,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 def _is_byte_level(backend: Any) -> bool:
-    """Whether pre-tokenizer or decoder of a `tokenizers.Tokenizer` work on the byte alphabet."""
+    """True when pre-tokenizer or decoder of a `tokenizers.Tokenizer` work on the byte alphabet."""
     parts = json.loads(backend.to_str())
     return any(
         "ByteLevel" in json.dumps(parts[name]) for name in ("pre_tokenizer", "decoder") if parts.get(name)

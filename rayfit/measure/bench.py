@@ -32,13 +32,17 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What measuring stands on. `model_paths`: by name where original models lie. `mauve_model`: MAUVE's feature model."""
+    """What measuring stands on. `model_paths`: by name where original models lie. `mauve_model`: MAUVE's feature model.
+
+    `part_contexts`: how many contexts one call continues, which is what is done again when a process dies.
+    """
 
     storage: Storage
     model_paths: Mapping[str, Path]
     device: str
     num_threads: int = 1
     mauve_model: Path | None = None
+    part_contexts: int = 128
 
     def checkpoint(self, spec: Measurement) -> Checkpoint:
         """The weights of a measurement's subject. Raises RayfitError where its trial has not left them."""

@@ -18,7 +18,7 @@ from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.measure.bench import Bench
 from rayfit.measure.checkpoint import held_model, let_go
-from rayfit.measure.parts import PART_CONTEXTS, num_parts, part_file
+from rayfit.measure.parts import num_parts, part_file
 from rayfit.measure.stage import Measured
 from rayfit.plan.contexts import HeldOut
 from rayfit.plan.measurements import Generation
@@ -38,7 +38,7 @@ def generate_part(spec: Generation, bench: Bench, part: int) -> None:
     if file.exists():
         return
     begin = time.monotonic()
-    contexts = bench.contexts(spec)[part * PART_CONTEXTS : (part + 1) * PART_CONTEXTS]
+    contexts = bench.contexts(spec)[part * bench.part_contexts : (part + 1) * bench.part_contexts]
     frame, size = _generate(spec, bench, contexts)
     notes = {"seconds": time.monotonic() - begin, "vocabulary_size": size}
     write_parquet(file, frame.with_columns(**{name: pl.lit(value) for name, value in notes.items()}))

@@ -8,13 +8,10 @@ from rayfit.identity import bytes_digest
 from rayfit.measure.bench import Bench
 from rayfit.plan.measurements import Generation, Measurement
 
-PART_CONTEXTS = 128
-"""Contexts that one call generates: what is done again when a process dies."""
-
 
 def num_parts(spec: Generation, bench: Bench) -> int:
     """How many parts a generation is done in."""
-    return -(-bench.num_contexts(spec) // PART_CONTEXTS)
+    return -(-bench.num_contexts(spec) // bench.part_contexts)
 
 
 def part_file(spec: Measurement, bench: Bench, part: int) -> Path:
@@ -24,4 +21,8 @@ def part_file(spec: Measurement, bench: Bench, part: int) -> Path:
     """
     contents = [record.content for each in spec.inputs if (record := bench.record(each)) is not None]
     mark = bytes_digest(str((*bench.weights_of(spec.subject), *contents)).encode())[:8]
-    return bench.storage.folder(spec.kind, spec.id) / f"parts-{mark}-{PART_CONTEXTS}" / f"{part:05d}.parquet"
+    return (
+        bench.storage.folder(spec.kind, spec.id)
+        / f"parts-{mark}-{bench.part_contexts}"
+        / f"{part:05d}.parquet"
+    )

@@ -1,1 +1,1 @@
-"""From options to trials: ids, resources, DeepSpeed configuration. Pure, and quick: no torch, no Ray."""
+"""Trials from options: ids, resources, DeepSpeed configuration. Pure, and quick: no torch, no Ray."""

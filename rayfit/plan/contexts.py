@@ -1,4 +1,4 @@
-"""What is continued: the held-out contexts of a text, more of them beyond those, or prompts of one's own."""
+"""The contexts that models continue: a text's held-out ones, further ones beyond those, or prompts of one's own."""
 
 from __future__ import annotations
 
@@ -7,35 +7,33 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from rayfit.columns import POOLED
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.identity import digest, slug
 from rayfit.plan.prompt_files import file_and_column, read_prompts
 from rayfit.plan.trials import Domain
 
-# The name of all domains together, in rows and in scores.
-_POOLED = "pooled"
-
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Held-out contexts of a domain; with `further`, so many beyond the usual ones, for the overlap histogram."""
+    """The usual held-out contexts of a domain, or, with `further`, that many beyond them, for the overlap histogram."""
 
     domain: Domain
     further: int = 0
 
     @property
     def name(self) -> str:
-        """By which tables tell what is continued apart."""
+        """The domain's name, by which tables tell contexts apart."""
         return self.domain.name
 
     @property
     def has_rows(self) -> bool:
-        """Whether tables have rows of them."""
+        """True when tables show rows of these contexts; further ones are for a histogram alone."""
         return not self.further
 
     def count(self, usual: int) -> int:
-        """How many there are, of the further ones at most. `usual`: the sweep's number of contexts."""
+        """Return the number of contexts, of further ones the most there may be. `usual`: the sweep's number."""
         return self.further or usual
 
 
@@ -51,16 +49,16 @@ class Prompts:
 
     @property
     def has_rows(self) -> bool:
-        """Whether tables have rows of them."""
+        """True: tables show rows of prompts."""
         return True
 
     def count(self, usual: int) -> int:  # noqa: ARG002 - the same question of either kind
-        """How many there are, whatever the sweep's number of contexts."""
+        """Return the number of prompts, whatever the sweep's number of contexts."""
         return len(self.texts)
 
     @cached_property
     def sha256(self) -> str:
-        """Of the texts, in their order."""
+        """The hash of the texts, in their order."""
         return digest(list(self.texts))
 
 
@@ -68,12 +66,12 @@ Contexts: TypeAlias = HeldOut | Prompts
 
 
 def given_prompts(options: Options, domains: Iterable[Domain]) -> Prompts | None:
-    """The prompts that the options name, or None. Raises RayfitError for a file that will not do."""
+    """Return the prompts that the options name, or None. Raises RayfitError for a file that will not do."""
     if options.prompts is None:
         return None
     path, column = file_and_column(options.prompts, options.text_column)
     prompts = Prompts(name=slug(path.stem), texts=read_prompts(path, text_column=column))
-    taken = {_POOLED: "all texts together", **{domain.name: "a text of this sweep" for domain in domains}}
+    taken = {POOLED: "all texts together", **{domain.name: "a text of this sweep" for domain in domains}}
     if prompts.name in taken:
         raise RayfitError(
             f"--prompts: {path} would be called {prompts.name} in tables, as {taken[prompts.name]} is; rename the file"

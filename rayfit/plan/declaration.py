@@ -1,4 +1,4 @@
-"""What a sweep script declares: what is held, what varies, what is measured."""
+"""The declaration of a sweep: what is held, what varies, what is measured."""
 
 from __future__ import annotations
 
@@ -7,24 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rayfit.columns import axes, check_columns
 from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
 
 # Options that may take several values, which become trials; an option that is not varied takes one.
-AXES = (
-    "model",
-    "dataset",
-    "samples",
-    "batch_size",
-    "num_updates",
-    "epochs",
-    "learning_rate",
-    "adapter",
-    "seeds",
-    "sample_seeds",
-    "order_seeds",
-    "training_seeds",
-)
+AXES = axes()
 
 # Options whose value a sweep may declare: those that the command line leaves open.
 _NEVER_DECLARED = (
@@ -135,6 +123,10 @@ class Sweep:
         for figure in self.figures:
             if figure.get("kind") not in FIGURES:
                 raise unknown(f"sweep {self.kind}: figures", str(figure.get("kind")), FIGURES)
+            drawn = figure.get("y", ())
+            check_columns(
+                *((drawn,) if isinstance(drawn, str) else drawn), where=f"sweep {self.kind}: figures, y"
+            )
 
     def _check_arm(self, where: str, changes: Mapping[str, Any]) -> None:
         for name, value in changes.items():
@@ -145,11 +137,11 @@ class Sweep:
 
     @property
     def has_arms(self) -> bool:
-        """Whether the sweep has arms of its own, which its tables then name."""
+        """True when the sweep has arms of its own, which its tables then name."""
         return tuple(self.arms) != (HYPERFITTED,)
 
     def options_at(self, scale: str, given: Options) -> Options:
-        """`given`, with what it leaves open filled in from the sweep's defaults at this scale."""
+        """Return `given`, with what it leaves open filled in from the sweep's defaults at this scale."""
         defaults = {**at_scale(self.holds, scale), **self.scales[scale]}
         if given.num_updates or given.epochs:
             # Each decides the other: what is declared of the one gives way to what is given of the other.
@@ -160,10 +152,12 @@ class Sweep:
         return dataclasses.replace(given, scale=scale, **open_fields)
 
     def chosen_arms(self, given: Options) -> tuple[str, ...]:
-        """The arms that `given` asks for; without `--arms` those that say no axis themselves that it says.
+        """Return the names of the arms to run, in the order in which they are declared.
 
-        So `--samples 8` is the whole grid, not the grid and arms with other samples beside it. Raises RayfitError for
-        an unknown arm and where no arm is left.
+        With `--arms` these are the arms it names. Without it, an arm is left out when it fixes an axis for which
+        `given` has a value: `--samples 8` runs the whole grid at 8 samples, and no arm that has other samples. Numbers
+        of updates and of epochs count as one axis, since each decides the other. Raises RayfitError for an unknown
+        arm, and when every arm would be left out.
         """
         if given.arms is not None:
             for name in given.arms:
@@ -182,7 +176,7 @@ class Sweep:
         return chosen
 
     def arms_at(self, options: Options) -> dict[str, dict[str, Any]]:
-        """The chosen arms, with the values of the options' scale."""
+        """Return the chosen arms, with the values that they have at the options' scale."""
         assert options.scale is not None and options.arms is not None
         return {
             name: at_scale(changes, options.scale)
@@ -192,7 +186,7 @@ class Sweep:
 
 
 def at_scale(declared: Mapping[str, Any], scale: str) -> dict[str, Any]:
-    """The declared values, `AtScale` replaced by its value at one scale."""
+    """Return the declared values, each `AtScale` replaced by its value at one scale."""
     return {
         name: getattr(value, scale) if isinstance(value, AtScale) else value
         for name, value in declared.items()

@@ -1,4 +1,4 @@
-"""From a sweep's options and arms to its trials: every combination, in a fixed order."""
+"""The trials of a sweep: every combination of its options and arms, in a fixed order."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ def grid(
     models: tuple[ModelSource, ...],
     domains: tuple[Domain, ...],
 ) -> Iterator[TrialSpec]:
-    """The sweep's trials: models, then texts, then arms, then the axes in the order of `AXES`.
+    """Yield the sweep's trials: for each model, each text and each chosen arm, every combination of the axes' values.
 
-    `options`: those `given`, with what the sweep declares where they are open. Of several values of an axis that an arm
-    says itself, those that are `given` too are taken.
+    Trials are in the order of models, then texts, then arms, then the axes as in `AXES`. `given` is what the command
+    line says; `options` has the sweep's own defaults where `given` is open. An arm's value for an axis replaces that of
+    `options`. Where the arm has several values and `given` has some of them, only those are taken. Raises RayfitError
+    for several values of an axis that the sweep does not vary, and for trials that cannot be.
     """
     _check_varied(sweep, options)
     arms = sweep.arms_at(options)
@@ -62,14 +64,14 @@ def grid(
 
 
 def _narrowed(value: Any, given: Any) -> Any:
-    """An arm's value; of several, those that are given as well, where there are any."""
+    """Return an arm's value of an axis; of several values, only those that are also given, or all where none is."""
     if not isinstance(value, tuple) or not isinstance(given, tuple):
         return value
     return tuple(one for one in value if one in given) or value
 
 
 def overruled(sweep: Sweep, given: Options, options: Options) -> tuple[str, ...]:
-    """What is `given` for an axis that a chosen arm decides itself, a sentence each: it does not reach that arm."""
+    """Say, a sentence each, which `given` values do not reach a chosen arm because it decides their axis itself."""
     found = []
     for arm, changes in sweep.arms_at(options).items():
         for asked in AXES:
@@ -171,7 +173,7 @@ def _stop_loss(changes: Mapping[str, Any], options: Options, num_samples: int) -
 
 
 def _lengths(changes: Mapping[str, Any], options: Options) -> list[tuple[str, float]]:
-    """How long to train, as ("num_updates" or "epochs", how many); what an arm says of either replaces both."""
+    """Return the lengths of training as ("num_updates" or "epochs", number); an arm's own length of either kind wins."""
     of_arm = [name for name in ("num_updates", "epochs") if name in changes]
     for name in of_arm or ("num_updates", "epochs"):
         value = changes[name] if of_arm else getattr(options, name)

@@ -19,7 +19,7 @@ _DATASET_FORM = "OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]"
 
 
 def check_hub_id(where: str, name: str) -> bool:
-    """Whether `name` is a hub id; raises RayfitError when it looks like one and the hub would not take it."""
+    """True when `name` is a hub id; raises RayfitError when it looks like one and the hub would not take it."""
     if not _LOOKS_LIKE_ID.fullmatch(name):
         return False
     if not _HUB_ID.fullmatch(name) or ".." in name or "--" in name or name.endswith(".git"):

@@ -1,4 +1,4 @@
-"""Which rows each update trains on: a pure function of (number of rows, batch, seed), whatever the workers."""
+"""The rows that each update trains on: a pure function of (number of rows, batch, seed), whatever the workers."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def epoch_ends(num_rows: int, batch_size: int, num_updates: int) -> range:
 
 
 def epochs_of(num_updates: int, batch_size: int, num_rows: int) -> float:
-    """How often each row was seen on average: updates x batch / rows (a fraction when not whole)."""
+    """Return how often each row was seen on average: updates x batch / rows (a fraction when not whole)."""
     return num_updates * batch_size / num_rows

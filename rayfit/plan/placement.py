@@ -1,4 +1,4 @@
-"""How trials are trained, and what they leave beside their final weights: in no trial's id."""
+"""The placement of trials, and what they leave beside their final weights. Neither is part of a trial's id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rayfit.plan.sources import ModelSource
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and how fast a model's trials are trained, never what: it is part of no id.
+    """The place and the speed of a model's training, which say nothing of what is trained: it is part of no id.
 
     Bits do depend on it: workers and ZeRO stages add numbers in other orders, so only trials of one placement compare.
     """
@@ -24,7 +24,7 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Products:
-    """What a trial leaves beside its final weights: in no trial's id, but what a trial lacks of it is made again.
+    """The products of a trial beside its final weights. They are in no trial's id; a trial that lacks one is trained again.
 
     `eval_every`: updates between points of the curve, None for about twenty in all. `keep_every`: epochs between
     weights that are kept, which are evaluated too and so are part of the sweep's id. `export_dtype`: of all weights.
@@ -46,7 +46,7 @@ def placement_of(options: Options, model: ModelSource) -> Placement:
 
 
 def products_of(options: Options) -> Products:
-    """What the options ask of every trial."""
+    """Return what the options ask of every trial."""
     return Products(
         eval_every=options.eval_every, keep_every=options.keep_every, export_dtype=options.export_dtype
     )

@@ -1,4 +1,4 @@
-"""Which precision `auto` is: what this machine's CPU is good at, read from its flags, without torch."""
+"""The precision that `auto` is: what this machine's CPU is good at, read from its flags, without torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Precision:
 
 
 def resolve_precision(asked: str, *, use_gpu: bool) -> Precision:
-    """What `--precision` comes to: `auto` is bf16 on GPUs and on CPUs that multiply bf16 numbers, else fp32.
+    """Return what `--precision` comes to: `auto` is bf16 on GPUs and on CPUs that multiply bf16 numbers, else fp32.
 
     A CPU without such instructions emulates them, at two to four times the time of fp32.
     """
@@ -41,7 +41,7 @@ def resolve_precision(asked: str, *, use_gpu: bool) -> Precision:
 
 
 def cpu_precision() -> Precision:
-    """What this machine's CPU computes fastest in, with the reason."""
+    """Return the precision in which this machine's CPU computes fastest, with the reason."""
     limit = next((value for name in _ISA_LIMITS if (value := os.environ.get(name, "").upper())), "")
     if limit in _ISAS_WITHOUT_BF16:
         return Precision("fp32", f"auto: {_ISA_LIMITS[0]}={limit} leaves bf16 instructions out")

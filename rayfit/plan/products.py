@@ -1,4 +1,4 @@
-"""What a plan wants of a trial, and whether its record has it: finished is per product."""
+"""The products that a plan wants of a trial. A trial is finished for a plan when its record has all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rayfit.records.trial import Product, checkpoint, curve, weights
 
 
 def wanted_products(plan: Plan, trial: TrialSpec) -> list[Product]:
-    """The products this plan needs of a trial."""
+    """Return the products that this plan needs of a trial."""
     measured = curve_updates(trial.recipe.num_updates, plan.products.eval_every)
     dtype = plan.products.export_dtype
     return [
@@ -20,6 +20,6 @@ def wanted_products(plan: Plan, trial: TrialSpec) -> list[Product]:
 
 
 def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
-    """Whether the trial has a record with every product that is wanted; False while its id is pending."""
+    """True when the trial has a record with every product that is wanted; False while its id is pending."""
     record = storage.trial(trial.id)
     return record is not None and all(record.product(each.name) for each in wanted_products(plan, trial))

@@ -1,4 +1,4 @@
-"""What trials and evaluations ask of a cluster, and how much of it can run at once. Pure arithmetic."""
+"""The resources that trials and evaluations ask of a cluster, and how many of them fit at once. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Resources:
         return Resources(self.cpus * count, self.gpus * count)
 
     def minus(self, other: Resources) -> Resources:
-        """What is left; never below nothing."""
+        """Return what is left without `other`; never less than nothing."""
         return Resources(max(0.0, self.cpus - other.cpus), max(0.0, self.gpus - other.gpus))
 
     def holds(self, bundle: Resources) -> int:
-        """How many such bundles fit, by number (not by node)."""
+        """Return how many such bundles fit, by their sums (not node by node)."""
         fits = [
             have // need for have, need in ((self.cpus, bundle.cpus), (self.gpus, bundle.gpus)) if need > 0
         ]
@@ -48,7 +48,7 @@ def group_limit(
     evaluation_waits: bool,
     evaluators_running: int = 0,
 ) -> int:
-    """How many worker groups may hold resources at once.
+    """Return how many worker groups may hold resources at once.
 
     Room for one evaluator is kept while an evaluation waits or runs, so evaluations do not starve behind training. One
     group stays all the same where keeping that room would leave none: ending it after every trial would cost its start

@@ -165,13 +165,13 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def zero_stage_notes(plan: Plan) -> list[str]:
-    """Where a model's trials run at another ZeRO stage than was asked for, and why."""
+    """Say where a model's trials run at another ZeRO stage than was asked for, and why."""
     stages = {placement.zero_stage for placement in plan.placements.values()}
     return sorted({effective_zero_stage(stage, plan.options.precision)[1] for stage in stages} - {""})
 
 
 def exchange_notes(plan: Plan) -> list[str]:
-    """Per trial in which two samples change places, how often that changes a batch."""
+    """Say, per trial in which two samples change places, in how many epochs they only change places inside one batch."""
     notes = []
     for trial in plan.unique_trials:
         exchanged, places = trial.exchanged_epochs(), trial.selection.exchange

@@ -1,4 +1,4 @@
-"""Which model and which text: what a sweep starts from, as far as it is known without work."""
+"""The models and texts that a sweep starts from, as far as they are known without work."""
 
 from __future__ import annotations
 
@@ -92,11 +92,10 @@ def known_files(storage: Storage) -> KnownFiles:
 
 
 def resolve_model(name: str, revision: str | None, storage: Storage) -> ModelSource:
-    """The model called `name` by `--model`, one of the hub at `revision` (a branch, tag or commit).
+    """Return the model that `--model` calls `name`; a model of the hub at `revision` (a branch, tag or commit).
 
-    Without a revision it is the preset's own, else main.
-
-    Raises RayfitError when it is neither a preset, a usable directory, nor a hub id.
+    Without a revision, the preset's own is taken, else main. Raises RayfitError when `name` is neither a preset, a
+    usable directory, nor a hub id.
     """
     if name in MADE_MODELS:
         return _made_model(name)
@@ -187,7 +186,7 @@ def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
 def resolve_text(
     name: str | None, text_column: str, pool: int, model: ModelSource, storage: Storage
 ) -> TextSource:
-    """The text called `name` by `--dataset`; the embedded corpus is the default (None) of the embedded models only.
+    """Return the text that `--dataset` calls `name`; None is the embedded corpus, for the embedded models only.
 
     A name is a preset, a local file or folder, `FILE:COLUMN`, or a dataset of the hub as
     `OWNER/NAME[@REVISION][:CONFIG[:SPLIT[:COLUMN]]]`. `text_column` is the column where the name says none; `pool` is
@@ -230,7 +229,7 @@ def resolve_text(
 
 
 def absolute_name(name: str) -> str:
-    """The name of a model or text with a local path made absolute, whose column, if it has one, stays behind it."""
+    """Return the name of a model or text; where it is a local path, absolute, with its `:COLUMN` behind it if it has one."""
     if name in (*MADE_MODELS, *HUB_MODELS, *DATASETS, *HUB_DATASETS):
         return name
     before, colon, column = name.rpartition(":")

@@ -17,7 +17,7 @@ CURVE_POINTS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train: Adam at a constant rate, without decay, clipping or dropout (the paper's section 3).
+    """A way to train: Adam at a constant rate, without decay, clipping or dropout (the paper's section 3).
 
     `adapter`: what is trained instead of all weights, initialised from `training_seed`. `stop_at_train_loss`: training
     ends after the first epoch whose loss over all rows, in evaluation mode, is at most this (nats per token);
@@ -47,7 +47,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which training sequences, in which order; `exchange` are two positions that change places in every epoch."""
+    """The training sequences and their order; `exchange` are two positions that change places in every epoch."""
 
     samples: int
     sample_seed: int
@@ -57,7 +57,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How documents become rows."""
+    """The settings by which documents become rows."""
 
     span_characters: int
     sequence_length: int
@@ -77,7 +77,7 @@ class Domain:
         return self.text.name
 
     def declared_spans(self) -> dict[str, Any]:
-        """What decides how documents are cut and split."""
+        """Return everything that decides how documents are cut and split."""
         settings = asdict(self.settings)
         del settings["sequence_length"]
         return {"text": self.text.declared, **settings, "data_version": DATA_VERSION}
@@ -101,11 +101,11 @@ class TrialSpec:
 
     @property
     def epochs(self) -> float:
-        """How often each row is seen."""
+        """The number of times each row is seen, on average."""
         return epochs_of(self.recipe.num_updates, self.recipe.batch_size, self.selection.samples)
 
     def declared_rows(self) -> dict[str, Any] | None:
-        """What decides the training rows' texts, without the model whose tokenizer cuts them."""
+        """Return what decides the training rows' texts, without the model whose tokenizer cuts them; None while pending."""
         if self.domain.text.declared is None:
             return None
         selection = {"samples": self.selection.samples, "sample_seed": self.selection.sample_seed}
@@ -156,7 +156,7 @@ class TrialSpec:
 
     @property
     def key(self) -> str:
-        """What tells trials apart, also while ids are pending."""
+        """A text that tells trials apart, also while ids are pending."""
         return self.id or f"{self.readable} {self.model} {self.domain}"
 
     @property
@@ -168,7 +168,7 @@ class TrialSpec:
         return make_id(readable, {"rows": self.declared_rows(), "model": self.model.declared})
 
     def exchanged_epochs(self) -> ExchangedEpochs | None:
-        """What the exchange of two samples does to the batches of each epoch; None without one."""
+        """Count the epochs by what the exchange of two samples does to their batches; None without an exchange."""
         selection, recipe = self.selection, self.recipe
         if selection.exchange is None:
             return None

@@ -1,4 +1,4 @@
-"""Which files of a model, in a directory or on the hub, are its weights, and in which format."""
+"""The files of a model, in a directory or on the hub, that are its weights, and their format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long trials take beside each other, as far as a plan knows."""
+"""The time that trials take beside each other, as far as a plan knows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rayfit.plan.trials import TrialSpec
 
 
 def training_work(trial: TrialSpec, num_parameters: int) -> tuple[float, int]:
-    """What orders trials by the time they take, to be compared and not added.
+    """Return a key that sorts trials by the time they take; keys are compared, not added.
 
     Parameters times sequences trained on; then, since measuring takes longer on more rows, the number of samples.
     """

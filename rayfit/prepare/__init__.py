@@ -1,1 +1,1 @@
-"""From what a plan declares to what is there: texts, token rows, models and their shape. No Ray."""
+"""Making and fetching what a plan declares: texts, token rows, models and their shape. No Ray."""

@@ -25,7 +25,7 @@ from rayfit.records.storage import Storage
 
 @dataclass(frozen=True)
 class Repository:
-    """What a model's repository holds at a commit: the names of its files, and which of them are its weights.
+    """The content of a model's repository at a commit: the names of its files, and which of them are its weights.
 
     `asked`: the branch, tag or commit that led to it.
     """

@@ -1,4 +1,4 @@
-"""What can be wrong with a model's directory, found out before any training: its kind, its tokenizer, its context window."""
+"""Checks of a model's directory before any training: its kind, its tokenizer, its context window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's configuration says of its size, and its weights loaded whole or not at all. Asked here alone.
+"""A model's size, as its configuration says it, and its weights, loaded whole or not at all. Asked here alone.
 
 A composite configuration, as Gemma 3's, holds these numbers in its text part; read from the whole they are missing.
 """

@@ -1,4 +1,4 @@
-"""After the plan and before Ray: what is not known yet is found out, what is made is made, rows are counted exactly."""
+"""Preparing, after the plan and before Ray: find out what is not known yet, make models, count rows exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's tokenizer must be able to do, and what it puts in front of a text by itself."""
+"""Demands on a model's tokenizer, and what it puts in front of a text by itself."""
 
 from __future__ import annotations
 

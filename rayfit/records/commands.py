@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
-from rayfit.records.storage import Storage
-
-# Where a sweep's record names what else it has made or used, by the kind of that record.
-_NAMED = {"evaluations": "evaluation_id", "predictions": "predictions_id", "comparisons": "comparison_id"}
+from rayfit.records.storage import PREPARED, SWEEPS, TRIALS, Storage
+from rayfit.records.sweep import SweepRecord
 
 
-def command_of(storage: Storage, kind: str, record: dict[str, Any]) -> str:
-    """The command, the storage with it; "" for a record that no sweep's record names."""
-    command = record.get("command") or ""
-    if not command:
-        sweep = record if kind == "sweeps" else _sweep_with(storage, kind, record["id"])
-        command = sweep["launches"][-1]["command"] if sweep and sweep.get("launches") else ""
+def command_of(storage: Storage, kind: str, identifier: str) -> str:
+    """Return the command, the storage with it; "" for a record that no sweep's record names."""
+    command = ""
+    trial = storage.trial(identifier) if kind == TRIALS else None
+    if trial is not None:
+        command = trial.command
+    else:
+        sweep = storage.sweep(identifier) if kind == SWEEPS else _sweep_with(storage, kind, identifier)
+        command = sweep.launches[-1].command if sweep is not None and sweep.launches else ""
     if not command or "--storage" in shlex.split(command):
-        return str(command)
+        return command
     return f"{command} --storage {shlex.quote(str(storage.root))}"
 
 
-def _sweep_with(storage: Storage, kind: str, identifier: str) -> dict[str, Any] | None:
-    for sweep_id in storage.ids("sweeps"):
-        sweep = storage.read("sweeps", sweep_id) or {}
-        entries = [*sweep.get("evaluations", []), *sweep.get("comparisons", [])]
-        named = {entry.get(_NAMED.get(kind, "")) for entry in entries}
-        if identifier in named or identifier in sweep.get("uses", {}).get(kind, []):
+def _sweep_with(storage: Storage, kind: str, identifier: str) -> SweepRecord | None:
+    for sweep_id in storage.ids(SWEEPS):
+        sweep = storage.sweep(sweep_id)
+        if sweep is not None and identifier in _named(sweep, kind):
             return sweep
     return None
+
+
+def _named(sweep: SweepRecord, kind: str) -> set[str]:
+    """The ids of a kind that a sweep has made or stands on."""
+    if kind in PREPARED:
+        return set({"models": sweep.uses.models, "texts": sweep.uses.texts, "rows": sweep.uses.rows}[kind])
+    return {each.id for each in sweep.measurements if each.kind == kind}

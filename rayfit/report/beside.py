@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rayfit.report.columns import DASH, column, number_text
-from rayfit.report.labels import value_text
+from rayfit.columns import DASH, ORIGINAL, WHO
+from rayfit.columns import published as quantity
 from rayfit.report.paper import SET_UP, PaperNumber, paper_numbers
 
-_WHO = {"truth": "true continuations", "original": "original", "trained": "hyperfitted"}
+_WHO = {**WHO, ORIGINAL: "original"}
 MARKS = {"text": "", "second-hand": "†", "read off a figure": "‡"}
 
 
@@ -58,7 +58,7 @@ def published(experiment: str) -> Published | None:
         sources=tuple(_sources(numbers)),
         marks=tuple(dict.fromkeys(number.certainty for number in numbers if number.is_known)),
         set_up=tuple(
-            (column(number.quantity).title, bounds_text(number)) for number in paper_numbers(SET_UP)
+            (quantity(number.quantity).title, bounds_text(number)) for number in paper_numbers(SET_UP)
         ),
     )
 
@@ -72,7 +72,7 @@ def _table(title: str, numbers: Sequence[PaperNumber]) -> PaperTable:
         of_model.setdefault(_line_title(number), {})[number.quantity] = number
     return PaperTable(
         title,
-        tuple((column(name).title, units[name]) for name in quantities),
+        tuple((quantity(name).title, units[name]) for name in quantities),
         tuple(
             (
                 model,
@@ -103,10 +103,8 @@ def bounds_text(number: PaperNumber) -> str:
     """A published number as it is written: its value, or the bounds that are known."""
 
     def text(value: float) -> str:
-        if number.quantity == "learning_rate":
-            return value_text(value)
         # Losses were read off a figure, to about 0.01.
-        return f"{value:.2f}" if number.quantity.endswith("_loss") else number_text(number.quantity, value)
+        return f"{value:.2f}" if number.quantity.endswith("_loss") else quantity(number.quantity).text(value)
 
     if number.value is not None:
         return text(number.value)
@@ -120,11 +118,11 @@ def bounds_text(number: PaperNumber) -> str:
 def _sources(numbers: tuple[PaperNumber, ...]) -> list[str]:
     """By quantity: where its numbers stand, how sure they are, and notes on them."""
     found = []
-    for quantity in dict.fromkeys(number.quantity for number in numbers):
-        own = [number for number in numbers if number.quantity == quantity]
+    for name in dict.fromkeys(number.quantity for number in numbers):
+        own = [number for number in numbers if number.quantity == name]
         places = dict.fromkeys(f"{number.work}, {number.source} ({number.certainty})" for number in own)
         notes = dict.fromkeys(f"{_where(number)}{number.note}" for number in own if number.note)
-        found.append(f"{column(quantity).title}: {'; '.join([*places, *notes])}.")
+        found.append(f"{quantity(name).title}: {'; '.join([*places, *notes])}.")
     return found
 
 

@@ -1,32 +1,32 @@
-"""The report's table: a line per group of rows, mean and spread or interval in each cell, failures with their reason."""
+"""The one table of a sweep: a line per group of rows, its numbers with spread or interval, failures with their reason.
+
+The terminal, Markdown, the report and MLflow's note draw it; which columns there are, what they are called and what stands
+in their cells is decided here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rayfit.report.columns import CORE, DASH, Column, column, number_text
-from rayfit.report.figures.heat import spread_text
-from rayfit.report.groups import Group, grouped
+from rayfit.columns import COLUMNS, DASH, ORIGINAL, POOLED, TRAINED, WHO, Column, column, names
+from rayfit.report.figures import figure_columns
+from rayfit.report.groups import Cell, Group, grouped, spread_text
 from rayfit.report.labels import (
-    DECLARED,
-    WHO,
-    decoding_text,
+    decoding_of,
     follows,
     group_text,
+    is_final,
     lengths_differ,
     phrase,
+    varies,
     who_text,
 )
-from rayfit.report.rows import Row
+from rayfit.report.paper import paper_numbers
+from rayfit.report.rows import Row, is_trained, is_truth, value
 
-# Numbers of a trial that are no score and vary with what is declared.
-_OF_TRIALS = (*(name for name in DECLARED if name not in ("domain", "decoding")), "trainable_parameters")
-_LAST = ("domain", "decoding")
-# Where these vary, the lines stand under headings instead of repeating them.
-_HEADINGS = ("model", "domain")
-# Without an interval: a sum of seconds has none, and training rows are no sample of anything.
-_PLAIN = ("minutes", "train_loss", "train_accuracy")
+TTR = "ttr_last_96"
 
 
 @dataclass(frozen=True)
@@ -74,117 +74,125 @@ class Board:
         return 1 + len(self.declared) + len(self.scores) + self.several_seeds
 
 
-def board(rows: Sequence[Row], wanted: Sequence[str], bar: str = "ttr_last_96") -> Board:
-    """The table of a sweep's rows with the core scores and those `wanted`, where any row has them.
+def sweep_board(
+    record: Mapping[str, Any], *, by_seed: bool = False, only_final: bool = False, with_paper: bool = True
+) -> Board:
+    """The table of a sweep's record: the scores that every table has, and those that are wanted of this sweep.
 
-    `bar`: the score whose cells carry a bar.
+    `by_seed`: a line per row, seeds as columns where they vary, in place of means over seeds. `only_final`: without rows
+    of weights that were kept along training. `with_paper`: with what the paper has of the experiment, to stand beside it.
     """
-    trials = [row for row in rows if row["who"] == "trained"]
-    scores = [name for name in _ordered_scores(wanted) if any(row.get(name) is not None for row in rows)]
-    if any(row.get("minutes") is not None for row in rows):
-        scores.append("minutes")
-    tell = [name for name in _OF_TRIALS if len({row.get(name) for row in trials}) > 1]
-    tell += [name for name in _LAST if len({row.get(name) for row in rows if row["who"] != "truth"}) > 1]
-    tell = [name for name in tell if not _is_said(name, tell, trials)]
-    groups = grouped(rows)
-    longest = max((cell.value for group in groups if (cell := group.cell(bar))), default=0.0)
-    with_length = lengths_differ(rows)
-    columns = [name for name in tell if name not in _HEADINGS]
+    rows = [row for row in record.get("rows", []) if not only_final or value(row, "update") is None]
+    return board(rows, wanted_columns(record, with_paper=with_paper), by_seed=by_seed)
+
+
+def wanted_columns(record: Mapping[str, Any], *, with_paper: bool = True) -> list[str]:
+    """The scores that a sweep declares, that its figures show, and, `with_paper`, that the paper has of it."""
+    published = paper_numbers(record.get("sweep_kind", "")) if with_paper else ()
+    shown = figure_columns(record.get("figures") or [])
+    return [*record.get("scores", []), *shown, *(number.quantity for number in published)]
+
+
+def board(rows: Sequence[Row], wanted: Sequence[str], *, by_seed: bool = False) -> Board:
+    """The table of these rows with the scores `wanted` beside those of every table, where any row has them."""
+    trials = [row for row in rows if is_trained(row)]
+    scores = [name for name in _scores(wanted) if any(value(row, name) is not None for row in rows)]
+    described = names(lambda each: each.role == "declared" or (by_seed and each.role == "seed"))
+    tell = [name for name in described if varies(_where_it_tells(column(name), rows, trials), name)]
+    tell = [name for name in tell if not _is_said(column(name), tell, trials)]
+    groups = [Group((row,)) for row in rows] if by_seed else grouped(rows)
+    cells = (group.cell(TTR) for group in groups)
+    longest = max((cell.value for cell in cells if cell is not None), default=0.0)
+    headings = [name for name in tell if column(name).has_sections]
+    columns = [column(name) for name in tell if name not in headings]
+    shown, with_length = [column(name) for name in scores], lengths_differ(rows)
     sections = tuple(
-        (heading, tuple(_line(group, columns, scores, bar, longest, with_length) for group in members))
-        for heading, members in _sections(groups, [name for name in _HEADINGS if name in tell])
+        (heading, tuple(_line(group, columns, shown, longest, with_length) for group in members))
+        for heading, members in _sections(groups, headings)
     )
     held = tuple(
-        (column(name).title, _declared_text(trials[0], name, True))
-        for name in (*_OF_TRIALS, *_LAST)
-        if trials and name not in tell and _is_held(trials, name)
+        (column(name).title, _declared_text(trials[0], column(name), True))
+        for name in described
+        if trials and name not in tell and _is_held(trials, column(name))
     )
-    return Board(
-        tuple(map(column, columns)),
-        tuple(map(column, scores)),
-        sections,
-        held,
-        any(len(group.rows) > 1 for group in groups),
-    )
+    several = any(len(group.rows) > 1 for group in groups)
+    return Board(tuple(columns), tuple(shown), sections, held, several)
 
 
-# Columns that need not be shown beside one that they follow from.
-_SAID_BY = {
-    "adapter": ("arm",),
-    "repeat": ("arm",),
-    "trainable_parameters": ("model",),
-}
+def _scores(wanted: Sequence[str]) -> list[str]:
+    """What every table has, with the scores that are wanted after what stands first."""
+    first, last = names(lambda each: each.always == "first"), names(lambda each: each.always == "last")
+    measured = (name for name in dict.fromkeys(wanted) if name in COLUMNS and column(name).role == "measured")
+    return [*first, *(name for name in measured if name not in (*first, *last)), *last]
 
 
-def _is_said(name: str, tell: Sequence[str], trials: Sequence[Row]) -> bool:
-    if name == "updates":
-        # Of weights kept along training both say the same, but for the final ones.
-        return "update" in tell
-    return any(other in tell and follows(trials, name, [other]) for other in _SAID_BY.get(name, ()))
+def _where_it_tells(shown: Column, rows: Sequence[Row], trials: Sequence[Row]) -> Sequence[Row]:
+    """What is of a training tells trials apart; the rest also tells rows of the original apart."""
+    return trials if shown.is_of_weights else [row for row in rows if not is_truth(row)]
 
 
-def _is_held(trials: Sequence[Row], name: str) -> bool:
+def _is_said(shown: Column, tell: Sequence[str], trials: Sequence[Row]) -> bool:
+    return any(other in tell and follows(trials, shown.name, [other]) for other in shown.said_by)
+
+
+def _is_held(trials: Sequence[Row], shown: Column) -> bool:
     """Whether all trials have one value that is worth saying: no rerun is none."""
-    values = {row.get(name) for row in trials}
-    return len(values) == 1 and values != {None} and (name, values) != ("repeat", {0})
+    values = {value(row, shown.name) for row in trials}
+    return len(values) == 1 and not values & {None, shown.usual} and shown.role == "declared"
 
 
 def _sections(groups: Sequence[Group], headings: Sequence[str]) -> list[tuple[str, list[Group]]]:
     """Groups under what they have in common, in the order in which each value comes first; pooled domains last."""
-    order = {
-        name: list(dict.fromkeys(group.row.get(name) for group in groups)) for name in ("model", "domain")
-    }
-    order["domain"].sort(key=lambda domain: domain == "pooled")
+    order = {name: list(dict.fromkeys(value(group.row, name) for group in groups)) for name in headings}
+    for values in order.values():
+        values.sort(key=lambda each: each == POOLED)
     found: dict[tuple[int, ...], list[Group]] = {}
     for group in groups:
-        key = tuple(order[name].index(group.row.get(name)) for name in headings)
+        key = tuple(order[name].index(value(group.row, name)) for name in headings)
         found.setdefault(key, []).append(group)
     return [(phrase(found[key][0].row, headings), found[key]) for key in sorted(found)]
 
 
-def _ordered_scores(wanted: Sequence[str]) -> list[str]:
-    """The core scores with those wanted after their kin: text scores beside text scores."""
-    extra = [name for name in dict.fromkeys(wanted) if name not in CORE and name not in _OF_TRIALS]
-    place = CORE.index("ttr_last_96") + 1
-    return [*CORE[:place], *extra, *CORE[place:]]
-
-
 def _line(
-    group: Group, tell: Sequence[str], scores: Sequence[str], bar: str, longest: float, with_length: bool
+    group: Group, tell: Sequence[Column], scores: Sequence[Column], longest: float, with_length: bool
 ) -> BoardLine:
     row, unfinished = group.row, group.unfinished
-    failed = len(unfinished) == len(group.rows)
     trouble = ""
     if unfinished:
-        states = " and ".join(sorted({one["status"] for one in unfinished}))
+        states = " and ".join(sorted({value(one, "status") for one in unfinished}))
         count = f"{len(unfinished)} of {len(group.rows)} seeds " if len(group.rows) > 1 else ""
-        trouble = f"{count}{states}: {'; '.join(dict.fromkeys(str(one['reason']) for one in unfinished))}"
-    cells = []
-    for name in scores:
-        cell = group.cell(name)
-        if cell is None:
-            cells.append(BoardCell("", reason=str(row.get("reason") or "not measured for this row")))
-            continue
-        share = cell.value / longest if name == bar and longest > 0 else None
-        below = "" if name in _PLAIN and cell.spread is None else spread_text(name, cell)
-        cells.append(BoardCell(number_text(name, cell.value), below, share))
-    declared = tuple(_declared_text(row, name, with_length) for name in tell)
-    label = group_text(group.rows) if row["who"] == "trained" else WHO[row["who"]]
-    return BoardLine(row["who"], label, declared, tuple(cells), len(group.rows), trouble, failed)
+        reasons = dict.fromkeys(str(value(one, "reason")) for one in unfinished)
+        trouble = f"{count}{states}: {'; '.join(reasons)}"
+    missing = str(value(row, "reason") or "not measured for this row")
+    return BoardLine(
+        who=value(row, "who"),
+        label=group_text(group.rows),
+        declared=tuple(_declared_text(row, each, with_length) for each in tell),
+        cells=tuple(_board_cell(each, group.cell(each.name), longest, missing) for each in scores),
+        seeds=len(group.rows),
+        trouble=trouble,
+        failed=len(unfinished) == len(group.rows),
+    )
 
 
-def _declared_text(row: Row, name: str, with_length: bool) -> str:
-    value = row.get(name)
-    if name == "decoding":
-        return decoding_text(value, with_length=with_length)
-    if name == "update" and value is None and row["who"] == "trained":
+def _board_cell(shown: Column, cell: Cell | None, longest: float, missing: str) -> BoardCell:
+    if cell is None:
+        return BoardCell("", reason=missing)
+    share = cell.value / longest if shown.name == TTR and longest > 0 else None
+    # Training rows are no sample of anything, and a sum of seconds has no interval.
+    below = "" if shown.is_of_weights and cell.spread is None else spread_text(shown, cell)
+    return BoardCell(shown.text(cell.value), below, share)
+
+
+def _declared_text(row: Row, shown: Column, with_length: bool) -> str:
+    if is_final(row, shown.name):
         return "final"
-    return "" if value is None else number_text(name, value)
+    return shown.text(value(row, shown.name), with_length=with_length)
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One score in large: its column, and what the truth, the original and the trained have of it."""
+    """One score in large: its column, and what the truth, the original and the trained have of it, as (who, name, text)."""
 
     column: Column
     texts: tuple[tuple[str, str, str], ...]
@@ -195,29 +203,31 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
 
     Of the trials only the hyperfitted ones count, where there are any. Another decoding stands in where none is greedy.
     """
-    decodings = [row["decoding"] for row in rows if row["decoding"]]
-    plain = [name for name in decodings if name.startswith("greedy") and "block" not in name] or decodings
-    same = [row for row in rows if row["decoding"] in (None, *plain[:1]) and row.get("update") is None]
-    trials = [row for row in same if row["who"] == "trained"]
-    shown = [row for row in trials if row.get("hyperfitted")] or trials
-    same = [*(row for row in same if row["who"] != "trained"), *shown]
-    names = {**WHO, "trained": who_text(shown[0]) if shown else ""}
+    decodings = [(value(row, "decoding"), made) for row in rows if (made := decoding_of(row)) is not None]
+    chosen = [name for name, made in decodings if made.is_plain] or [name for name, _ in decodings]
+    same = [
+        row for row in rows if value(row, "decoding") in (None, *chosen[:1]) and value(row, "update") is None
+    ]
+    trials = [row for row in same if is_trained(row)]
+    shown = [row for row in trials if value(row, "hyperfitted")] or trials
+    same = [*(row for row in same if not is_trained(row)), *shown]
+    words = {**WHO, TRAINED: who_text(shown[0]) if shown else ""}
     found = []
-    for name in ("ttr_last_96", "validation_loss", "entropy_nats", "longest_overlap_mean"):
-        texts = tuple((who, names[who], text) for who in WHO if (text := _range_of(same, who, name)))
-        if any(who == "trained" for who, _, _ in texts):
+    for name in (TTR, "validation_loss", "entropy_nats", "longest_overlap_mean"):
+        texts = tuple((who, words[who], text) for who in WHO if (text := _range_of(same, who, name)))
+        if any(who == TRAINED for who, _, _ in texts):
             found.append(Headline(column(name), texts))
     return found
 
 
 def _range_of(rows: Sequence[Row], who: str, name: str) -> str:
-    if who == "original" and name == "longest_overlap_mean":
+    if who == ORIGINAL and name == "longest_overlap_mean":
         # The original has no training rows: what it shares with a trial's rows stands in that trial's row.
-        who, name = "trained", "original_longest_overlap_mean"
-    return _range([row for row in rows if row["who"] == who], name)
+        who, name = TRAINED, "original_longest_overlap_mean"
+    return _range([row for row in rows if value(row, "who") == who], name)
 
 
 def _range(rows: Sequence[Row], name: str) -> str:
     cells = [cell.value for group in grouped(rows) if (cell := group.cell(name)) is not None]
-    texts = [number_text(name, value) for value in (min(cells), max(cells))] if cells else []
+    texts = [column(name).text(number) for number in (min(cells), max(cells))] if cells else []
     return DASH.join(dict.fromkeys(texts))

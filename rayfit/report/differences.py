@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfit.report.columns import Column, column, number_text
-from rayfit.report.labels import decoding_text
+from rayfit.columns import Column, column
 
-_ABOUT = {"model": "model", "domain": "on", "decoding": "decoding"}
+# What a pair has in common.
+_ABOUT = ("model", "domain", "decoding")
 
 
 def difference_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -31,20 +31,19 @@ def difference_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | Non
     lines = []
     for key, own in pairs.items():
         first = own.get(scores[0], {})
-        words = dict(zip(_ABOUT, key[2:], strict=True))
-        words["decoding"] = decoding_text(words["decoding"])
+        shared = dict(zip(_ABOUT, key[2:], strict=True))
         lines.append(
             {
                 "a": key[0],
                 "b": key[1],
-                "about": [words[name] for name in about],
+                "about": [column(name).text(shared[name] or None) for name in about],
                 "cells": [_cell(own.get(score, {}), score) for score in scores],
                 "contexts": next((one["count"] for one in own.values() if one.get("count")), ""),
                 "bar": _bar(first, max(ends, default=0.0)),
             }
         )
     columns: list[Column] = [column(score) for score in scores]
-    return {"about": [_ABOUT[name] for name in about], "scores": columns, "lines": lines}
+    return {"about": [column(name).heading for name in about], "scores": columns, "lines": lines}
 
 
 def _get(one: Mapping[str, Any], name: str) -> str:
@@ -69,4 +68,4 @@ def _bar(one: Mapping[str, Any], reach: float) -> dict[str, float] | None:
 
 def _signed(score: str, value: float) -> str:
     sign = "+" if value > 0 else "\u2212" if value < 0 else ""
-    return sign + number_text(score, abs(value))
+    return sign + column(score).text(abs(value))

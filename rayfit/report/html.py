@@ -8,19 +8,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from rayfit.columns import POOLED
 from rayfit.records.storage import Storage, write_text
 from rayfit.report.beside import published
-from rayfit.report.board import board, headlines
+from rayfit.report.board import headlines, sweep_board
 from rayfit.report.differences import difference_table
-from rayfit.report.figures import figure_columns, figures
+from rayfit.report.figures import figures
 from rayfit.report.figures.draw import look_svg, panel_svg
 from rayfit.report.figures.model import Figure, Heat
 from rayfit.report.figures.palette import heat_colours
 from rayfit.report.figures.words import alt_text
 from rayfit.report.joined import evaluated
 from rayfit.report.made import duration, how_it_was_made
-from rayfit.report.paper import paper_numbers
-from rayfit.report.rows import Row, rows_on_texts
+from rayfit.report.rows import Row, is_finished, is_trained, rows_on_texts, value
 from rayfit.report.shading import SHADES
 from rayfit.report.table import contexts_text
 from rayfit.report.texts import comparisons
@@ -65,7 +65,7 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
     on_texts = rows_on_texts(rows, record.get("prompts"))
     kind = record["sweep_kind"]
     drawn = figures(record, storage)
-    table = board(rows, wanted_columns(record))
+    table = sweep_board(record)
     made = how_it_was_made(record, storage)
     for trial in made["trials"]:
         for part in ("train", "measure"):
@@ -90,25 +90,16 @@ def _view(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
     }
 
 
-def wanted_columns(record: Mapping[str, Any]) -> list[str]:
-    """What a sweep's table has beside the core scores: what it declares, its figures show and the paper has of it."""
-    return [
-        *record.get("scores", []),
-        *figure_columns(record.get("figures") or []),
-        *(number.quantity for number in paper_numbers(record["sweep_kind"])),
-    ]
-
-
 def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> str:
     models = _models(record, rows, storage)
-    domains = list(dict.fromkeys(row["domain"] for row in rows if row["domain"] != "pooled"))
+    domains = list(dict.fromkeys(value(row, "domain") for row in rows if value(row, "domain") != POOLED))
     parts = [
         f"{', '.join(models)} on {', '.join(domains)}" if models and domains else ", ".join(models or domains)
     ]
-    trials = {row["trial_id"]: row for row in rows if row["who"] == "trained" and row.get("update") is None}
-    done = [row for row in trials.values() if row.get("hyperfitted") is not None]
+    trials = {value(row, "trial_id"): row for row in rows if is_trained(row) and value(row, "update") is None}
+    done = [row for row in trials.values() if value(row, "hyperfitted") is not None]
     if trials:
-        count = sum(bool(row["hyperfitted"]) for row in done)
+        count = sum(bool(value(row, "hyperfitted")) for row in done)
         parts.append(
             f"{len(done)} of {len(trials)} trials finished, {count} of them hyperfitted (a training loss within 0.1 nats "
             "of the least that these rows allow)"
@@ -122,7 +113,7 @@ def _lede(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> s
 
 
 def _models(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> list[str]:
-    named = list(dict.fromkeys(row["model"] for row in rows if row.get("model")))
+    named = list(dict.fromkeys(value(row, "model") for row in rows if value(row, "model")))
     if named:
         return named
     trials = [storage.read("trials", key) for key in record.get("trials", [])]
@@ -133,7 +124,7 @@ def _models(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) ->
 
 def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -> list[dict[str, str]]:
     found = []
-    failed = [row for row in rows if row["status"] != "FINISHED"]
+    failed = [row for row in rows if not is_finished(row)]
     if failed:
         found.append(
             {
@@ -143,9 +134,9 @@ def _notices(record: Mapping[str, Any], rows: Sequence[Row], storage: Storage) -
         )
     if record["scale"] in _SMALL:
         found.append({"kind": "", "text": _SMALL[record["scale"]]})
-    for axis, value in record.get("alone", {}).items():
+    for axis, alone in record.get("alone", {}).items():
         word = axis.replace("_", " ")
-        text = f"The sweep compares several values of {word}; this launch had {value} alone, so other rows do not exist."
+        text = f"The sweep compares several values of {word}; this launch had {alone} alone, so other rows do not exist."
         found.append({"kind": "", "text": text})
     trials = [storage.read("trials", key) for key in record.get("trials", [])]
     own = [trial for trial in trials if trial and _is_on_own_text(trial)]
@@ -196,8 +187,8 @@ def _heat(heat: Heat) -> dict[str, Any]:
     lines = []
     for i, name in enumerate(heat.row_labels):
         cells = []
-        for j, value in enumerate(heat.values[i]):
-            background, colour = ("", "") if value is None else heat_colours(heat.shade(value))
+        for j, number in enumerate(heat.values[i]):
+            background, colour = ("", "") if number is None else heat_colours(heat.shade(number))
             cells.append(
                 {
                     "text": heat.texts[i][j],

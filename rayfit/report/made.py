@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from rayfit.columns import value_text
 from rayfit.records.storage import Storage
-from rayfit.report.labels import value_text
 
 # Where a sweep lies and is tracked says nothing about its numbers.
 _NOT_SHOWN = ("plan", "fresh", "storage", "tracking_uri")

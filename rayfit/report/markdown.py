@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from rayfit.report.board import Board, BoardCell, board
-from rayfit.report.html import wanted_columns
-from rayfit.report.table import contexts_text
+from rayfit.report.board import Board, BoardCell, BoardLine, sweep_board
+from rayfit.report.table import contexts_text, held_text
 
 
 def render_markdown(record: Mapping[str, Any]) -> str:
@@ -19,7 +20,7 @@ def render_markdown(record: Mapping[str, Any]) -> str:
         f"## {record['sweep_kind']}",
         f"{record['question']} ({record['source']})",
         f"```console\n$ {_command(record)}\n```",
-        *_tables(board(record["rows"], wanted_columns(record))),
+        table_in_markdown(sweep_board(record))[0],
         contexts_text(str(record["options"]["contexts"]), record.get("prompts")),
     ]
     if shown and agreement:
@@ -29,25 +30,42 @@ def render_markdown(record: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(table: Board) -> list[str]:
-    """The report's table, one per section: of several seeds the mean and one standard deviation."""
-    found = (
-        [f"All trials: {', '.join(f'{name} {value}' for name, value in table.held)}."] if table.held else []
-    )
+def table_in_markdown(table: Board, *, room: float = math.inf) -> tuple[str, int]:
+    """A board's tables, one per section: of several seeds the mean and one standard deviation.
+
+    Lines that would make the text longer than `room` characters are left out; the second value counts them.
+    """
+    parts = held_text(table)
+    left_out = 0
+    for heading, lines in table.sections:
+        section = [f"### {heading}", ""] if heading else []
+        section += _head(table)
+        length = sum(map(len, parts)) + 2 * len(parts)
+        kept = list(map(partial(_row, table), lines))
+        while kept and length + sum(map(len, (*section, *kept))) + len(section) + len(kept) > room:
+            kept.pop()
+            left_out += 1
+        parts += ["\n".join([*section, *kept])] if kept else []
+    return "\n\n".join(parts), left_out
+
+
+def _head(table: Board) -> list[str]:
     titles = [column.title for column in table.declared]
     titles += [f"{column.title} {column.arrow}".strip() for column in table.scores]
-    for heading, lines in table.sections:
-        cells = [["", *(["seeds"] if table.several_seeds else []), *titles]]
-        for line in lines:
-            numbers = [_cell(cell) for cell in line.cells]
-            label = f"{line.label}: {line.trouble}" if line.trouble else line.label
-            seeds = [str(line.seeds)] if table.several_seeds else []
-            cells.append([label, *seeds, *line.declared, *numbers])
-        texts = ["| " + " | ".join(row) + " |" for row in cells]
-        aligned = ["---", *(["---:"] * (len(cells[0]) - 1))]
-        texts.insert(1, "| " + " | ".join(aligned) + " |")
-        found.append("\n\n".join([*([f"### {heading}"] if heading else []), "\n".join(texts)]))
-    return found
+    titles = ["", *(["seeds"] if table.several_seeds else []), *titles]
+    return [_joined(titles), _joined(["---", *(["---:"] * (len(titles) - 1))])]
+
+
+def _row(table: Board, line: BoardLine) -> str:
+    label = f"{line.label}: {line.trouble}" if line.trouble else line.label
+    seeds = [str(line.seeds)] if table.several_seeds else []
+    texts = [label, *seeds, *line.declared, *map(_cell, line.cells)]
+    # a reason may be another library's, of several lines
+    return _joined([text.replace("|", "\\|").replace("\n", " ") for text in texts])
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
 
 
 def _cell(cell: BoardCell) -> str:

@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from rayfit.columns import TRUTH, column, names
 from rayfit.records.storage import Storage
-from rayfit.report.columns import number_text
 from rayfit.report.joined import Evaluated, evaluated
-from rayfit.report.labels import decoding_text, label, telling
+from rayfit.report.labels import decoding_of, label, telling, who_text
 from rayfit.report.repetition import Span, Tokens, spans_of_tokens, spans_of_words
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, is_original, is_trained, value
 
 _EXAMPLES = 6
 _MOST_SIDES = 6
@@ -53,12 +53,14 @@ class Comparison:
 def comparisons(record: Mapping[str, Any], storage: Storage) -> list[Comparison]:
     """A comparison per model and domain that has generations of the original model and of a trial."""
     found = list(evaluated(record, storage))
-    keys = list(dict.fromkeys((one.record["model_name"], one.row["domain"]) for one in found))
+    keys = list(dict.fromkeys((one.record["model_name"], value(one.row, "domain")) for one in found))
     chosen = []
     for model, domain in keys:
-        own = [one for one in found if (one.record["model_name"], one.row["domain"]) == (model, domain)]
+        own = [
+            one for one in found if (one.record["model_name"], value(one.row, "domain")) == (model, domain)
+        ]
         sides = _sides(own, domain)
-        if any(one.row["who"] == "original" for one in sides) and len(sides) > 1:
+        if any(is_original(one.row) for one in sides) and len(sides) > 1:
             chosen.append((model, domain, sides))
     each = max(2, _EXAMPLES // max(1, len(chosen)))
     several = len(chosen) > 1
@@ -74,31 +76,43 @@ def _sides(own: Sequence[Evaluated], domain: str) -> list[Evaluated]:
 
     The trial is the hyperfitted one with most training sequences, of the domain's own text, with the lowest seed.
     """
-    own = [one for one in own if one.row.get("update") is None]
-    originals = sorted((one for one in own if one.row["who"] == "original"), key=_plainness)
-    trials = [one for one in own if one.row["who"] == "trained"]
+    own = [one for one in own if value(one.row, "update") is None]
+    originals = sorted((one for one in own if is_original(one.row)), key=_plainness)
+    trials = [one for one in own if is_trained(one.row)]
     if not trials:
         return originals[:1]
     best = max(trials, key=lambda one: _fitness(one.row, domain))
-    same = sorted((one for one in trials if one.row["trial_id"] == best.row["trial_id"]), key=_plainness)
+    same = sorted(
+        (one for one in trials if value(one.row, "trial_id") == value(best.row, "trial_id")), key=_plainness
+    )
+    kinds = _kinds_of_training()
     others: dict[tuple[Any, ...], Evaluated] = {}
-    for one in sorted(trials, key=lambda one: (*_plainness(one), one.row.get("seed") or 0)):
-        key = tuple(one.row.get(name) for name in ("train_text", "arm", "adapter"))
-        mine = tuple(best.row.get(name) for name in ("train_text", "arm", "adapter"))
-        if key != mine and one.row["decoding"] == same[0].row["decoding"]:
+    for one in sorted(trials, key=lambda one: (*_plainness(one), value(one.row, "seed") or 0)):
+        key = tuple(value(one.row, name) for name in kinds)
+        mine = tuple(value(best.row, name) for name in kinds)
+        if key != mine and value(one.row, "decoding") == value(same[0].row, "decoding"):
             others.setdefault(key, one)
     return [*originals[:1], *same, *others.values()][:_MOST_SIDES]
 
 
 def _fitness(row: Row, domain: str) -> tuple[Any, ...]:
-    seed = row.get("seed") or 0
-    return (row.get("train_text") == domain, bool(row.get("hyperfitted")), row.get("samples") or 0, -seed)
+    seed = value(row, "seed") or 0
+    is_own, hyperfitted = value(row, "train_text") == domain, bool(value(row, "hyperfitted"))
+    return (is_own, hyperfitted, value(row, "samples") or 0, -seed)
 
 
 def _plainness(one: Evaluated) -> tuple[bool, bool, int]:
     """Greedy first, blocked next, then as they come."""
-    decoding = one.row["decoding"]
-    return (not decoding.startswith("greedy"), "block" in decoding, len(decoding))
+    decoding = decoding_of(one.row)
+    assert decoding is not None
+    return (decoding.kind != "greedy", decoding.block is not None, len(decoding.name))
+
+
+def _kinds_of_training() -> list[str]:
+    """What a trial is of, in words: its text, its arm, its adapter; comparisons are by model anyway."""
+    return names(
+        lambda each: each.tells and each.of == "training" and not each.is_number and not each.has_sections
+    )
 
 
 def _comparison(
@@ -111,7 +125,7 @@ def _comparison(
     tokens = _tokens(kept, storage)
     shared = set.intersection(*(set(frame["context_id"]) for _, frame in kept))
     base = kept[0][1].filter(pl.col("context_id").is_in(shared)).sort(_TTR, "context_id", nulls_last=True)
-    rows = [one.row for one, _ in kept if one.row["who"] == "trained"]
+    rows = [one.row for one, _ in kept if is_trained(one.row)]
     columns = telling(rows, but=("domain",))
     by_id = [{line["context_id"]: line for line in frame.iter_rows(named=True)} for _, frame in kept]
     examples = []
@@ -121,16 +135,16 @@ def _comparison(
         for (one, _), lines in zip(kept, by_id, strict=True):
             made.append(_side(one.row, columns, lines[line["context_id"]], tokens))
         examples.append(Example(line["context_id"], line["context"], tuple(made)))
-    about = label(rows[0], telling_all(rows[0])) if rows else ""
+    about = label(rows[0], _chosen(rows[0])) if rows else ""
     return Comparison(title, about, tuple(examples), tokens is None)
 
 
-def telling_all(row: Row) -> list[str]:
+def _chosen(row: Row) -> list[str]:
     """The columns that describe a trial by itself."""
     return [
         name
-        for name in ("train_text", "arm", "adapter", "samples", "updates", "learning_rate")
-        if row.get(name)
+        for name in names(lambda each: each.tells and each.of == "training" and not each.has_sections)
+        if value(row, name) not in (None, column(name).usual)
     ]
 
 
@@ -156,26 +170,23 @@ def _truth(line: Mapping[str, Any], tokens: Tokens | None) -> Side:
         ids = tokens.ids(text)[: len(line["token_ids"])]
         text = "".join(tokens.pieces(ids))
         spans = spans_of_tokens(tokens, ids, text)
-    return Side("true continuation", "truth", "", tuple(spans or spans_of_words(text)))
+    return Side("true continuation", TRUTH, "", tuple(spans or spans_of_words(text)))
 
 
 def _side(row: Row, columns: Sequence[str], line: Mapping[str, Any], tokens: Tokens | None) -> Side:
     spans = None if tokens is None else spans_of_tokens(tokens, line["token_ids"], line["text"])
     notes = []
     if line.get(_TTR) is not None:
-        notes.append(f"TTR {number_text(_TTR, line[_TTR])}")
+        notes.append(f"TTR {column(_TTR).text(line[_TTR])}")
     if line.get("longest_overlap") is not None:
         notes.append(f"overlap {line['longest_overlap']} tokens")
-    name = "original model" if row["who"] == "original" else "hyperfitted"
-    if row["who"] == "trained" and row.get("hyperfitted") is False:
-        name = "trained, not hyperfitted"
-    own = ", ".join(filter(None, [name, *_own_words(row, columns)]))
-    return Side(own, row["who"], " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
+    own = ", ".join(filter(None, [who_text(row), *_own_words(row, columns)]))
+    return Side(own, value(row, "who"), " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
 
 
 def _own_words(row: Row, columns: Sequence[str]) -> list[str]:
-    words = [label(row, [name]) for name in columns if name != "decoding" and row["who"] == "trained"]
-    return [*words, decoding_text(row["decoding"])]
+    words = [label(row, [name]) for name in columns if name != "decoding" and is_trained(row)]
+    return [*words, column("decoding").text(value(row, "decoding"))]
 
 
 def _tokens(kept: Sequence[tuple[Evaluated, pl.DataFrame]], storage: Storage) -> Tokens | None:
@@ -192,7 +203,7 @@ def _tokens(kept: Sequence[tuple[Evaluated, pl.DataFrame]], storage: Storage) ->
 def _tokenizer_paths(sides: Sequence[Evaluated], storage: Storage) -> list[Path]:
     folders = []
     for one in sides:
-        trial = storage.read("trials", one.row["trial_id"]) if one.row["trial_id"] else None
+        trial = storage.read("trials", value(one.row, "trial_id")) if value(one.row, "trial_id") else None
         for name, path in (trial or {}).get("products", {}).items():
             if name.startswith("checkpoint") and trial is not None:
                 folders.append(storage.folder("trials", trial["id"]) / path)

@@ -10,12 +10,13 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from rayfit.columns import POOLED
 from rayfit.errors import RayfitError
 from rayfit.records.values import Entry, missing
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.series import histogram_entry
 from rayfit.score.statistics import bootstrap_mean
-from rayfit.score.text import LONGEST_RUN, POOLED, WINDOW, TrainingRows, aggregate_scores
+from rayfit.score.text import LONGEST_RUN, WINDOW, TrainingRows, aggregate_scores
 from rayfit.score.tokens import token_texts
 
 Entries: TypeAlias = dict[str, Entry]

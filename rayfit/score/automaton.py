@@ -120,7 +120,7 @@ def build(
 def longest_matches(
     tokens: np.ndarray, offsets: np.ndarray, states: np.ndarray, edges: np.ndarray, slots: np.ndarray
 ) -> np.ndarray:
-    """For each token of the texts, the longest run of its text that ends here and stands in a row; int64."""
+    """Return, for each token of the texts, the longest run of its text that ends here and stands in a row; int64."""
     lengths = np.zeros(len(tokens), dtype=np.int64)
     for text in range(len(offsets) - 1):
         state = length = 0
@@ -139,7 +139,7 @@ def longest_matches(
 
 @compiled
 def earlier_runs(tokens: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """For each token, the longest run ending here that also ends earlier in the same text; int64."""
+    """Return, for each token, the longest run ending here that also ends earlier in the same text; int64."""
     longest = np.zeros(len(tokens), dtype=np.int64)
     for text in range(len(offsets) - 1):
         start, end = offsets[text], offsets[text + 1]

@@ -1,4 +1,4 @@
-"""Whether a model's confidence can be believed: the expected calibration error of its first choice."""
+"""The expected calibration error of a model's first choice: how far its confidence can be believed."""
 
 from __future__ import annotations
 

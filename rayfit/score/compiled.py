@@ -1,4 +1,4 @@
-"""How this room compiles its inner loops: once, kept on disk, and without holding the interpreter's lock."""
+"""The compiler of this room's inner loops: once, kept on disk, and without holding the interpreter's lock."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _CHUNK_VALUES = 1 << 22
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Per predicted position, float64 on CPU unless said otherwise, shape (B, T).
+    """Numbers per predicted position, float64 on CPU unless said otherwise, shape (B, T).
 
     `nll_nats`: negative log-likelihood of the true token. `entropy_nats`: entropy of the prediction. `correct`:
     bool, whether the most probable token (lowest id on ties) is the true one. `rank`: int64, 1 for the most

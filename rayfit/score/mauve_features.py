@@ -17,7 +17,7 @@ MOST_TOKENS = 1024
 
 @torch.inference_mode()
 def last_hidden_states(model_path: str | Path, *sets: Sequence[str]) -> list[np.ndarray]:
-    """For each set of texts, float32 (num_texts, hidden): the last layer's hidden state at each text's last token.
+    """Return, per set of texts, the last layer's hidden state at each text's last token, float32 (num_texts, hidden).
 
     The features of mauve-text, which itself loads only models with gpt2 or bert in their name. Texts are read one
     by one, so padding cannot matter. Raises RayfitError where the directory holds no model.

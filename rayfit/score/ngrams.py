@@ -85,7 +85,7 @@ def _look_up(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Postings:
-    """Which documents an n-gram stands in, and how often.
+    """The documents in which each n-gram stands, and how often.
 
     Those of n-gram `g` are `documents[starts[g]:starts[g + 1]]` (int32) with `counts` (int32) beside them.
     """

@@ -37,7 +37,7 @@ class OverlapIndex:
         self._states, self._edges = states[:num_states].copy(), edges[:num_edges].copy()
 
     def match_lengths(self, texts: Texts) -> np.ndarray:
-        """For each token of all texts, one after another, the longest run ending there that stands in a row.
+        """Return, for each token of all texts one after another, the longest run ending there that stands in a row.
 
         int64 (num_tokens_in_all,), 0 and up; within one text it grows by at most 1 from token to token.
         """
@@ -61,7 +61,7 @@ class OverlapIndex:
 
 
 def repeated_runs(texts: Texts) -> list[np.ndarray]:
-    """For each token of each text, the longest run ending there that already ended earlier in the same text.
+    """Return, for each token, the longest run ending there that already ended earlier in the same text.
 
     One int64 array per text, as long as it; 0 for a token that is new. The earlier run may overlap the
     later one, so a loop counts up. This is what colours repetition in the paper's Figure 1. Work is

@@ -31,7 +31,7 @@ Batches = Callable[[], Iterable[torch.Tensor]]
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """Per predicted position, on CPU, shape (B, T).
+    """Comparisons per predicted position, on CPU, shape (B, T).
 
     `same_choice`: bool, whether both models' most probable tokens (lowest id on ties) are the same. `original_rank`:
     int64, the rank of the other model's choice in the original: 1 + the number of entries whose logit is strictly
@@ -50,7 +50,7 @@ class PairStatistics:
 
 @torch.no_grad()
 def choice_statistics(original_BTV: torch.Tensor, choice_BT: torch.Tensor) -> PairStatistics:
-    """Where the original stands to another model's most probable tokens (the paper's section 6.1, Figure 5).
+    """Compare the original with another model's most probable tokens (the paper's section 6.1, Figure 5).
 
     `original_BTV`: the original's logits, any float dtype, read in fp32. `choice_BT`: any integer dtype, the other's
     first choices at the same positions of the same texts (`TokenStatistics.top_1`), so that one model in memory is

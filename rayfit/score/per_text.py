@@ -1,4 +1,4 @@
-"""What a score gives back for many texts: a value or a null for each, and in words why."""
+"""The result of a score for many texts: a value or a null for each, and in words why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mean cannot show: curves and histograms of one arm's texts, in the form in which records keep them."""
+"""Curves and histograms of one arm's texts, which a mean cannot show, in the form in which records keep them."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _resampled_means(measured: np.ndarray, seed: int, num_resamples: int) -> np.
 
 
 def resampled_counts(num_texts: int, num_resamples: int) -> np.ndarray:
-    """How often each text is drawn in each resample, float64 (num_resamples, num_texts).
+    """Count how often each text is drawn in each resample, float64 (num_resamples, num_texts).
 
     For numbers that are no mean over texts but a function of sums over them. The draws are not those of
     `bootstrap_mean`.

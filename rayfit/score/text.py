@@ -7,6 +7,7 @@ from typing import Literal
 
 import polars as pl
 
+from rayfit.columns import POOLED
 from rayfit.errors import RayfitError
 from rayfit.score.bleu import WindowIndex, dataset_bleu, self_bleu, window_index
 from rayfit.score.overlap import OverlapIndex
@@ -20,9 +21,6 @@ WINDOW = 96
 
 LONGEST_RUN = 5
 """Tokens of the longest run of the rows that does not count as a citation (the paper's sections 3 and B.2)."""
-
-POOLED = "pooled"
-"""Stands in the `domain` column of aggregates over all domains together."""
 
 
 @dataclass(frozen=True)

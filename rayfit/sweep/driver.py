@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rayfit.columns import check_columns
 from rayfit.config import Options
 from rayfit.console import Console, Running
 from rayfit.engine_names import check_engine

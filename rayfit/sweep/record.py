@@ -80,7 +80,10 @@ def ended_record(record: SweepRecord, launch: Launch) -> SweepRecord:
         launches=(*record.launches[:-1], last),
         rows=(*rows, *pooled_rows(record.on_texts(), storage)),
         differences=tuple(differences(rows, storage)),
-        agreement=agreement(rows, storage),
+        # As many pairs as the square of the checkpoints: only where it is shown.
+        agreement=agreement(rows, storage)
+        if "agreement" in {each["kind"] for each in record.figures}
+        else None,
         first_trained_by=_first_trained_by(storage, record.id, record.trials),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rayfit.config import Options, flag
 from rayfit.plan.contexts import HeldOut
+from rayfit.plan.declaration import AXES
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.plan import Plan
 from rayfit.plan.trials import TrialSpec
@@ -24,8 +25,7 @@ from rayfit.train.schedule import Schedule
 # said of each trial below.
 _NOT_REPEATED = (
     *("plan", "fresh", "scale", "storage", "tracking_uri", "num_cpus", "revision", "arms", "prompts"),
-    *("model", "dataset", "samples", "num_updates", "epochs", "learning_rate", "batch_size", "adapter"),
-    *("seeds", "sample_seeds", "order_seeds", "training_seeds", "stop_at_train_loss"),
+    *(*AXES, "stop_at_train_loss"),
 )
 
 

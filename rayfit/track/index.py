@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from rayfit.columns import TRAINED
 from rayfit.findings.join import Join
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import PlannedMeasurement, Row, SweepRecord
@@ -60,7 +61,7 @@ class SweepIndex:
     def declared_row(self, trial_id: str) -> Row | None:
         """A row of a trial's final weights, which says what is declared of it; None where only others are measured."""
         rows = self.rows_of(trial_id)
-        return next((row for row in rows if row.who == "trained" and row.update is None), None)
+        return next((row for row in rows if row.who == TRAINED and row.update is None), None)
 
     def arms(self, trial_id: str) -> str | None:
         """The names of the arms that a trial stands in; None where the sweep has no arms of its own."""

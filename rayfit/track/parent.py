@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from rayfit.columns import POOLED, TRAINED, names
+from rayfit.findings.labels import varies
 from rayfit.records.codec import dumps
 from rayfit.records.storage import SWEEPS, Storage
 from rayfit.records.sweep import Row, SweepRecord
-from rayfit.track.columns import NOTED, NOTED_IF_TELLING, POOLED, TOTALS, varies
 from rayfit.track.content import (
     MAX_TEXT,
     NOTE,
@@ -78,8 +79,10 @@ def note(record: SweepRecord, rows: Sequence[Row]) -> str:
         lines += [f"Hyperfitting (arXiv 2412.04318), {record.source}.", ""]
     lines += [f"`rayfit show {record.id}`", ""]
     shown = [row for row in rows if row.update is None]
-    columns = [name for name in NOTED if any(row.value(name) is not None for row in shown)]
-    columns = [name for name in columns if name not in NOTED_IF_TELLING or _tells(shown, name)]
+    columns = [name for name in _noted() if any(row.value(name) is not None for row in shown)]
+    # What was chosen and is the same of every row is no help in so little space.
+    chosen = names(lambda each: each.role in ("declared", "seed"))
+    columns = [name for name in columns if name not in chosen or _tells(shown, name)]
     if columns:
         lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     length = sum(map(len, lines)) + len(lines)
@@ -98,16 +101,17 @@ def note(record: SweepRecord, rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def totals_of_rows(names: Names, rows: Sequence[Row]) -> dict[str, float]:
+def totals_of_rows(sweep_names: Names, rows: Sequence[Row]) -> dict[str, float]:
     """What is most compared, by whose texts: the range over a sweep's greedy rows, one value where there is only one."""
     found: dict[tuple[str, str], list[float]] = {}
-    for row in _greedy_rows(names, rows):
-        for name in TOTALS:
+    compared = names(lambda each: each.role == "measured" and bool(each.always))
+    for row in _greedy_rows(sweep_names, rows):
+        for name in compared:
             if (number := as_number(row.value(name))) is not None:
                 found.setdefault((row.who, name), []).append(number)
     values: dict[str, float] = {}
     for (who, name), numbers in found.items():
-        if who == "trained" or min(numbers) < max(numbers):
+        if who == TRAINED or min(numbers) < max(numbers):
             values |= {f"{who}/{name}.min": min(numbers), f"{who}/{name}.max": max(numbers)}
         else:
             values[f"{who}/{name}"] = numbers[0]
@@ -135,12 +139,19 @@ def _totals(sweep: SweepIndex, told: Collection[Told], time: int) -> list[Point]
     return points(counts | totals_of_rows(sweep.names, on_texts), time, 0)
 
 
-def _greedy_rows(names: Names, rows: Sequence[Row]) -> list[Row]:
+def _greedy_rows(sweep_names: Names, rows: Sequence[Row]) -> list[Row]:
     """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
-    found = [row for row in rows if row.update is None and names.is_plain(row.decoding)]
+    found = [row for row in rows if row.update is None and sweep_names.is_plain(row.decoding)]
     if _tells(found, "domain"):
         return [row for row in found if row.domain == POOLED]
     return found
+
+
+def _noted() -> list[str]:
+    """The columns of the note's table: what was chosen, the scores of every table, how it ended."""
+    chosen, ended = ("who", "declared", "seed"), ("minutes", "status", "reason")
+    found = names(lambda each: each.role in chosen or (each.role == "measured" and bool(each.always)))
+    return [*found, *ended]
 
 
 def _tells(rows: Sequence[Row], name: str) -> bool:
@@ -150,7 +161,7 @@ def _tells(rows: Sequence[Row], name: str) -> bool:
 def _cell(row: Row, name: str) -> str:
     value = row.value(name)
     # the reasons of other rows are the same in every sweep, and wide
-    if value is None or (name == "reason" and row.who != "trained"):
+    if value is None or (name == "reason" and row.who != TRAINED):
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ")

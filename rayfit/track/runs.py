@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from rayfit.columns import ORIGINAL, POOLED, TRAINED, TRUTH, column, names, parameter_columns
 from rayfit.records.storage import RECORD, TRIALS, Storage
 from rayfit.records.sweep import Row
 from rayfit.records.trial import Point as CurvePoint
 from rayfit.records.trial import TrialFailure, TrialRecord
 from rayfit.records.trials import finest_curve, read_failure
-from rayfit.track.columns import PARAMS, POOLED
 from rayfit.track.content import (
     EDITION,
     FAILED_AT,
@@ -49,13 +49,8 @@ from rayfit.track.scores import (
 
 # Of a curve's point: its x axis, what has a metric of its own, and what never changes.
 _NOT_CURVES = ("update", "epoch", "train_rows")
-# Entries of a trial's record that are parameters of its run as they stand.
-_OF_RECORD = (
-    *("samples", "num_updates", "epochs", "learning_rate", "batch_size", "precision", "adapter"),
-    *("adapter_blocks", "stop_at_train_loss", "trainable_parameters"),
-)
-# Of a row, what is of a training, or of the measuring of an original, and no score.
-_OF_ROWS = ("train_loss_floor", "minutes", "overhead_seconds")
+# Entries of a trial's record that are parameters of its run and no columns of rows.
+_OF_RECORDS = ("precision", "adapter_blocks")
 _MAX_NOTE = 5000
 
 
@@ -78,8 +73,8 @@ def trial_content(storage: Storage, sweep: SweepIndex, trial_id: str, *, finishe
         files["curve.parquet"] = curve_file
     trained = milliseconds(record.finished_at)
     tags = {
-        "rayfit.who": "trained",
-        "rayfit.arm": sweep.arms(trial_id),
+        "rayfit.who": TRAINED,
+        column("arm").tag: sweep.arms(trial_id),
         TRAINED_AT: record.finished_at,
         HYPERFITTED: record.hyperfitted,
         "rayfit.deterministic_kernels": record.deterministic_kernels,
@@ -120,7 +115,7 @@ def original_content(storage: Storage, sweep: SweepIndex, model: str, *, finishe
     rows = sweep.rows_of(model)
     known = _row_points(sweep, rows, ended, 0) | pooled_points(sweep.names, rows, own, ended, 0)
     tags = {
-        "rayfit.who": "original",
+        "rayfit.who": ORIGINAL,
         "rayfit.base_weights_sha256": records[0].weights_sha256 if records else None,
         "error": error if status == "FAILED" else None,
         **(made_by("", records[0].git_commit, records[0].versions) if records else made_by()),
@@ -145,7 +140,11 @@ def trial_identity(trial_id: str, edition: int) -> dict[str, str]:
 
 def declared_params(row: Row | None) -> dict[str, str]:
     """The parameters of a trial as a row of it says them, before the trial has a record."""
-    return {} if row is None else as_params({param: row.value(name) for name, param in PARAMS.items()})
+    return (
+        {}
+        if row is None
+        else as_params({column(name).parameter: row.value(name) for name in parameter_columns()})
+    )
 
 
 def measured_points(measured: CurvePoint, started: int) -> list[Point]:
@@ -185,8 +184,8 @@ def _status(complete: bool, error: str | None, finished: bool) -> str:
 def _failed_content(sweep: SweepIndex, failure: TrialFailure) -> Content:
     failed = milliseconds(failure.failed_at) or 0
     tags = {
-        "rayfit.who": "trained",
-        "rayfit.arm": sweep.arms(failure.id),
+        "rayfit.who": TRAINED,
+        column("arm").tag: sweep.arms(failure.id),
         FAILED_AT: failure.failed_at,
         "error": failure.error,
         **made_by(),
@@ -204,10 +203,11 @@ def _failed_content(sweep: SweepIndex, failure: TrialFailure) -> Content:
 
 def _trial_params(record: TrialRecord) -> dict[str, str]:
     """What was declared and where it ran, flat; what is the same in every sweep has its plain name."""
+    chosen = {*(column(name).parameter for name in parameter_columns()), *_OF_RECORDS}
     return _as_declared(record.declared) | as_params(
         {
             **msgspec.structs.asdict(record.placement),
-            **{name: getattr(record, name) for name in _OF_RECORD},
+            **{name: getattr(record, name) for name in chosen & set(record.__struct_fields__)},
             "train_text": record.text,
             "model": record.model.name,
             "model_kind": record.model.kind,
@@ -258,13 +258,14 @@ def _trial_scores(sweep: SweepIndex, record: TrialRecord, own: Sequence[Measured
 
 def _row_points(sweep: SweepIndex, rows: Sequence[Row], time: int, step: int) -> dict[tuple[str, int], Point]:
     """Minutes and the like: once for a training; for an original, measured under each decoding, under its prefix."""
+    of_training = names(lambda each: each.role == "about" and each.of == "training" and each.is_number)
     found: dict[tuple[str, int], Point] = {}
     for row in rows:
-        is_matched = row.who == "original" and row.trial_id is not None
-        if row.domain == POOLED or row.update is not None or row.who == "truth" or is_matched:
+        is_matched = row.who == ORIGINAL and row.trial_id is not None
+        if row.domain == POOLED or row.update is not None or row.who == TRUTH or is_matched:
             continue
-        prefix = sweep.names.prefix(row.decoding, row.domain) if row.who == "original" else ()
-        values = {valid_key(*prefix, name): row.value(name) for name in _OF_ROWS}
+        prefix = sweep.names.prefix(row.decoding, row.domain) if row.who == ORIGINAL else ()
+        values = {valid_key(*prefix, name): row.value(name) for name in of_training}
         for point in points(values, time, step):
             found.setdefault((point.key, point.step), point)
     return found

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from rayfit.columns import COLUMNS, ORIGINAL, POOLED, TRAINED, TRUTH
 from rayfit.decoding import Decoding
 from rayfit.identity import slug
 from rayfit.records.codec import dumps
@@ -17,16 +18,13 @@ from rayfit.records.storage import RECORD, Storage
 from rayfit.records.sweep import PlannedMeasurement, Row, SweepRecord
 from rayfit.records.trial import TrialRecord
 from rayfit.records.values import Entry
-from rayfit.track.columns import POOLED
 from rayfit.track.content import Point, latest, milliseconds, points, valid_key
 
-PLAIN = "greedy"
+PLAIN = Decoding().name
 # The original model, sampled at the temperature that gives it a trial's entropy.
 MATCHED = "original_matched"
 # What stands before the first slash is a group of its own in MLflow's charts.
 INTERVAL = "interval"
-# Of the training rows: the same on whatever domain a checkpoint is measured.
-_OF_TRAINING = "train_"
 
 
 class Names:
@@ -58,7 +56,7 @@ class Names:
         """The name of the folder of a measurement's files, within that of its kind."""
         prefix = self.prefix(each.decoding, each.domain, matched=each.matched_to is not None)
         words = [
-            *(["truth"] if each.who == "truth" else []),
+            *(["truth"] if each.who == TRUTH else []),
             *([PLAIN] if each.decoding is not None and self.is_plain(each.decoding) else []),
             *prefix,
         ]
@@ -67,8 +65,11 @@ class Names:
 
     def _of_decoding(self, decoding: str | None, matched: bool) -> str:
         short = self._short.get(str(decoding), str(decoding))
+        if not matched:
+            return short
         # Settings of a matched decoding stand behind it where two of them must be told apart.
-        return MATCHED + short.removeprefix("matched") if matched else short
+        settings = Decoding.parse(short).settings
+        return f"{MATCHED}:{settings}" if settings else MATCHED
 
 
 def short_names(decodings: Iterable[str]) -> dict[str, str]:
@@ -80,8 +81,7 @@ def short_names(decodings: Iterable[str]) -> dict[str, str]:
     parsed = {name: Decoding.parse(name) for name in decodings}
     if len({decoding.num_new_tokens for decoding in parsed.values()}) > 1:
         return {name: name for name in parsed}
-    usual = Decoding().num_new_tokens
-    return {name: replace(decoding, num_new_tokens=usual).name for name, decoding in parsed.items()}
+    return {name: decoding.without_length().name for name, decoding in parsed.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Measured:
             return []
         values: dict[str, float | None] = {}
         for name, entry in self.record.scores.items():
-            prefix = () if name.startswith(_OF_TRAINING) else self.prefix
+            prefix = () if _is_of_weights(name) else self.prefix
             values |= score_values(valid_key(*prefix, name), entry, interval=self.planned.update is None)
         step = last_update if self.planned.update is None else self.planned.update
         return points(values, milliseconds(self.record.finished_at) or 0, step)
@@ -123,6 +123,11 @@ class Measured:
             for name, file in self.record.files.items()
         }
         return {f"{place}/{RECORD}": self.folder / RECORD, **own}
+
+
+def _is_of_weights(score: str) -> bool:
+    """True for a score of the training rows: the same on whatever domain a checkpoint is measured."""
+    return score in COLUMNS and COLUMNS[score].is_of_weights
 
 
 def score_values(key: str, entry: Entry, *, interval: bool) -> dict[str, float | None]:
@@ -151,7 +156,7 @@ def read_measured(
             label=names.label(each),
             prefix=(
                 None
-                if each.further or each.who == "truth"
+                if each.further or each.who == TRUTH
                 else names.prefix(each.decoding, each.domain, matched=each.matched_to is not None)
             ),
         )
@@ -165,7 +170,7 @@ def _is_current(key: str, records: Mapping[str, MeasurementRecord], trial: Trial
     So a matched original, whose own weights no training changes, waits for the new temperature too.
     """
     record = records[key]
-    if trial is not None and record.who == "trained":
+    if trial is not None and record.who == TRAINED:
         now = (trial.weights_sha256, trial.edition)
         if (record.weights_sha256, record.edition) != now:
             return False
@@ -201,7 +206,7 @@ def pooled_points(
     for row in rows:
         if row.domain != POOLED:
             continue
-        is_matched = row.who == "original" and row.trial_id is not None
+        is_matched = row.who == ORIGINAL and row.trial_id is not None
         values: dict[str, float | None] = {}
         for name, entry in row.scores.items():
             if is_matched and name in fixed:

@@ -16,7 +16,7 @@ from rayfit.track.index import SweepIndex
 from rayfit.track.matching import by_child, current_run, has_failed, is_live, is_under_way
 from rayfit.track.parent import SWEEP, parent_content
 from rayfit.track.runs import original_content, trial_content
-from rayfit.track.view import figure_scores, view_place, view_tag
+from rayfit.track.view import view_place, view_tag
 from rayfit.track.writer import create_run, supersede, write_run
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class SweepSync:
         record, parent_id = self.index.record, parent.info.run_id
         told = self._told.values()
         measured = {name for child in told for name in child.metrics}
-        tag, view = view_tag(parent_id, self.index.rows, measured, figure_scores(record.figures))
+        tag, view = view_tag(parent_id, record, self.index.rows, measured)
         if experiment.tags.get(tag) != view:
             self._client.set_experiment_tag(experiment.experiment_id, tag, view)
         content = parent_content(self._storage, self.index, told, finished=finished)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from filelock import FileLock
 
+from rayfit.columns import TRAINED, column
 from rayfit.errors import RayfitError, first_line
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
@@ -230,7 +231,7 @@ class _LiveCurves:
     def _create(self, trial_id: str, training: _Training, sweep: SweepIndex, place: SyncReport) -> str:
         before = self._storage.trial(trial_id)
         edition = 1 if before is None else before.edition + bool(sweep.record.options["fresh"])
-        tags = {"rayfit.who": "trained", "rayfit.arm": sweep.arms(trial_id)}
+        tags = {"rayfit.who": TRAINED, column("arm").tag: sweep.arms(trial_id)}
         content = Content(
             name=trial_id.rpartition("-")[0],
             status="RUNNING",

@@ -7,15 +7,14 @@ experiment's tag; this is such a tag, so that one link opens the comparison.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from rayfit.records.sweep import Row
-from rayfit.track.columns import CHECKPOINT_SCORES, PARAMS, POOLED, TEXT_SCORES, telling, varies
+from rayfit.columns import COLUMNS, POOLED, TRAINED, column, columns_of_evaluations, names
+from rayfit.findings.labels import telling, varies
+from rayfit.records.sweep import Row, SweepRecord
 from rayfit.track.content import CURRENT
 
 TAG_PREFIX = "mlflow.sharedViewState."
-ARM_TAG = "rayfit.arm"
 _FIRST = ("", POOLED)
 
 
@@ -26,13 +25,13 @@ def view_place(experiment_id: str, parent_id: str) -> str:
 
 
 def view_tag(
-    parent_id: str, rows: Sequence[Row], measured: Iterable[str], figures: Iterable[str] = ()
+    parent_id: str, record: SweepRecord, rows: Sequence[Row], measured: Iterable[str]
 ) -> tuple[str, str]:
     """The experiment's tag that holds the view: its name and its value.
 
-    `rows`: the sweep's; `measured`: the names of its children's scores; `figures`: scores that its figures show.
+    `rows`: the sweep's by now; `measured`: the names of its children's scores.
     """
-    shown = columns(rows, set(measured), figures)
+    shown = shown_columns(rows, set(measured), _asked(record))
     state = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent_id}' and tags.`{CURRENT}` = 'true'",
         # ordered by date the table folds children under their parent again
@@ -44,32 +43,38 @@ def view_tag(
     return f"{TAG_PREFIX}{parent_id}", json.dumps(state, sort_keys=True)
 
 
-def columns(rows: Sequence[Row], measured: set[str], figures: Iterable[str] = ()) -> list[str]:
+def shown_columns(rows: Sequence[Row], measured: set[str], asked: Iterable[str] = ()) -> list[str]:
     """What tells the trials apart, then the main scores, each for every decoding and domain that it is measured in.
 
-    Those with one column come first, then those of texts, over all domains pooled before each of them. The scores of
-    the sweep's figures are shown of plain greedy decoding only, pooled where there are several domains.
+    Those with one column come first, then those of texts, over all domains pooled before each of them. Scores of texts
+    that the sweep asks for (`asked`) are shown of plain greedy decoding only, pooled where there are several domains.
     """
     prefixes: dict[str, list[str]] = {}
     for key in sorted(measured):
         prefix, _, name = key.rpartition("/")
         prefixes.setdefault(name, []).append(prefix)
-    single = [name for name in (*CHECKPOINT_SCORES, *TEXT_SCORES) if len(prefixes.get(name, ())) == 1]
-    several = [name for name in (*TEXT_SCORES, *CHECKPOINT_SCORES) if len(prefixes.get(name, ())) > 1]
+    always = names(lambda each: each.role == "measured" and bool(each.always))
+    asked = [name for name in asked if name in COLUMNS and name not in always]
+    # of asked scores that a decoding changes, every domain's would be too many
+    common = [*always, *(name for name in asked if column(name).of != "texts")]
+    of_weights = [name for name in common if column(name).of != "texts"]
+    of_texts = [name for name in common if column(name).of == "texts"]
+    single = [name for name in (*of_weights, *of_texts) if len(prefixes.get(name, ())) == 1]
+    several = [name for name in (*of_texts, *of_weights) if len(prefixes.get(name, ())) > 1]
     scores = [
         _key(prefix, name)
         for name in (*single, *several)
         for prefix in sorted(prefixes[name], key=lambda prefix: (prefix not in _FIRST, prefix))
     ]
-    scores += [_key(prefix, name) for name in figures for prefix in _FIRST]
+    scores += [_key(prefix, name) for name in asked for prefix in _FIRST]
     shown = [name for name in dict.fromkeys((*scores, "updates", "minutes")) if name in measured]
     return [*_declared_columns(rows), *(f"metrics.`{name}`" for name in shown)]
 
 
-def figure_scores(figures: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The scores that a sweep's figures are about."""
-    found = [figure.get("y", []) for figure in figures]
-    return [name for each in found for name in ([each] if isinstance(each, str) else each)]
+def _asked(record: SweepRecord) -> list[str]:
+    """The scores that the sweep asks for, and those that its figures are about."""
+    ys = (figure.get("y", []) for figure in record.figures)
+    return [*record.scores, *(name for y in ys for name in ([y] if isinstance(y, str) else y))]
 
 
 def _declared_columns(rows: Sequence[Row]) -> list[str]:
@@ -77,16 +82,17 @@ def _declared_columns(rows: Sequence[Row]) -> list[str]:
 
     Without that number no other means much.
     """
-    trials = [row for row in rows if row.who == "trained" and row.update is None]
-    found = telling(trials)
+    trials = [row for row in rows if row.who == TRAINED and row.update is None]
+    found = telling(trials, but=columns_of_evaluations())
     # no name for people has seeds in it, but here is room for them
     if varies(trials, "seed"):
         found.append("seed")
     if any(row.order_seed != row.seed for row in trials):
         found.append("order_seed")
-    arms = [f"tags.`{ARM_TAG}`"] if varies(trials, "arm") else []
-    names = dict.fromkeys(["samples", *(name for name in found if name != "arm")])
-    return [*arms, *(f"params.`{PARAMS[name]}`" for name in names)]
+    tagged = names(lambda each: bool(each.tag))
+    tags = [f"tags.`{column(name).tag}`" for name in tagged if varies(trials, name)]
+    params = dict.fromkeys(["samples", *(name for name in found if name not in tagged)])
+    return [*tags, *(f"params.`{column(name).parameter}`" for name in params)]
 
 
 def _key(prefix: str, name: str) -> str:

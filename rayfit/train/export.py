@@ -1,4 +1,4 @@
-"""What training leaves: one Hugging Face directory with the master weights."""
+"""The checkpoint that training leaves: one Hugging Face directory with the master weights."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class TrainTask:
     checkpoint_path: Path
 
     def kept_path(self, update: int) -> Path:
-        """Where the weights kept after an update are exported: beside the checkpoint."""
+        """Return where the weights kept after an update are exported: beside the checkpoint."""
         return self.checkpoint_path.with_name(f"weights-{update}")
 
 

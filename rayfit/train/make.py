@@ -68,7 +68,7 @@ def make_model(
 
 
 def facts(model: LlamaForCausalLM, losses: list[float], num_threads: int, precision: str) -> dict[str, Any]:
-    """What a made model's record says of its training: the final loss is the mean of the last 50 updates, in nats."""
+    """Return what a made model's record says of its training; `final_loss` is the mean of the last 50 updates, in nats."""
     return {
         "updates": len(losses),
         "final_loss": float(np.mean(losses[-50:])),

@@ -58,6 +58,7 @@ def _train(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, An
     from rayfit.train.export import full_masters
     from rayfit.train.loop import TrainTask, train_trial
     from rayfit.train.reset import take_snapshot
+    from rayfit.train.schedule import Schedule
 
     results = {}
     for name, (stage, precision, adapter) in CASES.items():
@@ -69,24 +70,29 @@ def _train(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, An
         engine = build_engine(model_path, config, Adapter.parse(adapter))
         snapshot = take_snapshot(engine)
         task = TrainTask(
+            schedule=Schedule(
+                batch_size=BATCH,
+                num_updates=UPDATES,
+                learning_rate=RATE,
+                order_seed=3,
+                model_path=model_path,
+                export_dtype="fp32",
+                train_seed=5,
+            ),
             train_ids=ROWS,
             validation_ids=VALIDATION,
-            batch_size=BATCH,
-            num_updates=UPDATES,
-            learning_rate=RATE,
-            order_seed=3,
             measured_updates=(0, 1, UPDATES // 2, UPDATES),
-            model_path=model_path,
             checkpoint_path=folder / name / "checkpoint",
-            export_dtype="fp32",
-            train_seed=5,
         )
         if used:
-            other = replace(task, train_seed=6, learning_rate=1e-2, num_updates=6, measured_updates=(0, 6))
+            schedule = replace(task.schedule, train_seed=6)
+            shorter = replace(schedule, learning_rate=1e-2, num_updates=6)
+            other = replace(task, schedule=shorter, measured_updates=(0, 6))
             train_trial(engine, snapshot, other, lambda point: None)
-            _fail_between_backward_and_step(engine, snapshot, replace(other, train_seed=7))
+            failing = replace(other, schedule=replace(shorter, train_seed=7))
+            _fail_between_backward_and_step(engine, snapshot, failing)
         torch.rand(3)  # a used process has drawn numbers
-        points: list[dict[str, Any]] = []
+        points: list[Any] = []
         result = train_trial(engine, snapshot, task, points.append)
         results[name] = {
             "digest": result.weights_sha256,
@@ -95,7 +101,7 @@ def _train(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, An
             "counts": parameter_counts(engine.module),
         }
         if used:
-            again = replace(task, train_seed=6)
+            again = replace(task, schedule=schedule)
             results[name]["other seed"] = train_trial(engine, snapshot, again, points.append).weights_sha256
     return results
 
@@ -198,7 +204,7 @@ def test_fp32_is_plain_peft(fresh: Any, model_path: Path, start: Weights, case: 
     assert adapter is not None
     losses, merged = _plain(model_path, adapter)
     got = fresh[1][0][case]
-    by_update = {point["update"]: point["batch_loss"] for point in got["points"][1:]}
+    by_update = {point.update: point.batch_loss for point in got["points"][1:]}
     assert sorted(by_update) == [1, UPDATES // 2, UPDATES]
     for update, loss in by_update.items():
         assert loss == pytest.approx(losses[update - 1], rel=1e-5)

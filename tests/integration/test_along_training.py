@@ -22,20 +22,24 @@ STAGES = (0, 3)
 
 def _task(model_path: Path, folder: Path, **changes: Any) -> Any:
     from rayfit.train.loop import TrainTask
+    from rayfit.train.schedule import Schedule
 
     task = TrainTask(
+        schedule=Schedule(
+            batch_size=BATCH,
+            num_updates=UPDATES,
+            learning_rate=2e-3,
+            order_seed=1,
+            model_path=model_path,
+            export_dtype="fp32",
+        ),
         train_ids=random_rows(ROWS, 24),
         validation_ids=random_rows(ROWS, 24, seed=9),  # as many: the curve is then over all training rows
-        batch_size=BATCH,
-        num_updates=UPDATES,
-        learning_rate=2e-3,
-        order_seed=1,
         measured_updates=tuple(range(UPDATES + 1)),
-        model_path=model_path,
         checkpoint_path=folder / "checkpoint",
-        export_dtype="fp32",
     )
-    return replace(task, **changes)
+    measured = changes.pop("measured_updates", task.measured_updates)
+    return replace(task, schedule=replace(task.schedule, **changes), measured_updates=measured)
 
 
 def _trainings(model_path: Path, folder: Path) -> list[dict[str, Any]]:
@@ -58,12 +62,12 @@ def _trainings(model_path: Path, folder: Path) -> list[dict[str, Any]]:
         def train(
             name: str, engine: Any = engine, snapshot: Any = snapshot, place: Path = place, **changes: Any
         ) -> Any:
-            points: list[dict[str, Any]] = []
+            points: list[Any] = []
             result = train_trial(engine, snapshot, _task(model_path, place / name, **changes), points.append)
             return result, points
 
         plain, curve = train("plain")
-        losses = [point["train_loss"] for point in curve]
+        losses = [point.train_loss for point in curve]
         box = [losses]  # rank 0's only: no other reports points
         dist.broadcast_object_list(box, src=0)
         losses = box[0]
@@ -138,8 +142,8 @@ def test_training_stops_at_the_first_end_of_an_epoch_where_the_loss_is_reached(t
         assert between.stopped_at_update == 9  # update 7 or 8 may have been below it already
         assert between.weights_sha256 == result["by_length"][9]
         if points:  # rank 0
-            assert [point["update"] for point in points] == list(range(7))
-            assert points[-1]["train_loss"] == losses[6]
+            assert [point.update for point in points] == list(range(7))
+            assert points[-1].train_loss == losses[6]
 
 
 def test_where_training_stops_does_not_depend_on_where_it_is_measured(trainings: Any) -> None:
@@ -147,8 +151,8 @@ def test_where_training_stops_does_not_depend_on_where_it_is_measured(trainings:
         stopped, points = result["stopped_sparse"]
         assert stopped.weights_sha256 == result["by_length"][6]
         if points:
-            assert [point["update"] for point in points] == [0, 5, 6]
-            assert points[-1]["train_rows"] == ROWS and points[-1]["gradient_norm"] > 0
+            assert [point.update for point in points] == [0, 5, 6]
+            assert points[-1].train_rows == ROWS and points[-1].gradient_norm > 0
 
 
 def test_a_loss_that_is_not_reached_ends_at_the_last_update(trainings: Any) -> None:
@@ -159,7 +163,7 @@ def test_a_loss_that_is_not_reached_ends_at_the_last_update(trainings: Any) -> N
         last, points = result["last"]
         assert (last.stopped_at_update, last.updates) == (None, 10)
         if points:
-            assert points[-1]["update"] == 10
+            assert points[-1].update == 10
 
 
 def test_two_exchanged_rows_give_other_weights(trainings: Any) -> None:

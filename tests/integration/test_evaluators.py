@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -16,12 +15,14 @@ import pytest
 
 from rayfit.config import Options
 from rayfit.console import Console
+from rayfit.measure.bench import Bench
+from rayfit.measure.stages import stages_of
 from rayfit.prepare.prepare import Prepared, prepare
 from rayfit.records.storage import Storage
-from rayfit.sweep import jobs as jobs_module
 from rayfit.sweep.cluster import ray_cluster
 from rayfit.sweep.evaluators import EvaluationPool, Job
 from rayfit.sweep.jobs import jobs_of
+from tests.finished import Finished
 from tests.patience import wait_for
 from tests.unit.plan.examples import SWEEP
 
@@ -46,17 +47,6 @@ def cluster() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of five contexts: 5, 5 and 2."""
-    whole = jobs_module.evaluation_task
-
-    def in_parts(*arguments: Any) -> Any:
-        return dataclasses.replace(whole(*arguments), part_contexts=5)
-
-    monkeypatch.setattr(jobs_module, "evaluation_task", in_parts)
-
-
 def _prepared(root: Path) -> tuple[Prepared, Storage]:
     """A sweep's storage as it is when training is over. The trial's weights are the original's, rounded a little."""
     import torch
@@ -70,13 +60,11 @@ def _prepared(root: Path) -> tuple[Prepared, Storage]:
     weights = load_file(checkpoint / "model.safetensors")
     weights = {name: (1.5 * tensor).to(torch.bfloat16).float() for name, tensor in weights.items()}
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    record = {
-        "id": trial.id,
-        "products": {"checkpoint-fp32": "attempt/checkpoint"},
-        "weights_sha256": "x",
-        "edition": 1,
-    }
-    storage.write("trials", str(trial.id), record)
+    made = Finished(storage, prepared.plan, prepared=prepared)
+    record = made.train(trial)
+    product = record.product("checkpoint-fp32")
+    assert product is not None
+    checkpoint.rename(storage.folder("trials", record.id) / product.path)
     return prepared, storage
 
 
@@ -90,9 +78,11 @@ def _measure(
     num_actors: int,
     look: Callable[[EvaluationPool], None] | None = None,
 ) -> EvaluationPool:
-    pool = EvaluationPool(storage, use_gpu=False, environment={})
-    for spec in (*prepared.plan.comparisons, *prepared.plan.evaluations):
-        for job in jobs_of(prepared, spec, storage, fresh=False):
+    # Parts of 5, 5 and 2 contexts.
+    bench = Bench(storage=storage, model_paths=prepared.model_paths, device="cpu", part_contexts=5)
+    pool = EvaluationPool(bench, use_gpu=False, environment={})
+    for spec in prepared.plan.measurements:
+        for job in jobs_of(stages_of(()), spec, bench):
             pool.add(job)
     most = 0
 
@@ -113,14 +103,13 @@ def _measure(
 def _numbers(storage: Storage) -> dict[str, Any]:
     """Every score and every text of a storage, by id."""
     found: dict[str, Any] = {}
-    for kind in ("predictions", "evaluations", "comparisons"):
+    for kind in storage.measured_kinds:
         for identifier in storage.ids(kind):
-            record = storage.read(kind, identifier)
+            record = storage.measurement(kind, identifier)
             assert record is not None
-            found[identifier] = [record["scores"], record.get("truth"), record.get("series")]
-            if "generations" in record:
-                folder = storage.folder(kind, identifier)
-                found[identifier].append(pl.read_parquet(folder / record["generations"]).to_dicts())
+            folder = storage.folder(kind, identifier)
+            frames = [pl.read_parquet(folder / file).to_dicts() for file in record.files.values()]
+            found[identifier] = [record.scores, record.series, record.content, record.inputs, frames]
     return found
 
 
@@ -131,10 +120,11 @@ def test_the_same_numbers_on_one_actor_and_on_four(storage_root: Path, tmp_path:
     assert all(job.status == "finished" for job in _measure(prepared, storage, 1).jobs.values())
     _measure(again, copy, 4)
     one, four = _numbers(storage), _numbers(copy)
-    # 2 checkpoints' predictions; greedy and nucleus of both, blocked of one, the original matched; one comparison.
-    assert len(one) == 2 + 6 + 1
+    # 2 checkpoints' predictions; greedy and nucleus of both, blocked of one, the original matched, each generated and
+    # scored; the truth's scores, one comparison and one temperature.
+    assert len(one) == 2 + 2 * 6 + 3
     assert one == four
-    assert not list(storage_root.glob("evaluations/*/parts-*"))
+    assert not list(storage_root.glob("generations/*/parts-*"))
 
 
 def _prepared_elsewhere(prepared: Prepared, root: Path) -> tuple[Prepared, Storage]:
@@ -152,8 +142,8 @@ def test_a_killed_actor_costs_its_own_part_only(storage_root: Path, cluster: Non
     told: dict[str, Any] = {}
 
     def kill_once(pool: EvaluationPool) -> None:
-        done = sorted(storage_root.glob("evaluations/*nucleus*/parts-*/00000.parquet"))
-        running = [job for job in pool.jobs.values() if job.status == "running" and job.what == "generate 1"]
+        done = sorted(storage_root.glob("generations/*nucleus*/parts-*/00000.parquet"))
+        running = [job for job in pool.jobs.values() if job.status == "running" and job.part == 1]
         if told or not done or not any("nucleus" in job.key for job in running):
             return
         told["file"], told["made"] = done[0], done[0].stat().st_mtime_ns
@@ -178,21 +168,22 @@ def test_a_killed_actor_costs_its_own_part_only(storage_root: Path, cluster: Non
 def test_what_waits_for_a_failed_job_fails_with_its_reason(storage_root: Path, cluster: None) -> None:
     prepared, storage = _prepared(storage_root)
     (trial,) = prepared.plan.trials
-    checkpoint = storage.folder("trials", str(trial.id)) / "attempt" / "checkpoint"
+    (checkpoint,) = storage.folder("trials", str(trial.id)).glob("attempt-*/checkpoint")
     (checkpoint / "model.safetensors").write_bytes(b"not weights")
     pool = _measure(prepared, storage, 1)
     failed = {job.key: job for job in pool.jobs.values() if job.status == "failed"}
     assert all("cannot be loaded" in job.error for job in failed.values())
-    for spec in prepared.plan.evaluations:
-        hangs_on_the_trial = spec.subject.trial is not None or spec.matched_to is not None
+    for spec in prepared.plan.measurements:
+        hangs_on_the_trial = spec.trial is not None
         assert (spec.id in failed) == hangs_on_the_trial
-        assert (storage.read("evaluations", spec.id) is None) == hangs_on_the_trial
+        assert (storage.measurement(spec.kind, spec.id) is None) == hangs_on_the_trial
 
 
 def test_a_job_whose_actor_dies_every_time_fails(storage_root: Path, cluster: None) -> None:
-    storage = Storage(storage_root)
-    pool = EvaluationPool(storage, use_gpu=False, environment={})
-    pool.add(Job("deadly", "predict", lambda: _Deadly(), "nowhere"))
+    bench = Bench(storage=Storage(storage_root), model_paths={}, device="cpu")
+    pool = EvaluationPool(bench, use_gpu=False, environment={})
+    deadly: Any = _Deadly()
+    pool.add(Job("deadly", stages_of(())["predictions"], deadly, "nowhere"))
 
     def is_done() -> bool:
         pool.step(1)
@@ -204,7 +195,7 @@ def test_a_job_whose_actor_dies_every_time_fails(storage_root: Path, cluster: No
 
 
 class _Deadly:
-    """A task whose reading ends the process, as the kernel does when memory runs out."""
+    """A measurement whose reading ends the process, as the kernel does when memory runs out."""
 
     def __reduce__(self) -> Any:
         return os._exit, (1,)

@@ -19,18 +19,21 @@ CASES = [(stage, precision) for precision in ("fp32", "bf16") for stage in (0, 1
 
 def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: int = 6) -> Any:
     from rayfit.train.loop import TrainTask
+    from rayfit.train.schedule import Schedule
 
     return TrainTask(
+        schedule=Schedule(
+            batch_size=8,
+            num_updates=updates,
+            learning_rate=rate,
+            order_seed=seed,
+            model_path=model_path,
+            export_dtype="fp32",
+        ),
         train_ids=random_rows(12, 24, seed=seed),
         validation_ids=random_rows(3, 24, seed=9),
-        batch_size=8,
-        num_updates=updates,
-        learning_rate=rate,
-        order_seed=seed,
         measured_updates=(0, updates // 2, updates),
-        model_path=model_path,
         checkpoint_path=folder,
-        export_dtype="fp32",
     )
 
 

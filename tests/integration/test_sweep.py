@@ -56,7 +56,7 @@ class Slowed:
             load(module)
             update = module._update
             def slow(engine, task, *arguments, **options):
-                if task.learning_rate > 1:
+                if task.schedule.learning_rate > 1:
                     time.sleep(7)
                 return update(engine, task, *arguments, **options)
             module._update = slow
@@ -161,10 +161,11 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
     output = launch(*options, "--samples", "8", "--eval-every", "12")
     assert "reused 0, running 1" in output
     after = trial_records(storage_root)[8]
-    assert _digests(storage_root) == digests and after["edition"] == 1
-    assert set(before["products"]) < set(after["products"])
-    for path in after["products"].values():
-        assert (storage_root / "trials" / after["id"] / path).exists()
+    assert _digests(storage_root) == digests and after.edition == 1
+    names = [{product.name for product in record.products} for record in (before, after)]
+    assert names[0] < names[1]
+    for product in after.products:
+        assert (storage_root / "trials" / after.id / product.path).exists()
 
 
 def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: Path) -> None:
@@ -182,8 +183,8 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
     )
     launch(*options)
     records, digests = trial_records(storage_root), _digests(storage_root)
-    overheads = [records[samples]["overhead_seconds"] for samples in (8, 16)]
-    assert records[8]["worker_group"] == records[16]["worker_group"]
+    overheads = [records[samples].overhead_seconds for samples in (8, 16)]
+    assert records[8].worker_group == records[16].worker_group
     assert [overhead for overhead in overheads if overhead is not None], (
         "one of the two trials had a used group"
     )
@@ -204,8 +205,8 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
     assert log.read_text().count(" in group ") == 3, "once before, killed, and served once more"
     assert not _live_runs(storage_root), "the sweep's end ends its runs"
     isolated = trial_records(storage_root)
-    assert isolated[8]["worker_group"] != isolated[16]["worker_group"]
-    assert [isolated[samples]["edition"] for samples in (8, 16)] == [2, 2]
+    assert isolated[8].worker_group != isolated[16].worker_group
+    assert [isolated[samples].edition for samples in (8, 16)] == [2, 2]
     assert _digests(storage_root) == digests
 
 
@@ -220,7 +221,7 @@ def _log_of_a_second_attempt(root: Path) -> Path | None:
 
 def _digests(root: Path) -> dict[int, str]:
     """Hashes of the trained weights, by the number of samples."""
-    return {samples: record["weights_sha256"] for samples, record in trial_records(root).items()}
+    return {samples: record.weights_sha256 for samples, record in trial_records(root).items()}
 
 
 def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
     assert many["validation_loss"] > original["validation_loss"] + 1.5
     assert many["entropy_nats"] < original["entropy_nats"] - 0.5
     assert 0.5 < truth["ttr_last_96"] < 0.7
-    (file,) = storage.glob("evaluations/*original*/generations*.parquet")
+    (file,) = storage.glob("generations/*original*/texts*.parquet")
     generations = pl.read_parquet(file)
     assert generations["token_ids"].list.len().unique().to_list() == [96]
     assert not generations["text"].str.contains("<s>|</s>").any(), "special ids are suppressed"

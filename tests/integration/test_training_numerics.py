@@ -35,6 +35,7 @@ def _train_cases(
     from rayfit.train.export import full_masters
     from rayfit.train.loop import TrainTask, train_trial
     from rayfit.train.reset import take_snapshot
+    from rayfit.train.schedule import Schedule
 
     results = []
     for number, case in enumerate(cases):
@@ -51,22 +52,24 @@ def _train_cases(
                 section = section[parent]
             section[last] = value
         engine = build_engine(model_path, config)
-        points: list[dict[str, Any]] = []
+        points: list[Any] = []
         task = TrainTask(
+            schedule=Schedule(
+                batch_size=BATCH,
+                num_updates=case.get("updates", UPDATES),
+                learning_rate=case["rate"],
+                order_seed=3,
+                model_path=model_path,
+                export_dtype="fp32",
+            ),
             train_ids=ROWS,
             validation_ids=VALIDATION,
-            batch_size=BATCH,
-            num_updates=case.get("updates", UPDATES),
-            learning_rate=case["rate"],
-            order_seed=3,
             measured_updates=tuple(range(case.get("updates", UPDATES) + 1)),
-            model_path=model_path,
             checkpoint_path=folder / f"{dist.get_world_size()}-{number}",
-            export_dtype="fp32",
         )
         train_trial(engine, take_snapshot(engine), task, points.append)
         masters = {name: tensor.numpy() for name, tensor in full_masters(engine, model_path).items()}
-        results.append(([point["batch_loss"] for point in points[1:]], masters))
+        results.append(([point.batch_loss for point in points[1:]], masters))
     return results
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -14,9 +14,14 @@ from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.plan.order import epochs_of
 from rayfit.records.storage import Storage
-from rayfit.records.trials import kept_product, product_path
-from rayfit.sweep.trial_task import TrialTask
+from rayfit.records.trial import AboutTrial, Point, TrialRecord, weights
+from rayfit.records.trials import product_path
+from rayfit.sweep.tasks import trial_task
+from rayfit.sweep.trial_task import GroupConfig, TrialTask
+from rayfit.train.schedule import Schedule
+from tests.finished import SCRIPT, Finished
 from tests.tiny import random_rows, save_tiny_llama
+from tests.unit.plan.examples import plan_of
 from tests.workers import run_workers
 
 pytestmark = pytest.mark.integration
@@ -32,29 +37,39 @@ class _Points:
         self.point = self
         self.updates: list[int] = []
 
-    def remote(self, trial_id: str, point: dict[str, Any]) -> None:
-        self.updates.append(point["update"])
+    def remote(self, trial_id: str, point: Point) -> None:
+        self.updates.append(point.update)
 
 
-def _task(folder: Path, **changes: Any) -> TrialTask:
-    task = TrialTask(
-        id="tiny-n12-0123456789ab",
-        rows_path=folder / "rows.parquet",
-        validation_path=folder / "validation.parquet",
-        model_path=folder / "model",
-        samples=ROWS,
-        sequence_length=LENGTH,
-        num_validation=3,
-        order_seed=0,
+def _task(folder: Path, about: AboutTrial, adapter: str, **changes: Any) -> TrialTask:
+    """The task of a trial; `changes` replace its `id`, its `fresh`, or what its schedule says."""
+    identifier, fresh = changes.pop("id", "tiny-n12-0123456789ab"), changes.pop("fresh", False)
+    schedule = Schedule(
         batch_size=8,
         num_updates=UPDATES,
         learning_rate=2e-3,
-        eval_every=4,
-        export_dtype="fp32",
-        fresh=False,
-        about={"placement": {"num_workers": WORKERS}},
+        order_seed=0,
+        model_path=folder / "model",
+        **{"export_dtype": "fp32", **changes},
     )
-    return replace(task, **changes)
+    named = None if adapter == "none" else adapter
+    return TrialTask(
+        about=msgspec.structs.replace(about, id=identifier, samples=ROWS, adapter=named),
+        schedule=schedule,
+        rows_path=folder / "rows.parquet",
+        validation_path=folder / "validation.parquet",
+        sequence_length=LENGTH,
+        num_validation=3,
+        eval_every=4,
+        fresh=fresh,
+    )
+
+
+def _about(folder: Path) -> AboutTrial:
+    """What is known of some trial before it is trained."""
+    storage = Storage(folder / "elsewhere")
+    made = Finished(storage, plan_of(storage))
+    return trial_task(made.prepared, made.plan.trials[0], storage, SCRIPT).about
 
 
 # In this order, in one storage; the first two fields of each step are the adapter and what differs in the task.
@@ -80,21 +95,35 @@ def _records(folder: Path) -> dict[str, Any]:
     from rayfit.train.reset import take_snapshot
 
     rank = dist.get_rank()
-    storage = Storage(folder / "runs")
+    storage, about = Storage(folder / "runs"), _about(folder / str(rank))
     built: dict[str, Any] = {}
     results: dict[str, Any] = {}
     for name, (text, changes) in STEPS.items():
-        config: dict[str, Any] = {"group_id": "group-launch-1", "adapter": Adapter.parse(text)}
+        adapter = Adapter.parse(text)
         if text not in built:
             settings = deepspeed_config(
                 zero_stage=1, precision="fp32", batch_size=8, num_workers=dist.get_world_size()
             )
-            engine = build_engine(folder / "model", settings, config["adapter"])
+            engine = build_engine(folder / "model", settings, adapter)
             built[text] = engine, take_snapshot(engine)
+        config = GroupConfig(
+            group_id="group-launch-1",
+            queue="",
+            namespace="",
+            storage=storage.root,
+            model_path=folder / "model",
+            deepspeed={},
+            adapter=adapter,
+            use_gpu=False,
+            num_threads=1,
+            num_workers=dist.get_world_size(),
+            max_restarts=0,
+        )
         queue = _Points()
-        task = _task(folder, **changes)
+        task = _task(folder, about, text, **changes)
         try:
-            record, _ = _train_and_record(config, queue, rank, *built[text], task, None, storage)
+            made, _ = _train_and_record(config, queue, rank, *built[text], task, None, storage)
+            record: Any = made
         except TrialError as error:
             record = str(error)
         if rank == 0:
@@ -123,44 +152,44 @@ def results(folder: Path) -> dict[str, Any]:
     return run_workers(_records, WORKERS, folder)[0]
 
 
+def _names(record: TrialRecord) -> list[str]:
+    return sorted(product.name for product in record.products)
+
+
 def test_a_trial_without_anything_new_keeps_what_it_kept(results: Any) -> None:
     record = results["plain"]["record"]
-    assert sorted(record["products"]) == ["checkpoint-fp32", "curve-every4-validation3"]
-    assert record["kept"] == {}
+    assert _names(record) == ["checkpoint-fp32", "curve-every4-validation3"]
+    assert record.kept == {}
     assert results["plain"]["curve"] == results["plain"]["points"] == [0, 4, UPDATES]
-    assert record["trainable_parameters"] == record["parameters"]
-    assert record["adapter"] is record["adapter_blocks"] is record["stopped_at_update"] is None
-    assert record["updates_trained"] == UPDATES
-    assert record["deterministic_kernels"] is None
+    assert record.trainable_parameters == record.parameters
+    assert record.adapter is record.adapter_blocks is record.stopped_at_update is None
+    assert record.updates_trained == UPDATES
+    assert record.deterministic_kernels is None
 
 
 def test_kept_weights_are_products_and_points_of_the_curve(results: Any, folder: Path) -> None:
     record = results["kept"]["record"]
-    assert record["weights_sha256"] == results["plain"]["record"]["weights_sha256"]
-    assert record["products"][kept_product(UPDATES, "fp32")] == record["products"]["checkpoint-fp32"]
+    assert record.weights_sha256 == results["plain"]["record"].weights_sha256
+    assert record.product(weights(UPDATES, "fp32").name).path == record.product("checkpoint-fp32").path
     assert results["kept"]["curve"] == [0, 3, 4, UPDATES]
-    assert sorted(record["kept"]) == ["3", str(UPDATES)]
-    assert record["kept"]["3"]["point"]["update"] == 3
-    assert record["kept"]["3"]["point"]["epoch"] == epochs_of(3, 8, ROWS)
-    assert record["kept"]["3"]["weights_sha256"] != record["weights_sha256"]
-    assert record["kept"][str(UPDATES)]["weights_sha256"] == record["weights_sha256"]
+    assert sorted(record.kept) == ["3", str(UPDATES)]
+    assert record.kept["3"].point.update == 3
+    assert record.kept["3"].point.epoch == epochs_of(3, 8, ROWS)
+    assert record.kept["3"].weights_sha256 != record.weights_sha256
+    assert record.kept[str(UPDATES)].weights_sha256 == record.weights_sha256
 
 
 def test_trained_again_for_other_kept_weights_it_has_both(results: Any) -> None:
     record = results["kept more"]["record"]
-    assert record["weights_sha256"] == results["plain"]["record"]["weights_sha256"]
-    assert [u for u in range(1, UPDATES + 1) if kept_product(u, "fp32") in record["products"]] == [
-        3,
-        5,
-        UPDATES,
-    ]
-    assert sorted(record["kept"]) == ["3", "5", str(UPDATES)]
+    assert record.weights_sha256 == results["plain"]["record"].weights_sha256
+    assert record.kept_updates == [3, 5, UPDATES]
+    assert sorted(record.kept) == ["3", "5", str(UPDATES)]
     assert results["kept more"]["curve"] == [0, 3, 4, 5, UPDATES], "a point for all that is kept"
     assert results["kept more"]["attempts"] == 2
     rounded = results["kept in bf16"]["record"]
-    assert rounded["kept"] == record["kept"] | {"3": rounded["kept"]["3"]}
-    assert rounded["kept"]["3"]["weights_sha256"] == record["kept"]["3"]["weights_sha256"]
-    assert kept_product(3, "bf16") in rounded["products"] and kept_product(3, "fp32") in rounded["products"]
+    assert rounded.kept == record.kept | {"3": rounded.kept["3"]}
+    assert rounded.kept["3"].weights_sha256 == record.kept["3"].weights_sha256
+    assert rounded.product(weights(3, "bf16").name) and rounded.product(weights(3, "fp32").name)
 
 
 def test_other_weights_under_the_same_id_are_refused(results: Any) -> None:
@@ -169,29 +198,29 @@ def test_other_weights_under_the_same_id_are_refused(results: Any) -> None:
 
 def test_fresh_keeps_only_what_it_made(results: Any, folder: Path) -> None:
     record = results["fresh"]["record"]
-    assert sorted(record["kept"]) == ["6"] and results["fresh"]["curve"] == [0, 4, 6, UPDATES]
-    assert results["fresh"]["attempts"] == 1 and record["edition"] == 2
-    path = product_path(Storage(folder / "runs"), record, kept_product(6, "fp32"))
+    assert sorted(record.kept) == ["6"] and results["fresh"]["curve"] == [0, 4, 6, UPDATES]
+    assert results["fresh"]["attempts"] == 1 and record.edition == 2
+    path = product_path(Storage(folder / "runs"), record, record.product(weights(6, "fp32").name))
     assert (path / "model.safetensors").exists()
 
 
 def test_an_adapter_s_record_says_what_was_trained(results: Any) -> None:
     record = results["adapter"]["record"]
-    assert record["adapter"] == "lora-last:rank=2"
-    assert record["adapter_blocks"] == [2]  # ceil(5/22 of 3) is 1
-    assert record["trainable_parameters"] == 4 * 2 * (32 + 32) + 3 * 2 * (32 + 64)
-    assert record["parameters"] == results["plain"]["record"]["parameters"]
+    assert record.adapter == "lora-last:rank=2"
+    assert record.adapter_blocks == (2,)  # ceil(5/22 of 3) is 1
+    assert record.trainable_parameters == 4 * 2 * (32 + 32) + 3 * 2 * (32 + 64)
+    assert record.parameters == results["plain"]["record"].parameters
     again = results["adapter again"]["record"]
-    assert again["weights_sha256"] == record["weights_sha256"]
-    assert sorted(again["kept"]) == ["2", "4"]
+    assert again.weights_sha256 == record.weights_sha256
+    assert sorted(again.kept) == ["2", "4"]
     assert results["adapter again"]["curve"] == [0, 2, 4, UPDATES]
 
 
 def test_a_record_says_where_training_stopped_or_why_not(results: Any) -> None:
     stopped, missed = results["stopped"]["record"], results["missed"]["record"]
-    assert (stopped["stopped_at_update"], stopped["updates_trained"]) == (2, 2)  # the end of the first epoch
-    assert stopped["final"]["update"] == 2 and stopped["final"]["train_rows"] == ROWS
-    assert stopped["stopped_at_update_reason"] is None
+    assert (stopped.stopped_at_update, stopped.updates_trained) == (2, 2)  # the end of the first epoch
+    assert stopped.final.update == 2 and stopped.final.train_rows == ROWS
+    assert stopped.stopped_at_update_reason is None
     assert results["stopped"]["curve"] == [0, 2]
-    assert (missed["stopped_at_update"], missed["updates_trained"]) == (None, UPDATES)
-    assert "0.3 was not reached in 8 updates" in missed["stopped_at_update_reason"]
+    assert (missed.stopped_at_update, missed.updates_trained) == (None, UPDATES)
+    assert "0.3 was not reached in 8 updates" in missed.stopped_at_update_reason

@@ -124,3 +124,38 @@ def test_decodings_need_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("greedy", "greedy"),
+        ("greedy:num_new_tokens=224,block=W1", "greedy, blocked (W1)"),
+        ("nucleus:temperature=0.9,num_new_tokens=224", "nucleus, T 0.9"),
+        ("min_p:min_p=0.2", "min-p, min p 0.2"),
+        ("greedy:no_repeat_ngram=3,stop_at_end=true", "greedy, no repeat ngram 3, stop at end"),
+    ],
+)
+def test_decodings_in_words(name: str, text: str) -> None:
+    made = Decoding.parse(name)
+    assert made.name == name and made.words() == text
+
+
+def test_the_length_is_said_where_asked_for_and_can_be_left_out() -> None:
+    made = Decoding.parse("greedy:num_new_tokens=224")
+    assert made.words(with_length=True) == "greedy, 224 tokens"
+    assert (made.settings, made.without_length().name) == ("num_new_tokens=224", "greedy")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("greedy", True),
+        ("greedy:num_new_tokens=224", True),
+        ("greedy:block=W1", False),
+        ("greedy:repetition_penalty=1.3", False),
+        ("nucleus", False),
+    ],
+)
+def test_plain_is_greedy_and_nothing_else(name: str, plain: bool) -> None:
+    assert Decoding.parse(name).is_plain is plain

@@ -17,6 +17,7 @@ def _modules(room: str) -> list[str]:
 PURE = {
     "vocabulary": [
         "rayfit",
+        "rayfit.columns",
         "rayfit.config",
         "rayfit.errors",
         "rayfit.console",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rayfit.columns import columns_of_evaluations
 from rayfit.errors import unknown
 from rayfit.records.storage import Storage
 from rayfit.report.figures.along import curve_figure
@@ -15,10 +16,12 @@ from rayfit.report.figures.model import Figure
 from rayfit.report.figures.reliability import calibration_figure
 from rayfit.report.figures.series import overlap_figure, position_figure
 from rayfit.report.labels import telling
-from rayfit.report.rows import rows_on_texts
+from rayfit.report.rows import is_trained, rows_on_texts
 
 KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid", "calibration")
 _Y = "ttr_last_96"
+# What a kind of figure is about that names no score.
+_SHOWS = {"agreement": ["top_1_agreement"]}
 
 
 def figures(record: Mapping[str, Any], storage: Storage) -> list[Figure]:
@@ -33,8 +36,8 @@ def figures(record: Mapping[str, Any], storage: Storage) -> list[Figure]:
 
 def default_figures(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """TTR against what varies (bars where nothing does), and the training curves."""
-    trials = [row for row in record.get("rows", []) if row["who"] == "trained"]
-    axes = telling(trials, but=("domain", "decoding"))
+    trials = [row for row in record.get("rows", []) if is_trained(row)]
+    axes = telling(trials, but=columns_of_evaluations())
     first: dict[str, Any] = {"kind": "axis", "x": axes[0], "y": _Y} if axes else {"kind": "bars", "y": _Y}
     return [first, {"kind": "curve"}]
 
@@ -62,7 +65,11 @@ def _figure(wanted: Mapping[str, Any], record: Mapping[str, Any], storage: Stora
 
 def figure_columns(wanted: Sequence[Mapping[str, Any]]) -> list[str]:
     """The scores that a sweep's figures are about, so that its table shows them too."""
-    return [name for figure in wanted for name in _listed(figure.get("y", []))]
+    return [
+        name
+        for figure in wanted
+        for name in _listed(figure.get("y", _SHOWS.get(str(figure.get("kind")), [])))
+    ]
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
+from rayfit.columns import ORIGINAL, TRUTH, WHO, column, columns_of_evaluations
 from rayfit.records.storage import Storage
 from rayfit.records.trials import finest_curve
-from rayfit.report.figures.axis import axis_title
 from rayfit.report.figures.model import Figure, Level, Line, Look, Panel
 from rayfit.report.figures.palette import (
     ORIGINAL_COLOUR,
@@ -19,7 +19,7 @@ from rayfit.report.figures.palette import (
     looks,
 )
 from rayfit.report.labels import label, telling
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, is_trained, value
 
 _PANELS = ("train_loss", "validation_loss", "validation_entropy_nats", "train_accuracy")
 _MOST_LINES = 24
@@ -32,17 +32,17 @@ def curve_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
         key: frame for key in record.get("trials", []) if (frame := read_curve(storage, key)) is not None
     }
     rows = {
-        row["trial_id"]: row
+        value(row, "trial_id"): row
         for row in reversed(record.get("rows", []))
-        if row["who"] == "trained" and row["trial_id"] in curves
+        if is_trained(row) and value(row, "trial_id") in curves
     }
     rows = {key: rows[key] for key in curves if key in rows}
     if not rows:
         return Figure("curve", title, missing="no finished trial left a training curve")
     shown = dict(list(rows.items())[:_MOST_LINES])
-    columns = telling(list(shown.values()), but=("domain", "decoding", "update"))
+    columns = telling(list(shown.values()), but=(*columns_of_evaluations(), "update"))
     chosen = _chosen_looks(list(shown.values()), columns)
-    x = "epoch" if len({row.get("epochs") for row in shown.values()}) == 1 else "update"
+    x = "epoch" if len({value(row, "epochs") for row in shown.values()}) == 1 else "update"
     lines = {
         name: [_line(curves[key], x, name, chosen[_name(row, columns)]) for key, row in shown.items()]
         for name in _PANELS
@@ -74,7 +74,7 @@ def _name(row: Row, columns: Sequence[str]) -> str:
 
 def _chosen_looks(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, Look]:
     names = list(dict.fromkeys(_name(row, columns) for row in rows))
-    ordered = len(columns) == 1 and all(isinstance(row.get(columns[0]), int | float) for row in rows)
+    ordered = len(columns) == 1 and all(isinstance(value(row, columns[0]), int | float) for row in rows)
     return {look.label: look for look in looks(names, ordered=ordered)}
 
 
@@ -86,7 +86,9 @@ def _line(frame: pl.DataFrame, x: str, y: str, look: Look) -> Line:
 
 
 def _panel(y: str, x: str, lines: tuple[Line, ...]) -> Panel:
-    return Panel("", f"{x}s", axis_title(y), lines, y_range=(0, 1) if y == "train_accuracy" else None)
+    return Panel(
+        "", f"{x}s", column(y).title_with_unit, lines, y_range=(0, 1) if column(y).is_share else None
+    )
 
 
 def _ttr_panel(
@@ -94,32 +96,36 @@ def _ttr_panel(
 ) -> Panel | None:
     """TTR of the weights kept along training, under the sweep's first decoding and domain; None where none were kept."""
     y = "ttr_last_96"
-    kept = [row for row in rows if row["trial_id"] in trials and row.get("update") is not None]
+    kept = [row for row in rows if value(row, "trial_id") in trials and value(row, "update") is not None]
     if not kept:
         return None
     decoding, domain = kept[0]["decoding"], kept[0]["domain"]
-    same = [row for row in rows if row["domain"] == domain and row["decoding"] in (decoding, None)]
+    same = [
+        row for row in rows if value(row, "domain") == domain and value(row, "decoding") in (decoding, None)
+    ]
     found = []
-    for trial in dict.fromkeys(row["trial_id"] for row in kept):
+    for trial in dict.fromkeys(value(row, "trial_id") for row in kept):
         points = sorted(
-            (_place(row, x), row[y]) for row in same if row["trial_id"] == trial and row.get(y) is not None
+            (_place(row, x), value(row, y))
+            for row in same
+            if value(row, "trial_id") == trial and value(row, y) is not None
         )
-        row = next(row for row in kept if row["trial_id"] == trial)
+        row = next(row for row in kept if value(row, "trial_id") == trial)
         if points:
             x_values, y_values = zip(*points, strict=True)
             found.append(Line(chosen[_name(row, columns)], x_values, y_values))
     levels = tuple(
-        Level(look, row[y])
+        Level(look, value(row, y))
         for who, look in (
-            ("original", Look("original model", ORIGINAL_COLOUR, "", ORIGINAL_DASH)),
-            ("truth", Look("true continuations", TRUTH_COLOUR, "", TRUTH_DASH)),
+            (ORIGINAL, Look(WHO[ORIGINAL], ORIGINAL_COLOUR, "", ORIGINAL_DASH)),
+            (TRUTH, Look(WHO[TRUTH], TRUTH_COLOUR, "", TRUTH_DASH)),
         )
         for row in same
-        if row["who"] == who and row.get(y) is not None
+        if value(row, "who") == who and value(row, y) is not None
     )
-    return Panel("", f"{x}s", axis_title(y), tuple(found), levels, y_range=(0, 1))
+    return Panel("", f"{x}s", column(y).title_with_unit, tuple(found), levels, y_range=(0, 1))
 
 
 def _place(row: Row, x: str) -> float:
-    update = row["updates"] if row.get("update") is None else row["update"]
-    return float(update) if x == "update" else update / row["updates"] * row["epochs"]
+    update = value(row, "updates") if value(row, "update") is None else value(row, "update")
+    return float(update) if x == "update" else update / value(row, "updates") * value(row, "epochs")

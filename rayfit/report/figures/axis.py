@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from rayfit.report.columns import column, is_share
+from rayfit.columns import Column, column
 from rayfit.report.figures.model import Figure, Level, Line, Look, Panel
 from rayfit.report.figures.palette import (
     MARKERS,
@@ -19,8 +19,7 @@ from rayfit.report.figures.palette import (
 from rayfit.report.figures.scale import Scale
 from rayfit.report.groups import Group, grouped
 from rayfit.report.labels import label, lengths_differ, telling
-from rayfit.report.rows import Row
-from rayfit.score.registry import SCORES
+from rayfit.report.rows import Row, is_trained, is_truth, value
 
 _MOST_LEVELS = 6
 Key: TypeAlias = tuple[Any, ...]
@@ -29,18 +28,18 @@ Key: TypeAlias = tuple[Any, ...]
 def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     """`ys` against `x`, a panel each, and one per domain where the trials are evaluated on several."""
     rows = [_with_final_update(row) if x == "update" else row for row in rows]
-    trials = [row for row in rows if row["who"] == "trained" and row.get(x) is not None]
+    trials = [row for row in rows if is_trained(row) and value(row, x) is not None]
     columns = telling(trials, but=(x,))
-    domains = list(dict.fromkeys(row["domain"] for row in trials)) if "domain" in columns else [None]
+    domains = list(dict.fromkeys(value(row, "domain") for row in trials)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
-    if x in SCORES:
+    if _is_measured(x):
         # Where x is measured everything may vary along a line: what is named first tells lines apart.
         columns = columns[:1]
     chosen = _chosen_looks(trials, columns, with_length=lengths_differ(rows))
-    scale = Scale([row.get(x) for row in trials], measured=x in SCORES)
+    scale = Scale([value(row, x) for row in trials], measured=_is_measured(x))
     panels = tuple(
         _panel(
-            [row for row in rows if domain in (None, row["domain"])],
+            [row for row in rows if domain in (None, value(row, "domain"))],
             x,
             y,
             chosen,
@@ -56,21 +55,19 @@ def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     legend = tuple({look.label: look for look in reversed(drawn)}.values())[::-1]
     several = any(len(group.rows) > 1 for group in grouped(trials))
     hollow = any(any(line.hollow) for panel in panels for line in panel.lines)
-    title = f"{' and '.join(column(y).title for y in ys)} against {_x_title(x) if x not in SCORES else column(x).title}"
+    title = f"{' and '.join(column(y).title for y in ys)} against {_x_column(x).title}"
     if not any(panel.lines for panel in panels):
         return Figure("axis", title, missing="no finished trial has both numbers")
     return Figure("axis", title, _caption(several, hollow), panels, legend)
 
 
-def _x_title(name: str) -> str:
-    return "updates" if name == "update" else axis_title(name)
+def _x_column(name: str) -> Column:
+    # Final weights are drawn at their last update.
+    return column("updates" if name == "update" else name)
 
 
-def axis_title(name: str) -> str:
-    """A column's title with its unit, for an axis."""
-    shown = column(name)
-    unit = "" if is_share(name) and not shown.title else shown.unit
-    return f"{shown.title} ({unit})" if unit and unit not in shown.title else shown.title
+def _is_measured(name: str) -> bool:
+    return column(name).role == "measured"
 
 
 def _caption(several_seeds: bool, hollow: bool) -> str:
@@ -84,7 +81,7 @@ def _caption(several_seeds: bool, hollow: bool) -> str:
 
 
 def _with_final_update(row: Row) -> Row:
-    return {**row, "update": row.get("updates")} if row.get("update") is None else row
+    return {**row, "update": value(row, "updates")} if value(row, "update") is None else row
 
 
 def _panel(
@@ -96,7 +93,7 @@ def _panel(
     scale: Scale,
     title: str,
 ) -> Panel:
-    trials = grouped([row for row in rows if row["who"] == "trained" and row.get(x) is not None])
+    trials = grouped([row for row in rows if is_trained(row) and value(row, x) is not None])
     by_key: dict[Key, list[Group]] = {}
     for group in trials:
         if group.cell(y) is not None:
@@ -108,28 +105,32 @@ def _panel(
     ]
     levels: list[Level] = []
     others: dict[Look, list[Group]] = {}
-    for group in grouped([row for row in rows if row["who"] != "trained"]):
+    for group in grouped([row for row in rows if not is_trained(row)]):
         look = _other_look(group.row, columns, chosen, lengths_differ(rows))
         cell = group.cell(y)
-        if cell is not None and (x in SCORES or group.row.get(x) is None) and len(levels) < _MOST_LEVELS:
+        if (
+            cell is not None
+            and (_is_measured(x) or value(group.row, x) is None)
+            and len(levels) < _MOST_LEVELS
+        ):
             levels.append(Level(replace(look, marker=""), cell.value, cell.bounds))
-        elif cell is not None and x not in SCORES and scale.place(group.row.get(x)) is not None:
+        elif cell is not None and not _is_measured(x) and scale.place(value(group.row, x)) is not None:
             others.setdefault(look, []).append(group)
     lines += [_line(members, x, y, scale, look, 0.0) for look, members in others.items()]
     return Panel(
         title=title,
-        x_title=_x_title(x),
-        y_title=axis_title(y),
+        x_title=_x_column(x).title_with_unit,
+        y_title=column(y).title_with_unit,
         lines=tuple(lines),
         levels=tuple(levels),
         x_scale="log" if scale.log else "linear",
         x_ticks=scale.ticks,
-        y_range=(0, 1) if is_share(y) else None,
+        y_range=(0, 1) if column(y).is_share else None,
     )
 
 
 def _key(row: Row, columns: Sequence[str]) -> Key:
-    return tuple(row.get(name) for name in columns)
+    return tuple(value(row, name) for name in columns)
 
 
 def _chosen_looks(trials: Sequence[Row], columns: Sequence[str], *, with_length: bool) -> dict[Key, Look]:
@@ -144,36 +145,36 @@ def _chosen_looks(trials: Sequence[Row], columns: Sequence[str], *, with_length:
 def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift: float) -> Line:
     points = []
     for group in members:
-        at = group.cell(x) if x in SCORES else None
-        place, cell = scale.place(group.row[x]) if at is None else at.value, group.cell(y)
+        at = group.cell(x) if _is_measured(x) else None
+        place, cell = scale.place(value(group.row, x)) if at is None else at.value, group.cell(y)
         assert place is not None and cell is not None
-        singles = tuple((place, value) for value in cell.singles) if len(cell.singles) > 1 else ()
-        hollow = group.row["who"] == "trained" and any(row.get("hyperfitted") is False for row in group.rows)
+        singles = tuple((place, single) for single in cell.singles) if len(cell.singles) > 1 else ()
+        hollow = is_trained(group.row) and any(value(row, "hyperfitted") is False for row in group.rows)
         points.append((place, cell.value, cell.bounds, singles, hollow))
     points.sort(key=lambda point: point[0])
     return Line(
-        replace(look, dash="none") if scale.words or x in SCORES else look,
+        replace(look, dash="none") if scale.words or _is_measured(x) else look,
         tuple(point[0] for point in points),
         tuple(point[1] for point in points),
         tuple(point[2] for point in points),
         tuple(single for point in points for single in point[3]),
-        joined=not scale.words and x not in SCORES,
-        shift=0.0 if x in SCORES else shift,  # a measured number is drawn where it is
+        joined=not scale.words and not _is_measured(x),
+        shift=0.0 if _is_measured(x) else shift,  # a measured number is drawn where it is
         hollow=tuple(point[4] for point in points),
     )
 
 
 def _other_look(row: Row, columns: list[str], chosen: Mapping[Key, Look], with_length: bool) -> Look:
     """The original takes the colour of the trials that share all it can share with them."""
-    own = [name for name in columns if row.get(name) is not None]
+    own = [name for name in columns if value(row, name) is not None]
     text = label(row, own, with_length=with_length)
-    if row["who"] == "truth":
+    if is_truth(row):
         return Look(text, TRUTH_COLOUR, MARKERS[6], TRUTH_DASH)
     alike = [
         look
         for key, look in chosen.items()
         if own
-        and all(value == row.get(name) for name, value in zip(columns, key, strict=True) if name in own)
+        and all(given == value(row, name) for name, given in zip(columns, key, strict=True) if name in own)
     ]
     colour = alike[0].colour if len(alike) == 1 else ORIGINAL_COLOUR
     return Look(text, colour, MARKERS[7], ORIGINAL_DASH)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rayfit.report.columns import column, is_share, number_text
-from rayfit.report.figures.axis import axis_title
+from rayfit.columns import ORIGINAL, TRAINED, TRUTH, WHO, column
 from rayfit.report.figures.model import Bar, Bars, Figure, Look
 from rayfit.report.groups import Group, grouped
 from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, is_trained, value
 
 # Lighter than lines are, so that the intervals are seen on them.
 LOOKS = {
-    "truth": Look("true continuations", "#5f6b74", "s", "none"),
-    "original": Look("original model", "#b4bcc2", "s", "none"),
-    "trained": Look("hyperfitted", "#4a9bd1", "s", "none"),
+    TRUTH: Look(WHO[TRUTH], "#5f6b74", "s", "none"),
+    ORIGINAL: Look(WHO[ORIGINAL], "#b4bcc2", "s", "none"),
+    TRAINED: Look(WHO[TRAINED], "#4a9bd1", "s", "none"),
     "not": Look("trained, not hyperfitted", "#bcdcef", "s", "none"),
 }
 
@@ -24,14 +23,14 @@ def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     """`ys` of every group of rows, a panel each, and one per domain where there are several."""
     title = f"{' and '.join(column(y).title for y in ys)}, by row of the table"
     columns = telling_each(rows)
-    domains = list(dict.fromkeys(row["domain"] for row in rows)) if "domain" in columns else [None]
+    domains = list(dict.fromkeys(value(row, "domain") for row in rows)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
     groups = grouped(rows)
-    models = list(dict.fromkeys(group.row.get("model") for group in groups))
-    groups.sort(key=lambda group: models.index(group.row.get("model")))
+    models = list(dict.fromkeys(value(group.row, "model") for group in groups))
+    groups.sort(key=lambda group: models.index(value(group.row, "model")))
     panels = tuple(
-        Bars(domain or "", axis_title(y), drawn, (0, 1) if is_share(y) else None)
+        Bars(domain or "", column(y).title_with_unit, drawn, (0, 1) if column(y).is_share else None)
         for y in ys
         for domain in domains
         if (drawn := tuple(_bars(groups, domain, y, columns, with_length)))
@@ -56,14 +55,14 @@ def _bars(
     bars = []
     for group in groups:
         cell = group.cell(y)
-        if cell is None or domain not in (None, group.row["domain"]):
+        if cell is None or domain not in (None, value(group.row, "domain")):
             continue
         row = group.row
-        ended = {one.get("hyperfitted") for one in group.rows}
-        kind = "not" if row["who"] == "trained" and ended == {False} else row["who"]
+        ended = {value(one, "hyperfitted") for one in group.rows}
+        kind = "not" if is_trained(row) and ended == {False} else value(row, "who")
         words = phrase(row, columns, with_length=with_length)
         # The colour says whether a trial is hyperfitted, and its words are many.
-        said = words and row["who"] == "trained" and ended != {True, False}
+        said = words and is_trained(row) and ended != {True, False}
         text = ", ".join(filter(None, [words] if said else [group_text(group.rows), words]))
-        bars.append(Bar(LOOKS[kind], text, cell.value, number_text(y, cell.value), cell.bounds))
+        bars.append(Bar(LOOKS[kind], text, cell.value, column(y).text(cell.value), cell.bounds))
     return bars

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rayfit.report.columns import DASH, column, number_text
-from rayfit.report.figures.axis import axis_title
+from rayfit.columns import POOLED, column
 from rayfit.report.figures.model import Figure, Heat
-from rayfit.report.groups import Cell, grouped
+from rayfit.report.groups import Cell, grouped, spread_text
 from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
-from rayfit.report.rows import Row
+from rayfit.report.rows import Row, value
 
 _AGREEMENT = "Top-1 agreement between checkpoints"
 
@@ -26,6 +25,7 @@ def agreement_figure(agreement: Mapping[str, Any] | None) -> Figure:
     ]
     texts = tuple(tuple("" if value is None else f"{value:.3f}" for value in row) for row in values)
     heat = Heat(
+        "",
         "",
         "",
         labels,
@@ -60,9 +60,10 @@ def grid_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
 
 
 def _grid(rows: Sequence[Row], y: str) -> Heat | None:
+    shown = column(y)
     groups = [group for group in grouped(rows) if group.cell(y) is not None]
-    domains = list(dict.fromkeys(group.row["domain"] for group in groups))
-    domains.sort(key=lambda name: name == "pooled")
+    domains = list(dict.fromkeys(value(group.row, "domain") for group in groups))
+    domains.sort(key=lambda name: name == POOLED)
     columns = telling_each([group.row for group in groups], but=("domain",))
     with_length = lengths_differ(rows)
     lines: dict[str, dict[str, Cell]] = {}
@@ -72,28 +73,20 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
         name = f"{whose}, {words}" if words else whose
         cell = group.cell(y)
         assert cell is not None
-        lines.setdefault(name, {})[group.row["domain"]] = cell
+        lines.setdefault(name, {})[value(group.row, "domain")] = cell
     found = [cell.value for line in lines.values() for cell in line.values()]
     if not found:
         return None
     cells = [[line.get(domain) for domain in domains] for line in lines.values()]
     return Heat(
-        f"{axis_title(y)} {column(y).arrow}".strip(),
+        f"{shown.title_with_unit} {shown.arrow}".strip(),
+        "",
         "evaluated on",
         tuple(lines),
         tuple(domains),
         tuple(tuple(None if cell is None else cell.value for cell in line) for line in cells),
-        tuple(tuple("" if cell is None else number_text(y, cell.value) for cell in line) for line in cells),
-        tuple(tuple("" if cell is None else spread_text(y, cell) for cell in line) for line in cells),
+        tuple(tuple("" if cell is None else shown.text(cell.value) for cell in line) for line in cells),
+        tuple(tuple("" if cell is None else spread_text(shown, cell) for cell in line) for line in cells),
         min(found),
         max(found),
     )
-
-
-def spread_text(name: str, cell: Cell) -> str:
-    """What goes below a mean: its spread over seeds, or its interval over contexts; empty where there is neither."""
-    if cell.spread is not None:
-        return f"± {number_text(name, cell.spread)}"
-    if cell.low is None or cell.high is None:
-        return ""
-    return f"{number_text(name, cell.low)}{DASH}{number_text(name, cell.high)}"

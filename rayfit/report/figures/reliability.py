@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from rayfit.columns import telling_columns
 from rayfit.records.frames import prediction_texts
 from rayfit.records.storage import Storage
 from rayfit.report.figures.model import Figure, Line, Look, Panel
 from rayfit.report.figures.series import Series, seed_series
 from rayfit.report.joined import Evaluated, evaluated
-from rayfit.report.labels import DECLARED
+from rayfit.report.rows import value
 from rayfit.score.calibration import Calibration, calibration_error, reliability
 from rayfit.score.predictions import stored_calibration
 
@@ -62,8 +63,8 @@ def _measured(record: Mapping[str, Any], storage: Storage) -> list[tuple[Evaluat
     for one in evaluated(record, storage):
         identifier = one.record.get("predictions_id")
         row = {**one.row, "decoding": None}
-        key = (identifier, *(row.get(name) for name in DECLARED))
-        if identifier is None or row.get("update") is not None or key in found:
+        key = (identifier, *(value(row, name) for name in telling_columns()))
+        if identifier is None or value(row, "update") is not None or key in found:
             continue
         frame = prediction_texts(storage, identifier)
         if frame is not None:

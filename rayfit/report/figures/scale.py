@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rayfit.report.labels import value_text
+from rayfit.columns import value_text
 
 _MOST_TICKS = 9
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rayfit.columns import ORIGINAL, TRAINED, names
 from rayfit.records.storage import Storage
 from rayfit.report.figures.model import Figure, Line, Look, Panel
 from rayfit.report.figures.palette import ORIGINAL_COLOUR, ORIGINAL_DASH, looks
 from rayfit.report.joined import Evaluated, evaluated, further
-from rayfit.report.labels import label, lengths_differ, phrase, telling
+from rayfit.report.labels import decoding_of, label, lengths_differ, phrase, telling, varies
+from rayfit.report.rows import is_original, is_trained, value
 
 _MOST_LINES = 12
 _OVERLAP = "longest_overlap_histogram"
@@ -37,12 +39,9 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     """
     found = [one for one in further(record, storage) if _of(one, _OVERLAP)]
     found = found or [one for one in evaluated(record, storage) if _of(one, _OVERLAP)]
-    originals = [one for one in found if _of(one, _ORIGINAL_OVERLAP) and "block" not in one.row["decoding"]]
+    originals = [one for one in found if _of(one, _ORIGINAL_OVERLAP) and _is_unblocked(one)]
     parts = [
-        *(
-            (replace(one, row={**one.row, "who": "original"}), _of(one, _ORIGINAL_OVERLAP))
-            for one in originals
-        ),
+        *((replace(one, row={**one.row, "who": ORIGINAL}), _of(one, _ORIGINAL_OVERLAP)) for one in originals),
         *((one, _of(one, _OVERLAP)) for one in found),
     ]
     groups = seed_series(parts)
@@ -60,7 +59,9 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
 def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     """Mean TTR of the last 96 tokens after each further token, a panel per model and domain."""
     found = [
-        (one, _of(one, _BY_POSITION)) for one in evaluated(record, storage) if one.row.get("update") is None
+        (one, _of(one, _BY_POSITION))
+        for one in evaluated(record, storage)
+        if value(one.row, "update") is None
     ]
     groups = seed_series([(one, series) for one, series in found if series and len(series["values"]) > 1])
     if not groups:
@@ -72,6 +73,11 @@ def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
 
     caption = "Mean over contexts, and over seeds where there are several."
     return _figure("ttr_by_position", _POSITION, caption, groups, _position_line, panel)
+
+
+def _is_unblocked(one: Evaluated) -> bool:
+    decoding = decoding_of(one.row)
+    return decoding is not None and decoding.block is None
 
 
 def _of(one: Evaluated, name: str) -> Any:
@@ -119,16 +125,16 @@ def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False
 
     `markers`: whether the lines' points are shown.
     """
-    found = sorted(found, key=lambda part: part[0].row["who"] != "original")
+    found = sorted(found, key=lambda part: not is_original(part[0].row))
     rows = [one.row for one, _ in found]
     with_length = lengths_differ(rows)
-    headings = [name for name in ("model", "domain") if len({row.get(name) for row in rows}) > 1]
-    columns = telling([row for row in rows if row["who"] == "trained"], but=headings)
-    several = len({row["decoding"] for row in rows if row["who"] == "original"}) > 1
+    headings = [name for name in names(lambda each: each.has_sections) if varies(rows, name)]
+    columns = telling([row for row in rows if is_trained(row)], but=headings)
+    several = varies([row for row in rows if is_original(row)], "decoding")
     labels = []
     for row in rows:
-        own = columns if row["who"] == "trained" else ["decoding"] if several else []
-        labels.append((row["who"], label(row, own, with_length=with_length)))
+        own = columns if is_trained(row) else ["decoding"] if several else []
+        labels.append((value(row, "who"), label(row, own, with_length=with_length)))
     chosen = _chosen_looks(dict.fromkeys(labels), markers=markers)
     series: dict[tuple[str, Look], list[Any]] = {}
     for row, (_, values), key in zip(rows, found, labels, strict=True):
@@ -139,13 +145,13 @@ def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False
 
 def _chosen_looks(labels: Iterable[tuple[str, str]], *, markers: bool) -> dict[tuple[str, str], Look]:
     labels = list(labels)
-    own = [text for who, text in labels if who == "trained"][:_MOST_LINES]
-    originals = [text for who, text in labels if who == "original"]
+    own = [text for who, text in labels if who == TRAINED][:_MOST_LINES]
+    originals = [text for who, text in labels if who == ORIGINAL]
     dashes = (ORIGINAL_DASH, ":", "-.")
     return {
-        **{("trained", look.label): look for look in looks(own, markers=markers)},
+        **{(TRAINED, look.label): look for look in looks(own, markers=markers)},
         **{
-            ("original", text): Look(text, ORIGINAL_COLOUR, "X" if markers else "", dashes[place % 3])
+            (ORIGINAL, text): Look(text, ORIGINAL_COLOUR, "X" if markers else "", dashes[place % 3])
             for place, text in enumerate(originals)
         },
     }

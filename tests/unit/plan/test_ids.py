@@ -11,9 +11,10 @@ import pytest
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
-from rayfit.plan import evaluations as evaluations_module
+from rayfit.plan import measurements as measurements_module
 from rayfit.plan import trials as trials_module
 from rayfit.plan.contexts import HeldOut
+from rayfit.plan.measurements import Comparison, Generation, Prediction, TextScores
 from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource, TextSource, known_files
 from rayfit.plan.trials import Domain, Recipe, Selection, TextSettings, TrialSpec
@@ -83,8 +84,11 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path / "runs")
 
 
-def _evaluation_id(plan: Plan, *, original: bool = False) -> str:
-    return plan.evaluation_id(None if original else plan.trials[0], plan.decodings[0])
+def _ids(plan: Plan, *, original: bool = False, kind: str = "") -> list[str]:
+    """The ids of what is measured of the trial, or of the original model; of one kind where it is said."""
+    return [
+        spec.id for spec in plan.measurements if (spec.trial is None) == original and kind in ("", spec.kind)
+    ]
 
 
 def _held_out_id(plan: Plan) -> str:
@@ -97,20 +101,25 @@ def test_every_option_is_decided_to_be_part_of_ids_or_not() -> None:
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_what_is_declared_of_training_changes_the_trial_and_its_evaluation(
+def test_what_is_declared_of_training_changes_the_trial_and_all_that_is_measured_of_it(
     storage: Storage, name: str
 ) -> None:
     plan, other = plan_of(storage), plan_of(storage, **{name: DECLARED[name]})
     assert plan.trials[0].id != other.trials[0].id
-    assert _evaluation_id(plan) != _evaluation_id(other)
+    assert not set(_ids(plan)) & set(_ids(other))
     assert plan.sweep_id != other.sweep_id
 
 
 @pytest.mark.parametrize("name", MEASURED)
-def test_what_is_declared_of_measuring_changes_the_evaluation_only(storage: Storage, name: str) -> None:
+def test_what_is_declared_of_measuring_changes_generations_and_not_the_trial(
+    storage: Storage, name: str
+) -> None:
     plan, other = plan_of(storage), plan_of(storage, **{name: MEASURED[name]})
     assert plan.trials[0].id == other.trials[0].id
-    assert _evaluation_id(plan) != _evaluation_id(other)
+    for kind in ("generations", "scores"):
+        assert _ids(plan, kind=kind) != _ids(other, kind=kind)
+    is_of_texts = name in ("decodings", "num_new_tokens", "engine")
+    assert (_ids(plan, kind="predictions") == _ids(other, kind="predictions")) == is_of_texts
 
 
 @pytest.mark.parametrize("name", PLACED)
@@ -118,7 +127,7 @@ def test_placement_and_what_is_kept_along_the_way_change_no_id(storage: Storage,
     plan, other = plan_of(storage), plan_of(storage, **{name: PLACED[name]})
     assert plan.trials[0].id == other.trials[0].id
     for original in (False, True):
-        assert _evaluation_id(plan, original=original) == _evaluation_id(other, original=original)
+        assert set(_ids(plan, original=original)) <= set(_ids(other, original=original))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +135,7 @@ def test_placement_and_what_is_kept_along_the_way_change_no_id(storage: Storage,
 )
 def test_the_original_model_s_evaluation_is_shared_by_all_trials(storage: Storage, name: str) -> None:
     plan, other = plan_of(storage), plan_of(storage, **{name: DECLARED[name]})
-    assert _evaluation_id(plan, original=True) == _evaluation_id(other, original=True)
+    assert _ids(plan, original=True) == _ids(other, original=True)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +145,12 @@ def test_the_original_model_s_evaluation_depends_on_its_model_and_contexts(
     storage: Storage, name: str
 ) -> None:
     plan, other = plan_of(storage), plan_of(storage, **{name: {**DECLARED, **MEASURED}[name]})
-    assert _evaluation_id(plan, original=True) != _evaluation_id(other, original=True)
+    assert not set(_ids(plan, original=True)) & set(_ids(other, original=True))
 
 
 def test_the_original_model_is_evaluated_as_given_whatever_is_exported(storage: Storage) -> None:
     plan, other = plan_of(storage), plan_of(storage, export_dtype="bf16")
-    assert _evaluation_id(plan, original=True) == _evaluation_id(other, original=True)
+    assert _ids(plan, original=True) == _ids(other, original=True)
 
 
 def test_gpus_change_the_precision_of_the_evaluation_and_not_the_trial(storage: Storage) -> None:
@@ -149,17 +158,21 @@ def test_gpus_change_the_precision_of_the_evaluation_and_not_the_trial(storage: 
     assert (cpu.evaluation.eval_precision, gpu.evaluation.eval_precision) == ("fp32", "bf16")
     assert cpu.trials[0].id == gpu.trials[0].id
     asked_for = plan_of(storage, use_gpu=True, eval_precision="fp32")
-    assert _evaluation_id(cpu) == _evaluation_id(asked_for) != _evaluation_id(gpu)
+    assert _ids(cpu) == _ids(asked_for) != _ids(gpu)
 
 
-def test_what_mauve_compares_is_part_of_the_evaluation_s_id(storage: Storage, tmp_path: Path) -> None:
+def test_what_mauve_compares_is_part_of_the_scores_id_and_of_no_generation_s(
+    storage: Storage, tmp_path: Path
+) -> None:
     features = write_model(tmp_path / "features")
     pending = plan_of(storage, mauve_model=str(features))
     assert pending.pending
     hash_model(storage, features)
     plan, plain = plan_of(storage, mauve_model=str(features)), plan_of(storage)
     assert not plan.pending and plan.trials[0].id == plain.trials[0].id
-    assert _evaluation_id(plan) != _evaluation_id(plain)
+    for kind in ("generations", "predictions"):
+        assert _ids(plan, kind=kind) == _ids(plain, kind=kind)
+    assert _ids(plan, kind="scores") != _ids(plain, kind="scores")
     with pytest.raises(RayfitError, match=r"--mauve-model: .*no config.json"):
         plan_of(storage, mauve_model=str(tmp_path))
 
@@ -167,28 +180,46 @@ def test_what_mauve_compares_is_part_of_the_evaluation_s_id(storage: Storage, tm
 def test_storage_is_in_no_id(storage: Storage, tmp_path: Path) -> None:
     plan, other = plan_of(storage), plan_of(Storage(tmp_path / "elsewhere"))
     assert plan.trials[0].id == other.trials[0].id
-    assert _evaluation_id(plan) == _evaluation_id(other)
+    assert _ids(plan) == _ids(other)
     assert plan.sweep_id == other.sweep_id
 
 
 @pytest.mark.parametrize(
-    ("version", "trains_again", "scores_again"),
+    ("raised", "made_again"),
     [
-        ("DATA_VERSION", True, True),
-        ("TRAIN_VERSION", True, True),
-        ("GENERATE_VERSION", False, True),
-        ("SCORE_VERSION", False, True),
+        ("DATA_VERSION", {"trials", "predictions", "comparisons", "generations", "scores"}),
+        ("TRAIN_VERSION", {"trials", "predictions", "comparisons", "generations", "scores"}),
+        (Prediction, {"predictions", "comparisons"}),
+        (Generation, {"generations", "scores"}),
+        (TextScores, {"scores"}),
+        (Comparison, {"comparisons"}),
     ],
 )
 def test_a_stage_s_version_redoes_that_stage_and_what_follows(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, version: str, trains_again: bool, scores_again: bool
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, raised: str | type, made_again: set[str]
 ) -> None:
-    plan = plan_of(storage)
-    before = plan.trials[0].id, _evaluation_id(plan)
-    for module in (trials_module, evaluations_module):
-        monkeypatch.setattr(module, version, 999, raising=False)
-    assert (plan.trials[0].id != before[0]) == trains_again
-    assert (_evaluation_id(plan) != before[1]) == scores_again
+    def all_ids() -> dict[str, set[str | None]]:
+        plan = plan_of(storage)
+        found: dict[str, set[str | None]] = {"trials": {trial.id for trial in plan.trials}}
+        for spec in plan.measurements:
+            if spec.trial is not None:
+                found.setdefault(spec.kind, set()).add(spec.id)
+        return found
+
+    before = all_ids()
+    if isinstance(raised, str):
+        for module in (trials_module, measurements_module):
+            monkeypatch.setattr(module, raised, 999, raising=False)
+    else:
+        monkeypatch.setattr(raised, "version", 999)
+    after = all_ids()
+    assert {kind for kind in before if before[kind] != after[kind]} == made_again
+
+
+def test_raised_scores_are_no_other_sweep(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_of(storage).sweep_id
+    monkeypatch.setattr(TextScores, "version", 999)
+    assert plan_of(storage).sweep_id == before
 
 
 def test_a_repeat_is_a_trial_of_its_own(storage: Storage) -> None:

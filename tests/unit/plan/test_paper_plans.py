@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
+from rayfit.columns import names
 from rayfit.config import Options
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
-from rayfit.report.board import board
-from rayfit.report.html import wanted_columns
-from rayfit.report.rows import COLUMNS
-from rayfit.score.registry import SCORES
+from rayfit.report.board import board, wanted_columns
 from rayfit.sweep.tasks import script_name
 from tests.unit.fresh import ROOT
 
@@ -158,7 +156,7 @@ def test_what_is_printed_says_how_much_is_generated(kind: str, tmp_path: Path) -
     further = kind == "model_size"
     assert ("and up to 1,000 further ones of each text" in text) is further
     if further:
-        assert "; 120 evaluations of 66,000 texts to generate" in text
+        assert "; 120 generations of 66,000 texts" in text
     gated = {model.name for model in plan.models if model.name.startswith("llama")}
     noted = {line.split(": ")[1] for line in text.splitlines() if line.startswith("note: llama")}
     assert noted == gated
@@ -180,8 +178,8 @@ WANTED = {
 def test_the_report_s_table_has_what_the_experiment_is_about(kind: str, tmp_path: Path) -> None:
     sweep = _plan(kind, tmp_path).sweep
     record = {"sweep_kind": kind, "scores": sweep.scores, "figures": sweep.figures}
-    names = [*COLUMNS, *SCORES]
-    rows = [{**dict.fromkeys(names, 0.5), **_about(place)} for place in range(2)]
+    known = names(lambda each: each.role != "published")
+    rows = [{**dict.fromkeys(known, 0.5), **_about(place)} for place in range(2)]
     table = board(rows, wanted_columns(record))
     assert set(WANTED[kind].split()) <= {column.name for column in (*table.declared, *table.scores)}
 

@@ -9,7 +9,7 @@ import pytest
 
 from rayfit.errors import RayfitError
 from rayfit.plan.contexts import HeldOut, Prompts
-from rayfit.plan.evaluations import EvaluationSpec
+from rayfit.plan.measurements import Generation
 from rayfit.plan.plan import Plan
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
@@ -35,8 +35,12 @@ def write(folder: Path, *prompts: str, name: str = "My prompts.txt") -> str:
     return str(file)
 
 
-def on_prompts(plan: Plan) -> list[EvaluationSpec]:
-    return [spec for spec in plan.evaluations if isinstance(spec.contexts, Prompts)]
+def on_prompts(plan: Plan) -> list[Generation]:
+    return [spec for spec in plan.generations() if isinstance(spec.contexts, Prompts)]
+
+
+def ids_of(plan: Plan) -> list[str]:
+    return [spec.id for spec in plan.measurements]
 
 
 def test_originals_and_final_weights_continue_them_under_every_decoding(
@@ -45,12 +49,13 @@ def test_originals_and_final_weights_continue_them_under_every_decoding(
     plan = plan_of(storage, prompts=write(tmp_path, "one", "two"), **EVERYTHING)
     assert plan.prompts == Prompts(name="my-prompts", texts=("one", "two"))
     found = on_prompts(plan)
-    names = [(spec.subject.trial is None, spec.decoding.name) for spec in found]
+    names = [(spec.subject.trial is None, spec.how.name) for spec in found]
     blocked, plain = "nucleus:block=W1", "nucleus"
     assert names == [(True, "greedy"), (True, plain), (False, "greedy"), (False, blocked)]
     for spec in found:
-        assert spec.subject.update is None and spec.predictions is None and spec.comparison is None
-        assert spec.contexts.name == "my-prompts" and spec.contexts.has_rows
+        assert spec.subject.update is None and spec.contexts.name == "my-prompts"
+    kinds = {spec.kind for spec in plan.measurements if isinstance(spec.contexts, Prompts)}
+    assert kinds == {"generations", "scores"}
     # texts are compared with those of the original, which does not see the rows that a blocker would know
     assert [spec.baseline.id for spec in found[2:] if spec.baseline] == [spec.id for spec in found[:2]]
 
@@ -60,15 +65,15 @@ def test_everything_else_keeps_its_id(storage: Storage, tmp_path: Path) -> None:
         plan_of(storage, **EVERYTHING),
         plan_of(storage, prompts=write(tmp_path, "one"), **EVERYTHING),
     )
-    kept = [spec.id for spec in other.evaluations if isinstance(spec.contexts, HeldOut)]
-    assert kept == [spec.id for spec in plan.evaluations]
-    assert other.comparisons == plan.comparisons and other.trials == plan.trials
+    kept = [spec.id for spec in other.measurements if isinstance(spec.contexts, HeldOut)]
+    assert kept == ids_of(plan)
+    assert other.trials == plan.trials
     assert other.sweep_id != plan.sweep_id
 
 
 def test_a_sweep_has_its_rows_under_one_name(storage: Storage, tmp_path: Path) -> None:
     one, other = (plan_of(storage, prompts=write(tmp_path, "one", name=name)) for name in ("a.txt", "b.txt"))
-    assert [spec.id for spec in one.evaluations] == [spec.id for spec in other.evaluations]
+    assert ids_of(one) == ids_of(other)
     assert one.sweep_id != other.sweep_id
     assert one.sweep_id == plan_of(storage, prompts=write(tmp_path, "one", name="a.md")).sweep_id
 

@@ -6,6 +6,7 @@ import pytest
 
 from rayfit.plan.show import checkpoint_bytes, render_plan
 from rayfit.records.storage import Storage
+from tests.finished import Finished
 from tests.unit.plan.examples import plan_of, write_model
 
 
@@ -49,9 +50,8 @@ def test_a_finished_trial_is_marked_when_it_has_every_product_that_is_wanted(sto
         return next(line for line in lines if line.startswith(str(plan.trials[0].id))).endswith("finished")
 
     assert not is_marked()
-    trial_id = str(plan_of(storage).trials[0].id)
-    products = {"checkpoint-fp32": "attempt/checkpoint", "curve-every5-validation20": "attempt/curve.parquet"}
-    storage.write("trials", trial_id, {"id": trial_id, "products": products})
+    made = Finished(storage, plan_of(storage))
+    made.train(made.plan.trials[0])
     assert is_marked() and is_marked(eval_every=5) and is_marked(num_workers=2)
     assert not is_marked(export_dtype="bf16")
     assert not is_marked(eval_every=10)

@@ -362,7 +362,13 @@ def test_without_wishes_ttr_stands_against_what_varies() -> None:
 
 
 def test_the_table_shows_what_the_figures_are_about() -> None:
-    assert figure_columns(FIGURES) == ["ttr_last_96", "ttr_last_96", "rep_3", "ttr_last_96"]
+    assert figure_columns(FIGURES) == [
+        "ttr_last_96",
+        "ttr_last_96",
+        "rep_3",
+        "ttr_last_96",
+        "top_1_agreement",
+    ]
 
 
 def test_figures_in_words_say_their_numbers() -> None:

@@ -1,56 +1,14 @@
 from __future__ import annotations
 
-import pytest
-
-from rayfit.decoding import Decoding
 from rayfit.report.labels import (
-    decoding_text,
     group_text,
     label,
     phrase,
     telling,
     telling_each,
-    value_text,
     who_text,
 )
 from tests.unit.report.records import row
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("greedy", "greedy"),
-        ("greedy:num_new_tokens=224,block=W1", "greedy, blocked (W1)"),
-        ("nucleus:temperature=0.9,num_new_tokens=224", "nucleus, T 0.9"),
-        ("min_p:min_p=0.2", "min-p, min p 0.2"),
-        ("greedy:no_repeat_ngram=3", "greedy, no repeat ngram 3"),
-        (None, ""),
-    ],
-)
-def test_decodings_in_words(name: str | None, text: str) -> None:
-    assert decoding_text(name) == text
-    if name is not None:
-        assert Decoding.parse(name).name == name  # so these are names as records have them
-
-
-def test_the_length_of_a_decoding_is_said_where_asked_for() -> None:
-    assert decoding_text("greedy:num_new_tokens=224", with_length=True) == "greedy, 224 tokens"
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (2000, "2,000"),
-        (20.0, "20"),
-        (0.003, "0.003"),
-        (1e-6, "1e-06"),
-        ("news", "news"),
-        (True, "True"),
-        (0.15, "0.15"),
-    ],
-)
-def test_values_in_words(value: object, text: str) -> None:
-    assert value_text(value) == text
 
 
 def test_what_follows_from_another_column_tells_nothing() -> None:

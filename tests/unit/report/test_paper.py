@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from rayfit.columns import COLUMNS
 from rayfit.errors import RayfitError
 from rayfit.report.beside import bounds_text, published
 from rayfit.report.paper import PaperNumber, _read, paper_numbers
-from rayfit.report.rows import COLUMNS
 from rayfit.score.registry import SCORES
 
 KINDS = (

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from rayfit.columns import columns_of_rows
 from rayfit.plan.evaluations import Subject
 from rayfit.records.storage import Storage
-from rayfit.report.rows import COLUMNS, NO_PREDICTIONS, Row, mark_early_stopped, rows_on_texts, sweep_rows
+from rayfit.report.rows import NO_PREDICTIONS, Row, mark_early_stopped, rows_on_texts, sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import (
     FLOOR,
@@ -40,7 +41,7 @@ def test_a_row_per_checkpoint_and_decoding_truth_and_original_first(storage: Sto
     ]
     assert {status for _, status in _statuses(rows)} == {"FINISHED"}
     for row in rows:
-        assert set(COLUMNS) <= set(row) and row["domain"] == "pydoc"
+        assert set(columns_of_rows()) <= set(row) and row["domain"] == "pydoc"
 
 
 def test_each_arm_has_what_applies_to_it_and_null_elsewhere(storage: Storage) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rayfit.columns import columns_of_rows
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.report.rows import COLUMNS, Row
+from rayfit.report.rows import Row
 from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.score.text import score_texts
 
@@ -56,7 +57,7 @@ def _row(
         "seed": None if trial is None else 0,
         "intervals": {},
     }
-    return {**dict.fromkeys(COLUMNS), **known, **changes}
+    return {**dict.fromkeys(columns_of_rows()), **known, **changes}
 
 
 def _predictions(draw: np.random.Generator) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rayfit.columns import POOLED
 from rayfit.errors import RayfitError
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.compiled import compiled
@@ -14,7 +15,7 @@ from rayfit.score.overlap import OverlapIndex
 from rayfit.score.registry import SCORES, score
 from rayfit.score.repetition import loop_period, repeated_ngrams, ttr
 from rayfit.score.statistics import bootstrap_mean
-from rayfit.score.text import AGGREGATES, POOLED, aggregate_scores, index_rows, score_texts
+from rayfit.score.text import AGGREGATES, aggregate_scores, index_rows, score_texts
 
 GENERATOR = np.random.default_rng(11)
 ROWS = GENERATOR.integers(2, 50, (30, 120))

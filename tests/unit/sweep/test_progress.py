@@ -11,8 +11,10 @@ from rich.console import Console as RichConsole
 
 from rayfit import console
 from rayfit.console import Console, MakingProgress, MakingStep, Running, clock
+from rayfit.records.trial import Point
 from rayfit.sweep import progress
 from rayfit.sweep.progress import TrialProgress
+from rayfit.sweep.queue import Status, TrialState
 from rayfit.sweep.time_left import seconds_left
 from rayfit.terminal import TerminalConsole, _table, can_redraw
 
@@ -40,18 +42,29 @@ class Tty(io.StringIO):
         return True
 
 
-def _running(update: int | None, seconds: float = 0.0) -> dict[str, Any]:
-    point = (
-        None
-        if update is None
-        else {"update": update, "seconds": seconds, "train_loss": 1.5, "validation_loss": 4.0}
+def _point(update: int, seconds: float) -> Point:
+    return Point(
+        update=update,
+        epoch=0.0,
+        train_loss=1.5,
+        train_accuracy=0.5,
+        batch_loss=None,
+        validation_loss=4.0,
+        validation_entropy_nats=1.0,
+        gradient_norm=None,
+        train_rows=8,
+        seconds=seconds,
     )
-    return {"status": "running", "last_point": point, "error": "", "result": None}
 
 
-def _ended(status: str = "finished", seconds: float = 0.0) -> dict[str, Any]:
-    result = {"seconds": {"total": seconds}} if status == "finished" else None
-    return {"status": status, "last_point": None, "error": "it broke", "result": result}
+def _running(update: int | None, seconds: float = 0.0, status: Status = "running") -> TrialState:
+    point = None if update is None else _point(update, seconds)
+    return TrialState(status=status, tries=1, last_point=point, seconds=None, error="")
+
+
+def _ended(status: Status = "finished", seconds: float = 0.0) -> TrialState:
+    total = seconds if status == "finished" else None
+    return TrialState(status=status, tries=1, last_point=None, seconds=total, error="it broke")
 
 
 def test_a_trial_that_stands_still_is_not_told_of_again(clock_of: Clock) -> None:
@@ -145,7 +158,7 @@ def test_brackets_in_a_line_are_no_markup(monkeypatch: pytest.MonkeyPatch) -> No
     assert stream.getvalue().count("[red]") == 3 and stream.getvalue().count("\n") == 1
 
 
-def _left(state: dict[str, Any], **changes: Any) -> float | None:
+def _left(state: dict[str, TrialState], **changes: Any) -> float | None:
     options = {"per_measurement": None, "to_measure": 0, "at_once": 1, **changes}
     updates = dict.fromkeys(state, 100)
     return seconds_left(state, updates, dict.fromkeys(state, 100.0), **options)
@@ -155,7 +168,7 @@ def test_the_time_left_by_hand() -> None:
     assert _left({"a": _running(None), "b": _running(0)}) is None
     # 25 updates in 10 s: 75 more take 30 s, and 100 of the other trial 40 s
     assert _left({"a": _running(25, 10.0)}) == pytest.approx(30)
-    queued = {**_running(None), "status": "queued"}
+    queued = _running(None, status="queued")
     assert _left({"a": _running(25, 10.0), "b": queued}) == pytest.approx(70)
     assert _left({"a": _running(25, 10.0), "b": queued}, at_once=2) == pytest.approx(40), "b alone takes 40 s"
     assert _left({"a": _ended(seconds=40.0), "b": _running(50, 30.0)}) == pytest.approx(50 * 70 / 150)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rayfit.records.trial import Point
 from rayfit.sweep.queue import MAX_STARTS_WITHOUT_WORK, MAX_TRIES, TrialQueue
 
 
@@ -13,6 +14,21 @@ def _queue(*trial_ids: str, submitted: bool = True, **options: int) -> TrialQueu
     return queue
 
 
+def _point(update: int) -> Point:
+    return Point(
+        update=update,
+        epoch=0.0,
+        train_loss=1.0,
+        train_accuracy=0.5,
+        batch_loss=None,
+        validation_loss=2.0,
+        validation_entropy_nats=1.0,
+        gradient_norm=None,
+        train_rows=8,
+        seconds=1.0,
+    )
+
+
 def _start(queue: TrialQueue, *group_ids: str) -> None:
     for group_id in group_ids:
         queue.open_group(group_id)
@@ -20,7 +36,7 @@ def _start(queue: TrialQueue, *group_ids: str) -> None:
 
 
 def _statuses(queue: TrialQueue) -> dict[str, str]:
-    return {trial_id: trial["status"] for trial_id, trial in queue.state().items()}
+    return {trial_id: trial.status for trial_id, trial in queue.state().items()}
 
 
 def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
@@ -30,11 +46,11 @@ def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
         assert _statuses(queue)[trial_id] == "running"
-        queue.finish("g", trial_id, {"loss": 0.1})
+        queue.finish("g", trial_id, 7.5)
     assert queue.next("g") == ("close", None)
     queue.group_ended("g")
     assert _statuses(queue) == {"a": "finished", "b": "finished"}
-    assert queue.state()["a"]["result"] == {"loss": 0.1}
+    assert queue.state()["a"].seconds == 7.5
     assert len(queue.set_limit(4)) == 0
 
 
@@ -54,7 +70,7 @@ def test_submitting_twice_changes_nothing(when: str) -> None:
     if when != "queued":
         queue.next("g")
     if when == "finished":
-        queue.finish("g", "a", {})
+        queue.finish("g", "a", 7.5)
     if when == "failed":
         queue.fail("g", "a", "nan")
     before = queue.state()
@@ -69,8 +85,8 @@ def test_a_trial_in_hand_when_the_workers_die_is_trained_again_and_then_failed()
         assert queue.next("g") == ("train", "task of a")
         assert queue.hello("g")  # the group's new workers
     state = queue.state()
-    assert (state["a"]["status"], state["a"]["tries"]) == ("failed", MAX_TRIES)
-    assert f"died {MAX_TRIES} times" in state["a"]["error"]
+    assert (state["a"].status, state["a"].tries) == ("failed", MAX_TRIES)
+    assert f"died {MAX_TRIES} times" in state["a"].error
     assert queue.next("g") == ("train", "task of b")  # one trial's fault is not the others'
 
 
@@ -82,7 +98,7 @@ def test_a_trial_in_hand_when_the_group_ends_is_trained_by_another() -> None:
         queue.group_ended(f"g{number}", "the node is gone")
         expected = "queued" if number + 1 < MAX_TRIES else "failed"
         assert _statuses(queue) == {"a": expected}
-    assert queue.state()["a"]["error"] == "the node is gone"
+    assert queue.state()["a"].error == "the node is gone"
     assert len(queue.set_limit(1)) == 0
 
 
@@ -92,7 +108,7 @@ def test_a_group_that_ends_without_an_error_in_its_hands_still_fails_its_trial_w
         _start(queue, f"g{number}")
         queue.next(f"g{number}")
         queue.group_ended(f"g{number}")
-    assert _statuses(queue) == {"a": "failed"} and queue.state()["a"]["error"]
+    assert _statuses(queue) == {"a": "failed"} and queue.state()["a"].error
 
 
 def test_points_of_an_interrupted_try_do_not_stay() -> None:
@@ -100,15 +116,15 @@ def test_points_of_an_interrupted_try_do_not_stay() -> None:
     _start(queue, "g")
     queue.next("g")
     for update in (0, 20):
-        queue.point("a", {"update": update})
-    assert queue.events("a", 1) == ([{"update": 20}], "running", "")
+        queue.point("a", _point(update))
+    assert queue.events("a", 1) == ([_point(20)], "running", "")
     queue.hello("g")
-    assert queue.state()["a"]["last_point"] is None
+    assert queue.state()["a"].last_point is None
     queue.next("g")
     for update in (0, 20, 40):
-        queue.point("a", {"update": update})
+        queue.point("a", _point(update))
     # Whoever has seen two points goes on at the third: none is told twice.
-    assert queue.events("a", 2) == ([{"update": 40}], "running", "")
+    assert queue.events("a", 2) == ([_point(40)], "running", "")
 
 
 def test_an_error_that_all_workers_saw_fails_the_trial_and_not_the_group() -> None:
@@ -127,7 +143,7 @@ def test_a_group_that_dies_before_it_asks_for_work_gives_up() -> None:
         assert queue.hello("g")
     assert not queue.hello("g")
     assert _statuses(queue) == {"a": "failed", "b": "failed"}
-    assert f"died {MAX_STARTS_WITHOUT_WORK} times before" in queue.state()["a"]["error"]
+    assert f"died {MAX_STARTS_WITHOUT_WORK} times before" in queue.state()["a"].error
 
 
 def test_starts_are_counted_anew_once_a_group_worked() -> None:
@@ -147,7 +163,7 @@ def test_giving_up_leaves_a_trial_alone_that_another_group_is_training() -> None
     assert queue.next("good") == ("train", "task of a")
     queue.give_up("three groups ended with errors")
     assert _statuses(queue) == {"a": "running", "b": "failed"}
-    queue.finish("good", "a", {"loss": 0.1})
+    queue.finish("good", "a", 7.5)
     assert _statuses(queue) == {"a": "finished", "b": "failed"}
     assert queue.next("good") == ("close", None)
 
@@ -158,7 +174,7 @@ def test_a_group_is_replaced_after_its_number_of_trials() -> None:
     _start(queue, "g")
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
-        queue.finish("g", trial_id, {})
+        queue.finish("g", trial_id, 7.5)
     assert queue.next("g") == ("close", None)
     assert len(queue.set_limit(1)) == 0  # its resources are not free yet
     queue.group_ended("g")
@@ -180,7 +196,7 @@ def test_a_group_that_was_told_to_close_gets_no_more_work_though_its_workers_sta
     queue.set_limit(2)
     _start(queue, "g")
     queue.next("g")
-    queue.finish("g", "a", {})
+    queue.finish("g", "a", 7.5)
     assert queue.next("g") == ("close", None)
     assert not queue.hello("g")
     assert _statuses(queue)["b"] == "queued"
@@ -192,14 +208,14 @@ def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
     _start(queue, "g", "h")
     queue.next("g"), queue.next("h")
     assert len(queue.set_limit(1)) == 0
-    queue.finish("g", "a", {})
+    queue.finish("g", "a", 7.5)
     assert queue.next("g") == ("close", None)
-    queue.finish("h", "b", {})
+    queue.finish("h", "b", 7.5)
     assert queue.next("h") == ("train", "task of c")  # only one had to go
     assert len(queue.set_limit(1)) == 0  # g holds its resources until it has ended
     queue.group_ended("g")
     assert len(queue.set_limit(1)) == 0
-    queue.finish("h", "c", {})
+    queue.finish("h", "c", 7.5)
     assert queue.next("h") == ("close", None)
 
 
@@ -235,6 +251,6 @@ def test_a_model_that_cannot_be_built_fails_its_trials_at_once_and_no_others() -
     queue.cannot_build("g", "it lacks weights")  # another rank
     assert not queue.hello("g"), "workers that are started again go"
     assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
-    assert queue.state()["a"]["error"] == "it lacks weights"
+    assert queue.state()["a"].error == "it lacks weights"
     queue.group_ended("g")
     assert queue.set_limit(2) == ["y"]

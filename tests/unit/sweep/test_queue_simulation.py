@@ -67,10 +67,10 @@ class World:
     def end_trial(self, name: str, *, good: bool) -> None:
         trial_id, self.in_hand[name] = self.in_hand[name], ""
         if good:
-            self.queue.finish(name, trial_id, {"good": True})
+            self.queue.finish(name, trial_id, 7.5)
         else:
             self.queue.fail(name, trial_id, "not finite")
-        assert self.queue.state()[trial_id]["status"] == ("finished" if good else "failed")
+        assert self.queue.state()[trial_id].status == ("finished" if good else "failed")
 
     def end_group(self, name: str, error: str = "") -> None:
         self.queue.group_ended(name, error)
@@ -121,11 +121,11 @@ class World:
         state = self.queue.state()
         for trial_id, trial in state.items():
             if trial_id in self.ended:
-                assert trial["status"] == self.ended[trial_id], f"{trial_id} had ended"
-            elif trial["status"] in ENDED:
-                self.ended[trial_id] = trial["status"]
-            assert (trial["status"] == "failed") == bool(trial["error"])
-        running = sorted(trial_id for trial_id, trial in state.items() if trial["status"] == "running")
+                assert trial.status == self.ended[trial_id], f"{trial_id} had ended"
+            elif trial.status in ENDED:
+                self.ended[trial_id] = trial.status
+            assert (trial.status == "failed") == bool(trial.error)
+        running = sorted(trial_id for trial_id, trial in state.items() if trial.status == "running")
         assert running == sorted(trial for trial in self.in_hand.values() if trial)
 
     def settle(self) -> None:

@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 
 from rayfit.cli import parse_options
-from rayfit.plan.evaluations import EvaluationSpec
-from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
 from rayfit.plan.products import is_finished, wanted_products
-from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
-from rayfit.sweep.finished import evaluation_finished
 from rayfit.sweep.tasks import trial_command
+from tests.finished import Finished
 from tests.unit.fresh import ROOT
 from tests.unit.plan.examples import SWEEP, plan_of
 
@@ -40,7 +37,7 @@ def storage(tmp_path: Path) -> Storage:
     ],
     ids=str,
 )
-def test_the_command_of_a_trial_makes_that_trial_and_its_evaluations_again(
+def test_the_command_of_a_trial_makes_that_trial_and_its_measurements_again(
     storage: Storage, changes: dict[str, Any]
 ) -> None:
     plan = plan_of(storage, **changes)
@@ -51,8 +48,8 @@ def test_the_command_of_a_trial_makes_that_trial_and_its_evaluations_again(
         again = make_plan(SWEEP, options, storage)
         assert [other.id for other in again.trials] == [trial.id]
         assert wanted_products(again, again.trials[0]) == wanted_products(plan, trial)
-        for decoding, other in zip(plan.decodings, again.decodings, strict=True):
-            assert again.evaluation_id(again.trials[0], other) == plan.evaluation_id(trial, decoding)
+        own = [spec.id for spec in plan.measurements if spec.trial is None or spec.trial.id == trial.id]
+        assert [spec.id for spec in again.measurements] == own
         assert not options.fresh and not options.plan
 
 
@@ -69,67 +66,13 @@ def test_the_command_of_every_trial_of_every_sweep_makes_it_again(
         assert {other.id for other in again.trials} == {trial.id}, words
 
 
-def _write_trial(
-    storage: Storage, trial_id: str, *products: str, weights: str = "aa", edition: int = 1
-) -> None:
-    record = {
-        "id": trial_id,
-        "products": dict.fromkeys(products, "attempt/x"),
-        "weights_sha256": weights,
-        "edition": edition,
-    }
-    storage.write("trials", trial_id, record)
-
-
 def test_a_trial_is_finished_when_every_product_that_is_wanted_is_there(storage: Storage) -> None:
     plan = plan_of(storage)
     (trial,) = plan.trials
     assert not is_finished(plan, trial, storage)
-    _write_trial(storage, str(trial.id), "checkpoint-fp32", "curve-every5-validation20")
+    Finished(storage, plan).train(trial)
     assert is_finished(plan, trial, storage)
     for lacking in ({"eval_every": 50}, {"validation_rows": 21}, {"export_dtype": "bf16"}):
         other = plan_of(storage, **lacking)
         assert other.trials[0].id == trial.id
         assert not is_finished(other, other.trials[0], storage)
-
-
-def _write_measured(storage: Storage, plan: Plan, trial: TrialSpec | None, **changes: Any) -> EvaluationSpec:
-    """An evaluation with its predictions, as evaluators leave them."""
-    spec = next(spec for spec in plan.evaluations if spec.subject.trial is trial)
-    weights = {} if trial is None else {"checkpoint_weights_sha256": "aa", "edition": 1}
-    record = {"num_validation": 20, **weights}
-    assert spec.predictions is not None
-    storage.write("predictions", spec.predictions.id, record)
-    baseline = {} if spec.baseline is None else {"baseline_id": spec.baseline.id}
-    storage.write("evaluations", spec.id, {**record, **baseline, **changes})
-    return spec
-
-
-def test_an_evaluation_is_finished_when_it_is_of_the_weights_that_count(storage: Storage) -> None:
-    plan = plan_of(storage)
-    (trial,) = plan.trials
-    spec = _write_measured(storage, plan, trial)
-    assert not evaluation_finished(spec, storage)  # of a trial that is gone
-    _write_trial(storage, str(trial.id))
-    assert evaluation_finished(spec, storage)
-    for changed in ({"weights": "bb"}, {"edition": 2}):
-        _write_trial(storage, str(trial.id), **changed)
-        assert not evaluation_finished(spec, storage)
-
-
-def test_more_validation_rows_are_measured_when_asked_for(storage: Storage) -> None:
-    plan = plan_of(storage)
-    spec = _write_measured(storage, plan, None)
-    assert evaluation_finished(spec, storage)  # the original's evaluation needs no trial
-    (more,) = (
-        spec for spec in plan_of(storage, validation_rows=21).evaluations if spec.subject.trial is None
-    )
-    assert more.id == spec.id and not evaluation_finished(more, storage)
-
-
-def test_an_evaluation_without_its_baseline_is_made_again(storage: Storage) -> None:
-    plan = plan_of(storage)
-    (trial,) = plan.trials
-    _write_trial(storage, str(trial.id))
-    spec = _write_measured(storage, plan, trial, baseline_id=None)
-    assert not evaluation_finished(spec, storage)

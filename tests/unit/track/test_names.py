@@ -18,7 +18,7 @@ from rayfit.track.parent import _totals
         ),
         (["greedy:block=W2,num_new_tokens=96"], ["greedy:block=W2"]),
         # two lengths in one sweep: the length is what tells them apart
-        (["greedy", "greedy:num_new_tokens=96"], ["greedy", "greedy:num_new_tokens=96"]),
+        (["greedy", "greedy:num_new_tokens=224"], ["greedy", "greedy:num_new_tokens=224"]),
     ],
 )
 def test_short_names_of_decodings(names: list[str], short: list[str]) -> None:

@@ -55,7 +55,7 @@ def test_the_parent_tells_the_question_the_table_and_the_launches(storage: Stora
     note = parent.data.tags["mlflow.note.content"]
     assert note.startswith(f"[Compare the trials]({report.place})")
     assert sweep["question"] in note
-    assert "| trained | 128 | 400 | 25 | 0.05067 | 0.99 | 8.2 | 1.508 | 0.69 |" in note
+    assert "| trained | 128 | 25 | 0.051 | 0.990 | 8.20 | 1.51 | 0.690 |" in note
     assert parent.data.tags["rayfit.launches"] == "2"
     assert parent.data.metrics["truth/ttr_last_96"] == 0.665
     assert parent.data.metrics["original/ttr_last_96"] == 0.2031

@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rayfit.report.labels import DECLARED
-from rayfit.report.rows import Row
+from rayfit.columns import DASH, Column, column, telling_columns
+from rayfit.records.sweep import Row
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,24 @@ class Group:
     @property
     def row(self) -> Row:
         """The row that stands for the group."""
-        return next((row for row in self.rows if row["status"] == "FINISHED"), self.rows[0])
+        return next((row for row in self.rows if row.is_finished), self.rows[0])
 
     @property
     def unfinished(self) -> tuple[Row, ...]:
         """Rows that failed or are pending."""
-        return tuple(row for row in self.rows if row["status"] != "FINISHED")
+        return tuple(row for row in self.rows if not row.is_finished)
 
     def cell(self, name: str) -> Cell | None:
         """The group's number of a column; None where no row has one. Rows that did not finish are left out."""
-        measured = [row for row in self.rows if row["status"] == "FINISHED" and row.get(name) is not None]
+        measured = [row for row in self.rows if row.is_finished and row.value(name) is not None]
         if not measured:
             return None
-        values = tuple(float(row[name]) for row in measured)
+        values = tuple(float(row.value(name)) for row in measured)
         low = high = spread = None
         if len(values) > 1:
             spread = statistics.stdev(values)
         else:
-            low, high = measured[0].get("intervals", {}).get(name, (None, None))
+            low, high = measured[0].bounds(name) or (None, None)
         return Cell(statistics.fmean(values), low, high, spread, values)
 
 
@@ -67,9 +67,19 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
 
     Trials that stop at a training loss do not share their number of updates, which is then no part of what is equal.
     """
+    columns = telling_columns()
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        stops = row.get("stop_at_train_loss") is not None
-        names = [name for name in DECLARED if not (stops and name in ("epochs", "updates"))]
-        groups.setdefault((row["who"], *(row.get(name) for name in names)), []).append(row)
+        stops = row.stop_at_train_loss is not None
+        names = [name for name in columns if not (stops and column(name).set_by_stop)]
+        groups.setdefault((row.who, *(row.value(name) for name in names)), []).append(row)
     return [Group(tuple(members)) for members in groups.values()]
+
+
+def spread_text(shown: Column, cell: Cell) -> str:
+    """What goes below a mean: its spread over seeds, or its interval over contexts; empty where there is neither."""
+    if cell.spread is not None:
+        return f"± {shown.text(cell.spread)}"
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"{shown.text(cell.low)}{DASH}{shown.text(cell.high)}"
