@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, first_line
 from rayfit.records.storage import Storage
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TrackingError(RayfitError):
 
 
 def default_tracking_uri(storage: Storage) -> str:
-    """The SQLite file of a storage."""
+    """The tracking URI of a storage's own SQLite file."""
     return f"{SQLITE}{storage.root / 'mlflow.db'}"
 
 
@@ -233,6 +233,5 @@ def _environment(**values: str) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     """The error's first line, at its cause where it names one, without the password its address may hold."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    text = re.sub(r"://[^@\s]+@", "://", text.rpartition("Caused by ")[2])
+    text = re.sub(r"://[^@\s]+@", "://", first_line(error).rpartition("Caused by ")[2])
     return text if len(text) <= 300 else text[:299] + "…"

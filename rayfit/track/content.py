@@ -14,6 +14,15 @@ from typing import Any, NamedTuple
 
 from rayfit.identity import bytes_digest, digest, file_digest
 
+# Whose run it is: a trial's, or, of an original model, the model's name.
+TRIAL = "rayfit.trial_id"
+MODEL = "rayfit.model"
+EDITION = "rayfit.edition"
+HYPERFITTED = "rayfit.hyperfitted"
+# When the training that a run shows was over, or had failed, as its record says it.
+TRAINED_AT = "rayfit.trained_at"
+FAILED_AT = "rayfit.failed_at"
+NOTE = "mlflow.note.content"  # MLflow shows it on top of a run's page, as Markdown
 # On every child that is not superseded: MLflow cannot search for runs that lack a tag.
 CURRENT = "rayfit.current"
 # The time that the points of a curve count from which was written while its training went on, in milliseconds since
@@ -32,16 +41,29 @@ class Point(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """The rows that a run was trained on."""
+    """The rows that a run was trained on: their id, the fingerprint of their token ids, and their folder."""
 
     name: str
     fingerprint: str
     place: str
 
 
+class Told(NamedTuple):
+    """What a sweep's own run tells of a child, and all of it that is kept once the child is written.
+
+    `ended` in milliseconds since 1970; `metrics`: the names of its scores.
+    """
+
+    status: str
+    ended: int | None
+    is_trial: bool
+    is_hyperfitted: bool
+    metrics: frozenset[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All of one run.
+    """All of one run: `started` and `ended` in milliseconds since 1970, `status` as MLflow says it.
 
     `identity`: tags by which the run is found again. `curve`: measurements along training, whose points never
     change. `scores`: one point per metric, replaced by a later one when a number is made again. `files`: by
@@ -59,6 +81,17 @@ class Content:
     scores: tuple[Point, ...] = ()
     files: dict[str, Path | str] = field(default_factory=dict)
     dataset: Dataset | None = None
+
+    @property
+    def told(self) -> Told:
+        """What the sweep's own run tells of it."""
+        return Told(
+            status=self.status,
+            ended=self.ended,
+            is_trial=TRIAL in self.identity,
+            is_hyperfitted=self.tags.get(HYPERFITTED) == "true",
+            metrics=frozenset(point.key for point in self.scores),
+        )
 
     def file_digests(self) -> dict[str, str]:
         """A short digest of every artifact's content."""
@@ -96,7 +129,7 @@ def milliseconds(text: str | None) -> int | None:
 
 
 def as_number(value: Any) -> float | None:
-    """The value as a finite float, or None for what is no number and is not logged."""
+    """The value as a finite float, or None for what is no number and is not logged: MLflow's stores differ in NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -115,7 +148,7 @@ def as_text(value: Any) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings with dots between their keys; lists stay whole."""
+    """The values of nested mappings under one key each, with dots between the keys of each level; lists stay whole."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

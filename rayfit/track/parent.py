@@ -1,127 +1,167 @@
-"""A sweep's parent run: the question, the table as a note, the report's files, totals to compare by."""
+"""A sweep's own run: the question, the table as a note, the report's files, totals to compare sweeps by."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from rayfit.columns import POOLED, TRAINED, names
-from rayfit.records.storage import Storage
-from rayfit.report.board import sweep_board
-from rayfit.report.markdown import table_in_markdown
-from rayfit.report.rows import rows_on_texts, value
+from rayfit.findings.labels import varies
+from rayfit.records.codec import dumps
+from rayfit.records.storage import SWEEPS, Storage
+from rayfit.records.sweep import Row, SweepRecord
 from rayfit.track.content import (
     MAX_TEXT,
+    NOTE,
     Content,
     Point,
+    Told,
     as_number,
     as_params,
     as_tags,
     milliseconds,
     points,
 )
-from rayfit.track.names import Names
-from rayfit.track.origin import made_by, sweep_times
+from rayfit.track.index import SweepIndex
+from rayfit.track.runs import made_by
+from rayfit.track.scores import Names
 
-REPORTS = (
+SWEEP = "rayfit.sweep_id"
+_REPORTS = (
     *("report.html", "plot.png", "table.txt", "summary.json", "scores.json"),
     *("results.csv", "results.parquet"),
 )
-FIGURES = "figures"
-# of one launch only; an address may hold a password
+_FIGURES = "figures"
+# Of one launch only; and an address may hold a password.
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
 
 
-def parent_content(
-    storage: Storage, sweep: Mapping[str, Any], children: Iterable[Content], *, finished: bool
-) -> Content:
-    """The run of the sweep: RUNNING until `finished`, then FAILED if a child is, KILLED if one is missing."""
-    children = list(children)
-    launches = sweep.get("launches") or [{}]
-    begun, done = (milliseconds(time) for time in sweep_times(sweep))
-    ended = done or max((child.ended or 0 for child in children), default=0)
-    folder = storage.folder("sweeps", sweep["id"])
-    files: dict[str, Path | str] = {name: folder / name for name in REPORTS if (folder / name).is_file()}
-    files |= {f"{FIGURES}/{path.name}": path for path in sorted((folder / FIGURES).glob("*.png"))}
+def parent_content(storage: Storage, sweep: SweepIndex, told: Collection[Told], *, finished: bool) -> Content:
+    """The run of the sweep: RUNNING until `finished`, then FAILED if a child is, KILLED if one is missing.
+
+    `told`: of its children. A launch that was killed has no end of its own, so its run ends with the last child's.
+    """
+    record = sweep.record
+    first, last = record.launches[0], record.launches[-1]
+    begun = milliseconds(first.started_at) or 0
+    ended = milliseconds(last.finished_at) or max((child.ended or begun for child in told), default=begun)
+    folder = storage.folder(SWEEPS, record.id)
+    files: dict[str, Path | str] = {name: folder / name for name in _REPORTS if (folder / name).is_file()}
+    files |= {f"{_FIGURES}/{path.name}": path for path in sorted((folder / _FIGURES).glob("*.png"))}
     tags = {
-        "rayfit.sweep_kind": sweep.get("sweep_kind"),
-        "rayfit.question": sweep.get("question"),
-        "rayfit.source": sweep.get("source"),
-        "rayfit.launches": str(len(sweep.get("launches", []))),
-        **made_by(launches[-1]),
+        "rayfit.sweep_kind": record.sweep_kind,
+        "rayfit.question": record.question,
+        "rayfit.source": record.source,
+        "rayfit.launches": str(len(record.launches)),
+        **made_by(last.command, last.git_commit),
     }
-    options = {key: value for key, value in sweep.get("options", {}).items() if key not in _NOT_OF_THE_SWEEP}
+    options = {name: value for name, value in record.options.items() if name not in _NOT_OF_THE_SWEEP}
+    launches = [msgspec.to_builtins(launch) for launch in record.launches]
     return Content(
-        name=sweep["id"],
-        status=_status(sweep, children) if finished else "RUNNING",
-        started=begun or ended,
+        name=record.id,
+        status=_status(record, told) if finished else "RUNNING",
+        started=begun,
         ended=ended if finished else None,
-        identity={"rayfit.sweep_id": sweep["id"]},
-        tags={**as_tags(tags), "mlflow.note.content": note(sweep)},
+        identity={SWEEP: record.id},
+        tags={**as_tags(tags), NOTE: note(record, sweep.rows)},
         params=as_params(options),
-        scores=tuple(_totals(sweep, children, ended)) if finished else (),
-        files={**files, "launches.json": json.dumps(sweep.get("launches", []), indent=1, sort_keys=True)},
+        scores=tuple(_totals(sweep, told, ended)) if finished else (),
+        files={**files, "launches.json": dumps(launches)},
     )
 
 
-def note(sweep: Mapping[str, Any]) -> str:
+def note(record: SweepRecord, rows: Sequence[Row]) -> str:
     """The question and the table, in Markdown, short enough for a tag: rows that do not fit are counted."""
-    lines = [f"**{sweep.get('question') or sweep['id']}**", ""]
-    if sweep.get("source"):
-        lines += [f"Hyperfitting (arXiv 2412.04318), {sweep['source']}.", ""]
-    lines += [f"`rayfit show {sweep['id']}`", ""]
-    used = sum(map(len, lines)) + len(lines)
-    table, left_out = table_in_markdown(
-        sweep_board(sweep, only_final=True, with_paper=False), room=MAX_TEXT - 250 - used
-    )
-    lines.append(table)
-    if left_out:
-        lines += ["", f"and {left_out} more rows: see `summary.json` among the artifacts"]
-    if kept := sum(value(row, "update") is not None for row in sweep.get("rows", [])):
-        lines += ["", f"Of weights kept along training: {kept} rows, as curves of the runs."]
+    lines = [f"**{record.question or record.id}**", ""]
+    if record.source:
+        lines += [f"Hyperfitting (arXiv 2412.04318), {record.source}.", ""]
+    lines += [f"`rayfit show {record.id}`", ""]
+    shown = [row for row in rows if row.update is None]
+    columns = [name for name in _noted() if any(row.value(name) is not None for row in shown)]
+    # What was chosen and is the same of every row is no help in so little space.
+    chosen = names(lambda each: each.role in ("declared", "seed"))
+    columns = [name for name in columns if name not in chosen or _tells(shown, name)]
+    if columns:
+        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    length = sum(map(len, lines)) + len(lines)
+    for place, row in enumerate(shown):
+        line = f"| {' | '.join(_cell(row, name) for name in columns)} |"
+        length += len(line) + 1
+        if length > MAX_TEXT - 100:
+            lines += ["", f"and {len(shown) - place} more rows: see `summary.json` among the artifacts"]
+            break
+        lines.append(line)
+    if len(shown) < len(rows):
+        lines += [
+            "",
+            f"Of weights kept along training: {len(rows) - len(shown)} rows, as curves of the runs.",
+        ]
     return "\n".join(lines)
 
 
-def _status(sweep: Mapping[str, Any], children: list[Content]) -> str:
-    statuses = {child.status for child in children}
-    present = sum("rayfit.trial_id" in child.identity for child in children)
-    if "FAILED" in statuses:
-        return "FAILED"
-    return "FINISHED" if statuses <= {"FINISHED"} and present == len(sweep.get("trials", [])) else "KILLED"
-
-
-def _totals(sweep: Mapping[str, Any], children: list[Content], time: int) -> list[Point]:
-    """Counts of trials, and of each what is most compared: the range over its greedy rows, one value where there is one."""
-    trials = [child for child in children if "rayfit.trial_id" in child.identity]
-    values: dict[str, Any] = {
-        "trials/declared": len(sweep.get("trials", [])),
-        "trials/finished": sum(child.status == "FINISHED" for child in trials),
-        "trials/failed": sum(child.status == "FAILED" for child in trials),
-        "trials/hyperfitted": sum(child.tags.get("rayfit.hyperfitted") == "true" for child in trials),
-    }
+def totals_of_rows(sweep_names: Names, rows: Sequence[Row]) -> dict[str, float]:
+    """What is most compared, by whose texts: the range over a sweep's greedy rows, one value where there is only one."""
     found: dict[tuple[str, str], list[float]] = {}
-    for row in _greedy_rows(sweep):
-        for name in names(lambda each: each.role == "measured" and bool(each.always)):
-            if (number := as_number(value(row, name))) is not None:
-                found.setdefault((value(row, "who"), name), []).append(number)
+    compared = names(lambda each: each.role == "measured" and bool(each.always))
+    for row in _greedy_rows(sweep_names, rows):
+        for name in compared:
+            if (number := as_number(row.value(name))) is not None:
+                found.setdefault((row.who, name), []).append(number)
+    values: dict[str, float] = {}
     for (who, name), numbers in found.items():
         if who == TRAINED or min(numbers) < max(numbers):
             values |= {f"{who}/{name}.min": min(numbers), f"{who}/{name}.max": max(numbers)}
         else:
             values[f"{who}/{name}"] = numbers[0]
-    return points(values, time, 0)
+    return values
 
 
-def _greedy_rows(sweep: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _status(record: SweepRecord, told: Collection[Told]) -> str:
+    statuses = {child.status for child in told}
+    if "FAILED" in statuses:
+        return "FAILED"
+    is_whole = sum(child.is_trial for child in told) == len(record.trials)
+    return "FINISHED" if statuses <= {"FINISHED"} and is_whole else "KILLED"
+
+
+def _totals(sweep: SweepIndex, told: Collection[Told], time: int) -> list[Point]:
+    """Counts of trials, and what sweeps are compared by."""
+    trials = [child for child in told if child.is_trial]
+    counts = {
+        "trials/declared": len(sweep.record.trials),
+        "trials/finished": sum(child.status == "FINISHED" for child in trials),
+        "trials/failed": sum(child.status == "FAILED" for child in trials),
+        "trials/hyperfitted": sum(child.is_hyperfitted for child in trials),
+    }
+    on_texts = [row for row in sweep.rows if not sweep.names.is_of_prompts(row.domain)]
+    return points(counts | totals_of_rows(sweep.names, on_texts), time, 0)
+
+
+def _greedy_rows(sweep_names: Names, rows: Sequence[Row]) -> list[Row]:
     """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
-    sweep_names = Names(sweep)
-    rows = [
-        row
-        for row in rows_on_texts(sweep.get("rows", []), sweep.get("prompts"))
-        if value(row, "update") is None and sweep_names.is_plain(value(row, "decoding"))
-    ]
-    if len({value(row, "domain") for row in rows} - {None}) > 1:
-        rows = [row for row in rows if value(row, "domain") == POOLED]
-    return rows
+    found = [row for row in rows if row.update is None and sweep_names.is_plain(row.decoding)]
+    if _tells(found, "domain"):
+        return [row for row in found if row.domain == POOLED]
+    return found
+
+
+def _noted() -> list[str]:
+    """The columns of the note's table: what was chosen, the scores of every table, how it ended."""
+    chosen, ended = ("who", "declared", "seed"), ("minutes", "status", "reason")
+    found = names(lambda each: each.role in chosen or (each.role == "measured" and bool(each.always)))
+    return [*found, *ended]
+
+
+def _tells(rows: Sequence[Row], name: str) -> bool:
+    return varies([row for row in rows if row.value(name) is not None], name)
+
+
+def _cell(row: Row, name: str) -> str:
+    value = row.value(name)
+    # the reasons of other rows are the same in every sweep, and wide
+    if value is None or (name == "reason" and row.who != TRAINED):
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from rayfit.columns import COLUMNS, POOLED, column, columns_of_evaluations, names, parameter_columns
-from rayfit.report.labels import telling, varies
-from rayfit.track.content import CURRENT, Content
+from rayfit.columns import COLUMNS, POOLED, TRAINED, column, columns_of_evaluations, names
+from rayfit.findings.labels import telling, varies
+from rayfit.records.sweep import Row, SweepRecord
+from rayfit.track.content import CURRENT
 
 TAG_PREFIX = "mlflow.sharedViewState."
 _FIRST = ("", POOLED)
@@ -24,9 +24,14 @@ def view_place(experiment_id: str, parent_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={parent_id}&workflowType=machine_learning"
 
 
-def view_tag(parent_id: str, children: Sequence[Content], asked: Iterable[str] = ()) -> tuple[str, str]:
-    """The experiment's tag that holds the view: its name and its value. `asked`: scores that the sweep asks for."""
-    shown = columns(children, asked)
+def view_tag(
+    parent_id: str, record: SweepRecord, rows: Sequence[Row], measured: Iterable[str]
+) -> tuple[str, str]:
+    """The experiment's tag that holds the view: its name and its value.
+
+    `rows`: the sweep's by now; `measured`: the names of its children's scores.
+    """
+    shown = shown_columns(rows, set(measured), _asked(record))
     state = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent_id}' and tags.`{CURRENT}` = 'true'",
         # ordered by date the table folds children under their parent again
@@ -38,13 +43,12 @@ def view_tag(parent_id: str, children: Sequence[Content], asked: Iterable[str] =
     return f"{TAG_PREFIX}{parent_id}", json.dumps(state, sort_keys=True)
 
 
-def columns(children: Sequence[Content], asked: Iterable[str] = ()) -> list[str]:
+def shown_columns(rows: Sequence[Row], measured: set[str], asked: Iterable[str] = ()) -> list[str]:
     """What tells the trials apart, then the main scores, each for every decoding and domain that it is measured in.
 
     Those with one column come first, then those of texts, over all domains pooled before each of them. Scores of texts
     that the sweep asks for (`asked`) are shown of plain greedy decoding only, pooled where there are several domains.
     """
-    measured = {point.key for child in children for point in child.scores}
     prefixes: dict[str, list[str]] = {}
     for key in sorted(measured):
         prefix, _, name = key.rpartition("/")
@@ -64,34 +68,31 @@ def columns(children: Sequence[Content], asked: Iterable[str] = ()) -> list[str]
     ]
     scores += [_key(prefix, name) for name in asked for prefix in _FIRST]
     shown = [name for name in dict.fromkeys((*scores, "updates", "minutes")) if name in measured]
-    return [*_declared_columns(children), *(f"metrics.`{name}`" for name in shown)]
+    return [*_declared_columns(rows), *(f"metrics.`{name}`" for name in shown)]
 
 
-def _declared_columns(children: Sequence[Content]) -> list[str]:
+def _asked(record: SweepRecord) -> list[str]:
+    """The scores that the sweep asks for, and those that its figures are about."""
+    ys = (figure.get("y", []) for figure in record.figures)
+    return [*record.scores, *(name for y in ys for name in ([y] if isinstance(y, str) else y))]
+
+
+def _declared_columns(rows: Sequence[Row]) -> list[str]:
     """What tells the trials apart: arms first, then the number of samples even where a sweep holds it.
 
     Without that number no other means much.
     """
-    trials = [_as_row(child) for child in children if "samples" in child.params]
+    trials = [row for row in rows if row.who == TRAINED and row.update is None]
     found = telling(trials, but=columns_of_evaluations())
     # no name for people has seeds in it, but here is room for them
     if varies(trials, "seed"):
         found.append("seed")
-    if any(row.get("order_seed") != row.get("seed") for row in trials):
+    if any(row.order_seed != row.seed for row in trials):
         found.append("order_seed")
-    tags = [f"tags.`{column(name).tag}`" for name in _tagged() if varies(trials, name)]
-    params = dict.fromkeys(["samples", *(name for name in found if not column(name).tag)])
+    tagged = names(lambda each: bool(each.tag))
+    tags = [f"tags.`{column(name).tag}`" for name in tagged if varies(trials, name)]
+    params = dict.fromkeys(["samples", *(name for name in found if name not in tagged)])
     return [*tags, *(f"params.`{column(name).parameter}`" for name in params)]
-
-
-def _tagged() -> list[str]:
-    return names(lambda each: bool(each.tag))
-
-
-def _as_row(child: Content) -> dict[str, Any]:
-    """The run's parameters and tags as columns of a summary's row."""
-    params = {name: child.params.get(column(name).parameter) for name in parameter_columns()}
-    return {**params, **{name: child.tags.get(column(name).tag) for name in _tagged()}}
 
 
 def _key(prefix: str, name: str) -> str:

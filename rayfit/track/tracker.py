@@ -1,0 +1,250 @@
+"""What tells MLflow of a sweep while it runs: one thread, of what changed. The driver's loop never waits for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from filelock import FileLock
+
+from rayfit.columns import TRAINED, column
+from rayfit.errors import RayfitError, first_line
+from rayfit.records.storage import Storage
+from rayfit.records.sweep import SweepRecord
+from rayfit.records.trial import Point as CurvePoint
+from rayfit.records.trials import read_failure
+from rayfit.track.connection import connect, tracking_errors
+from rayfit.track.content import CURRENT, LIVE_SINCE, TRIAL, Content, Point, as_tags, milliseconds
+from rayfit.track.index import SweepIndex
+from rayfit.track.matching import was_given_up
+from rayfit.track.runs import declared_params, measured_points, trial_identity
+from rayfit.track.sync import LOCK, SweepSync, SyncReport, search, sync_sweep
+from rayfit.track.writer import create_run, log_metrics, supersede, write_params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CURVES_SECONDS = 5.0
+CHILDREN_SECONDS = 10.0
+
+
+class Seen(Protocol):
+    """What is looked at of where a trial stands (`rayfit.sweep.queue.TrialState`)."""
+
+    @property
+    def status(self) -> str:
+        """`running` while it is being trained."""
+
+    @property
+    def tries(self) -> int:
+        """How often its training was begun."""
+
+    @property
+    def last_point(self) -> CurvePoint | None:
+        """The last point of the try that runs."""
+
+
+class Tracker:
+    """A sweep's way to MLflow. `see` and `changed` note what there is to tell; a thread tells it.
+
+    `uri`: where MLflow is. `place`: what follows the UI's address to compare the trials, empty until `finish` has sent
+    everything. `error`: why MLflow could not be told the last time, empty where it was.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        uri: str,
+        *,
+        curves_seconds: float = CURVES_SECONDS,
+        children_seconds: float = CHILDREN_SECONDS,
+    ) -> None:
+        """Connect. Raises as `rayfit.track.connection.connect`.
+
+        `curves_seconds`: between two sendings of curves; `children_seconds`: the least between two of what was trained
+        and measured.
+        """
+        self.uri, self.place, self.error = uri, "", ""
+        self._storage, self._client = storage, connect(uri, storage)
+        self._seconds = (curves_seconds, children_seconds)
+        self._curves = _LiveCurves(storage, self._client)
+        self._sync: SweepSync | None = None
+        self._report: SyncReport | None = None
+        self._record: SweepRecord | None = None
+        self._changed: set[str | None] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._died = ""
+
+    def start(self, record: SweepRecord) -> None:
+        """Begin to tell, now and then, of the sweep that this record declares."""
+        self._record = record
+        self._thread = threading.Thread(target=self._tell_now_and_then, name="tracker", daemon=True)
+        self._thread.start()
+
+    def see(self, state: Mapping[str, Seen]) -> None:
+        """Take the newest points of curves from where the trials stand, by their ids. Calls nothing."""
+        self._curves.see(state)
+
+    def changed(self, trial_id: str | None, record: SweepRecord | None = None) -> None:
+        """Note that something of a trial, or of the original models (None), is new. Calls nothing.
+
+        `record`: the sweep's, where it changed too.
+        """
+        with self._lock:
+            self._changed.add(trial_id)
+            self._record = record or self._record
+
+    def finish(self, record: SweepRecord) -> None:
+        """Stop the thread and send everything, the report's files with it; sets `place`, or `error`."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            report = sync_sweep(self._storage, record, self._client, finished=True)
+        except RayfitError as error:
+            self.error = first_line(error)
+        else:
+            # All is there now. That the thread ended is a defect of rayfit, which is told all the same.
+            self.place, self.error = report.place, self._died
+
+    def tell(self, *, children: bool = True) -> None:
+        """Send what waits: curves, and `children` that changed, all of them the first time.
+
+        Raises TrackingError when MLflow cannot be reached or refuses, RayfitError for a record that cannot be read; then
+        it all waits for the next time.
+        """
+        if self._sync is None or self._report is None or (children and self._changed):
+            self._tell_children()
+        assert self._sync is not None and self._report is not None
+        self._curves.send(self._sync.index, self._report)
+
+    def _tell_children(self) -> None:
+        with self._lock:
+            record, changed = self._record, self._changed
+            self._changed = set()
+        assert record is not None
+        try:
+            if self._report is None:
+                # Again from the beginning, where the first time went wrong.
+                self._sync = SweepSync(self._storage, self._client, record)
+                self._report = self._sync.write()
+            elif self._sync is not None:
+                self._report = self._sync.write(record, changed)
+        except RayfitError:
+            with self._lock:
+                self._changed |= changed
+            raise
+
+    def _tell_now_and_then(self) -> None:
+        every, children_every = self._seconds
+        told_children = 0.0
+        try:
+            while not self._closing.wait(every):
+                is_time = time.monotonic() - told_children >= children_every
+                try:
+                    self.tell(children=is_time)
+                    self.error = ""
+                except RayfitError as error:
+                    self.error = first_line(error)
+                if is_time:
+                    told_children = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - nobody else sees what ends a thread
+            self._died = f"its thread ended early: {type(error).__name__}: {first_line(error)}"
+            self.error = self._died
+
+
+@dataclass
+class _Training:
+    """One try at training a trial. `since`: when it began, in milliseconds since 1970."""
+
+    tries: int
+    since: int
+    last_update: int = -1
+    run_id: str = ""
+    waiting: list[Point] = field(default_factory=list)
+
+
+class _LiveCurves:
+    """Points of running trials, kept as they are seen until they are sent.
+
+    What is sent is the beginning of what a later sync writes, to the millisecond, so that nothing stands twice.
+    """
+
+    def __init__(self, storage: Storage, client: MlflowClient) -> None:
+        self._storage, self._client = storage, client
+        self._trainings: dict[str, _Training] = {}
+        self._lock = threading.Lock()
+
+    def see(self, state: Mapping[str, Seen]) -> None:
+        """Take what is new of each trial, by its id. Calls nothing."""
+        with self._lock:
+            for trial_id, trial in state.items():
+                if trial.status != "running":
+                    # its record, or its failure, has everything from now on
+                    self._trainings.pop(trial_id, None)
+                elif trial.last_point is not None:
+                    self._take(trial_id, trial.tries, trial.last_point)
+
+    def _take(self, trial_id: str, tries: int, point: CurvePoint) -> None:
+        training = self._trainings.get(trial_id)
+        if training is None or training.tries != tries:
+            since = round(1000 * (time.time() - point.seconds))
+            training = self._trainings[trial_id] = _Training(tries, since)
+        if point.update > training.last_update:
+            training.last_update = point.update
+            training.waiting += measured_points(point, training.since)
+
+    def send(self, sweep: SweepIndex, place: SyncReport) -> None:
+        """Write what waits: one call for each trial that runs, and the run of one that has none yet.
+
+        `place`: where the sweep is in MLflow. Raises TrackingError when MLflow cannot be reached or refuses; then the
+        points wait for the next time.
+        """
+        with self._lock:
+            waiting = {key: list(found.waiting) for key, found in self._trainings.items() if found.waiting}
+            trainings = {key: self._trainings[key] for key in waiting}
+        if not waiting:
+            return
+        with FileLock(self._storage.root / LOCK), tracking_errors(self._client):
+            for trial_id, training in trainings.items():
+                if not training.run_id and not self._has_ended(trial_id, training):
+                    training.run_id = self._create(trial_id, training, sweep, place)
+                if training.run_id:
+                    log_metrics(self._client, training.run_id, waiting[trial_id])
+                with self._lock:
+                    del training.waiting[: len(waiting[trial_id])]
+
+    def _has_ended(self, trial_id: str, training: _Training) -> bool:
+        """True when it ended between seeing and sending; a sync may have made its run already."""
+        record, failure = self._storage.trial(trial_id), read_failure(self._storage, trial_id)
+        ends = (
+            None if record is None else milliseconds(record.finished_at),
+            None if failure is None else milliseconds(failure.failed_at),
+        )
+        return any(end is not None and end > training.since for end in ends)
+
+    def _create(self, trial_id: str, training: _Training, sweep: SweepIndex, place: SyncReport) -> str:
+        before = self._storage.trial(trial_id)
+        edition = 1 if before is None else before.edition + bool(sweep.record.options["fresh"])
+        tags = {"rayfit.who": TRAINED, column("arm").tag: sweep.arms(trial_id)}
+        content = Content(
+            name=trial_id.rpartition("-")[0],
+            status="RUNNING",
+            started=training.since,
+            ended=None,
+            identity=trial_identity(trial_id, edition),
+            tags={**as_tags(tags), LIVE_SINCE: str(training.since), CURRENT: "true"},
+            params=declared_params(sweep.declared_row(trial_id)),
+        )
+        query = f"tags.`mlflow.parentRunId` = '{place.parent_run_id}' and tags.`{TRIAL}` = '{trial_id}'"
+        earlier = [run for run in search(self._client, [place.experiment_id], query) if was_given_up(run)]
+        run = create_run(self._client, place.experiment_id, content, place.parent_run_id, tags=content.tags)
+        write_params(self._client, run, content)
+        for other in earlier:
+            supersede(self._client, other, run.info.run_id)
+        return str(run.info.run_id)
