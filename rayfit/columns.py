@@ -17,7 +17,7 @@ from rayfit.scores import SCORES, Of, Score
 TRUTH, ORIGINAL, TRAINED = "truth", "original", "trained"
 WHO = {TRUTH: "true continuations", ORIGINAL: "original model", TRAINED: "hyperfitted"}
 """The values of the column `who`, and what people read. Training that did not end hyperfitted is not called so: see
-`rayfit/report/labels.py`."""
+`rayfit/findings/labels.py`."""
 
 POOLED = "pooled"
 """In the column `domain`: all domains together."""
