@@ -137,7 +137,7 @@ def _check_base(launch: Launch) -> None:
         if record.model.weights_sha256 != base:
             raise RayfitError(
                 f"trial {trial.id} was trained from another {trial.model.name} than the one this storage holds now "
-                f"({record['model']['weights_sha256'][:12]}, not {base[:12]}); --fresh trains it again"
+                f"({str(record.model.weights_sha256)[:12]}, not {base[:12]}); --fresh trains it again"
             )
 
 
