@@ -35,7 +35,7 @@ from rayfit.score.predictions import MEANS
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.record import begun_record, ended_record, write_record
 from rayfit.sweep.tasks import trial_task
-from rayfit.sweep.trial_record import EngineFacts, Times, trial_record
+from rayfit.sweep.trial import EngineFacts, Times, trial_record
 from rayfit.train.schedule import TrainResult
 
 CONTEXTS = 4
