@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rayfit.config import Options
+from rayfit.plan.contexts import Prompts
 from rayfit.plan.measurements import Generation, Measurement, Prediction, TextScores
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
@@ -22,6 +23,8 @@ from tests.finished import CONTEXTS, Finished
 from tests.unit.plan.examples import BASE, SWEEP
 
 DOMAINS = ("docstrings", "topics")
+ON_PROMPTS = 0.99
+"""TTR of whatever is on prompts."""
 LOOP = "<b>round</b> & round "
 STORY = "the fox ran home and the owl slept "
 FIGURES: tuple[dict[str, Any], ...] = (
@@ -182,7 +185,8 @@ def _found(spec: Measurement) -> dict[str, Any]:
     if isinstance(spec, Prediction):
         return _predicted(spec.subject.trial)
     if isinstance(spec, TextScores):
-        return _scored(spec)
+        on_prompts = isinstance(spec.contexts, Prompts)
+        return {**_scored(spec), **({"ttr_last_96": ON_PROMPTS} if on_prompts else {})}
     return {}
 
 
