@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rayfit.report.rows import sweep_rows
+
 from rayfit.records.storage import Storage
 from rayfit.report.markdown import render_markdown
-from rayfit.report.rows import sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import write_all
 
