@@ -1,23 +1,23 @@
 """The one table of columns: what a column of a sweep's rows is called, how it is written, and what part it has.
 
 Every list of columns, axes, headings and parameters is a question to `COLUMNS`. A column is one entry below; a score is one
-entry of `rayfit/score/registry.py`.
+entry of `rayfit/scores.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from rayfit.decoding import Decoding
-from rayfit.errors import unknown
-from rayfit.score.registry import SCORES, Of, Score
+from rayfit.errors import RayfitError, unknown
+from rayfit.scores import SCORES, Of, Score
 
 TRUTH, ORIGINAL, TRAINED = "truth", "original", "trained"
 WHO = {TRUTH: "true continuations", ORIGINAL: "original model", TRAINED: "hyperfitted"}
 """The values of the column `who`, and what people read. Training that did not end hyperfitted is not called so: see
-`rayfit/report/labels.py`."""
+`rayfit/findings/labels.py`."""
 
 POOLED = "pooled"
 """In the column `domain`: all domains together."""
@@ -323,6 +323,17 @@ COLUMNS: dict[str, Column] = {
     each.name: each for each in (*_CHOSEN, *_ABOUT, *map(of_score, SCORES.values()), *_TIMES, *_OF_THE_PAPER)
 }
 """Every column by its name, in the order in which tables show them."""
+
+
+def know(scores: Iterable[Score]) -> None:
+    """Let these scores have columns too: those that a kind of measurement of one's own brings.
+
+    Raises RayfitError for a name that is taken by something else.
+    """
+    for score in scores:
+        if COLUMNS.setdefault(score.name, of_score(score)) != of_score(score):
+            raise RayfitError(f"score {score.name}: the name is taken: {COLUMNS[score.name].about}")
+        SCORES[score.name] = score
 
 
 def column(name: str) -> Column:

@@ -35,7 +35,7 @@ from rayfit.score.predictions import MEANS
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.record import begun_record, ended_record, write_record
 from rayfit.sweep.tasks import trial_task
-from rayfit.sweep.trial_record import EngineFacts, Times, trial_record
+from rayfit.sweep.trial import EngineFacts, Times, trial_record
 from rayfit.train.schedule import TrainResult
 
 CONTEXTS = 4
@@ -188,10 +188,14 @@ class Finished:
         *,
         texts: Sequence[str] | None = None,
         series: Mapping[str, Any] | None = None,
+        columns: Mapping[str, Sequence[Any]] | None = None,
         seconds: float = 0.0,
         **values: float | tuple[float, float, float] | None,
     ) -> MeasurementRecord:
-        """A finished measurement: what is found as a rule, with `values` changed; a generation's texts as given."""
+        """A finished measurement: what is found as a rule, with `values` changed; a generation's texts as given.
+
+        `columns`: of its file, in place of those that it has: a value per text.
+        """
         scores = entries({**FOUND.get((spec.kind, spec.who), {}), **values})
         frames: dict[str, pl.DataFrame] = {}
         about: dict[str, Any] = {}
@@ -201,6 +205,7 @@ class Finished:
                 "vocabulary_size": 1_000,
                 "num_contexts": CONTEXTS,
                 "num_new_tokens": spec.how.num_new_tokens,
+                "contexts_fingerprint": self.launch.bench.contexts_fingerprint(spec),
             }
             if spec.matching is not None:
                 scores = entries({"matched_temperature": 0.45, **values})
@@ -208,6 +213,7 @@ class Finished:
             frames, about = {"scores": score_frame(spec, scores)}, {OF: spec.generation.id}
         elif isinstance(spec, Prediction):
             frames = {"texts": prediction_frame(scores)}
+        frames = {name: _with_columns(frame, columns or {}) for name, frame in frames.items()}
         done = Measured(scores=scores, series=series or {}, frames=frames, about=about, seconds=seconds)
         return measure(Stage(kind=spec.kind, run=lambda *_: done), spec, self.launch.bench)
 
@@ -250,6 +256,12 @@ class Finished:
 def finished(storage: Storage, plan: Plan, values: Mapping[str, float] | None = None) -> SweepRecord:
     """The record of a sweep in which everything ended well."""
     return Finished(storage, plan).all(values).record()
+
+
+def _with_columns(frame: pl.DataFrame, columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    return frame.with_columns(
+        pl.Series(name, values, dtype=frame.schema[name]) for name, values in columns.items()
+    )
 
 
 def _rows(count: int) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from rayfit.records.measurement import MeasurementRecord, Setting
 from rayfit.records.provenance import git_commit, library_versions, now
 from rayfit.records.storage import RECORD, Storage, write_parquet
 from rayfit.records.values import Entry
-from rayfit.score.registry import Score
+from rayfit.scores import Score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rayfit.columns import axes, check_columns
+from rayfit.columns import axes, check_columns, know
 from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
+from rayfit.scores import Score
 
 # Options that may take several values, which become trials; an option that is not varied takes one.
 AXES = axes()
@@ -60,6 +61,10 @@ class Kind(Protocol):
     def specs(self) -> Callable[[Any], Iterable[Any]]:
         """From a plan to the measurements of this kind that it has."""
 
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The scores that no other kind has."""
+
 
 @dataclass(frozen=True)
 class AtScale:
@@ -96,6 +101,8 @@ class Sweep:
     measures: tuple[Kind, ...] = ()
 
     def __post_init__(self) -> None:
+        for measure in self.measures:
+            know(measure.scores)
         for axis in self.varies:
             if axis not in AXES:
                 raise unknown(f"sweep {self.kind}: varies", axis, AXES)

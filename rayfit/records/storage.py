@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from rayfit.columns import know
 from rayfit.errors import RayfitError, nearest
 from rayfit.records.codec import dumps, encode, read_record
 from rayfit.records.measurement import MeasurementRecord
@@ -102,7 +103,11 @@ class Storage:
 
     def sweep(self, identifier: str) -> SweepRecord | None:
         """The record of a sweep, or None where there is none. Raises RayfitError as `read_record`."""
-        return read_record(self.folder(SWEEPS, identifier) / RECORD, SweepRecord)
+        record = read_record(self.folder(SWEEPS, identifier) / RECORD, SweepRecord)
+        if record is not None:
+            # The process that reads it may never have seen the script that brought them.
+            know(record.own_scores)
+        return record
 
     def read(self, kind: str, identifier: str) -> dict[str, Any] | None:
         """The record of an id as it stands in its file, or None while it is unfinished or unknown.

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from rayfit.records.values import Entry, Status, Value, Who
+from rayfit.scores import Score
 
 
 class Launch(Value, frozen=True, kw_only=True):
@@ -145,7 +146,8 @@ class Agreement(Value, frozen=True, kw_only=True):
 class SweepRecord(Value, frozen=True, kw_only=True):
     """One declared sweep at one scale, as launched last.
 
-    `trials`: ids in the plan's order; `arms`: the trials of each declared arm, empty where there are none. `failed` and
+    `own_scores`: explained here, for they come from a kind of measurement that the sweep brings. `trials`: ids in the
+    plan's order; `arms`: the trials of each declared arm, empty where there are none. `failed` and
     `failed_measurements`: errors by id. `alone`: options of which this launch has one value where the sweep compares
     several. `first_trained_by`: by trial, the other sweep that trained it first. `rows` are as they were when the last
     launch ended; while it runs, or after it was killed, they hold only what is declared, and
@@ -164,6 +166,7 @@ class SweepRecord(Value, frozen=True, kw_only=True):
     uses: Uses
     figures: tuple[dict[str, Any], ...]
     scores: tuple[str, ...]
+    own_scores: tuple[Score, ...]
     alone: dict[str, str]
     launches: tuple[Launch, ...]
     prompts: PromptsUsed | None

@@ -19,7 +19,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Entry(Value, frozen=True, kw_only=True):
     """One score of a record: a mean with its 95% interval, or nulls with a reason.
 
-    `value`, `low` and `high` are in the unit of the score (`rayfit.score.registry`). `count`: how many texts were
+    `value`, `low` and `high` are in the unit of the score (`rayfit.scores`). `count`: how many texts were
     measured. `reason` says why the value, or the interval alone, is null.
     """
 

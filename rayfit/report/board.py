@@ -6,14 +6,12 @@ in their cells is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rayfit.columns import COLUMNS, DASH, ORIGINAL, POOLED, TRAINED, WHO, Column, column, names
-from rayfit.report.figures import figure_columns
-from rayfit.report.groups import Cell, Group, grouped, spread_text
-from rayfit.report.labels import (
+from rayfit.columns import COLUMNS, DASH, ORIGINAL, POOLED, TRAINED, TRUTH, WHO, Column, column, names
+from rayfit.findings.groups import Cell, Group, grouped, spread_text
+from rayfit.findings.labels import (
     decoding_of,
     follows,
     group_text,
@@ -23,8 +21,9 @@ from rayfit.report.labels import (
     varies,
     who_text,
 )
+from rayfit.records.sweep import Row, SweepRecord
+from rayfit.report.figures import figure_columns
 from rayfit.report.paper import paper_numbers
-from rayfit.report.rows import Row, is_trained, is_truth, value
 
 TTR = "ttr_last_96"
 
@@ -75,28 +74,28 @@ class Board:
 
 
 def sweep_board(
-    record: Mapping[str, Any], *, by_seed: bool = False, only_final: bool = False, with_paper: bool = True
+    record: SweepRecord, *, by_seed: bool = False, only_final: bool = False, with_paper: bool = True
 ) -> Board:
     """The table of a sweep's record: the scores that every table has, and those that are wanted of this sweep.
 
     `by_seed`: a line per row, seeds as columns where they vary, in place of means over seeds. `only_final`: without rows
     of weights that were kept along training. `with_paper`: with what the paper has of the experiment, to stand beside it.
     """
-    rows = [row for row in record.get("rows", []) if not only_final or value(row, "update") is None]
+    rows = [row for row in record.rows if not only_final or row.update is None]
     return board(rows, wanted_columns(record, with_paper=with_paper), by_seed=by_seed)
 
 
-def wanted_columns(record: Mapping[str, Any], *, with_paper: bool = True) -> list[str]:
+def wanted_columns(record: SweepRecord, *, with_paper: bool = True) -> list[str]:
     """The scores that a sweep declares, that its figures show, and, `with_paper`, that the paper has of it."""
-    published = paper_numbers(record.get("sweep_kind", "")) if with_paper else ()
-    shown = figure_columns(record.get("figures") or [])
-    return [*record.get("scores", []), *shown, *(number.quantity for number in published)]
+    published = paper_numbers(record.sweep_kind) if with_paper else ()
+    shown = figure_columns(record.figures)
+    return [*record.scores, *shown, *(number.quantity for number in published)]
 
 
 def board(rows: Sequence[Row], wanted: Sequence[str], *, by_seed: bool = False) -> Board:
     """The table of these rows with the scores `wanted` beside those of every table, where any row has them."""
-    trials = [row for row in rows if is_trained(row)]
-    scores = [name for name in _scores(wanted) if any(value(row, name) is not None for row in rows)]
+    trials = [row for row in rows if row.who == TRAINED]
+    scores = [name for name in _scores(wanted) if any(row.value(name) is not None for row in rows)]
     described = names(lambda each: each.role == "declared" or (by_seed and each.role == "seed"))
     tell = [name for name in described if varies(_where_it_tells(column(name), rows, trials), name)]
     tell = [name for name in tell if not _is_said(column(name), tell, trials)]
@@ -128,7 +127,7 @@ def _scores(wanted: Sequence[str]) -> list[str]:
 
 def _where_it_tells(shown: Column, rows: Sequence[Row], trials: Sequence[Row]) -> Sequence[Row]:
     """What is of a training tells trials apart; the rest also tells rows of the original apart."""
-    return trials if shown.is_of_weights else [row for row in rows if not is_truth(row)]
+    return trials if shown.is_of_weights else [row for row in rows if row.who != TRUTH]
 
 
 def _is_said(shown: Column, tell: Sequence[str], trials: Sequence[Row]) -> bool:
@@ -137,18 +136,18 @@ def _is_said(shown: Column, tell: Sequence[str], trials: Sequence[Row]) -> bool:
 
 def _is_held(trials: Sequence[Row], shown: Column) -> bool:
     """Whether all trials have one value that is worth saying: no rerun is none."""
-    values = {value(row, shown.name) for row in trials}
+    values = {row.value(shown.name) for row in trials}
     return len(values) == 1 and not values & {None, shown.usual} and shown.role == "declared"
 
 
 def _sections(groups: Sequence[Group], headings: Sequence[str]) -> list[tuple[str, list[Group]]]:
     """Groups under what they have in common, in the order in which each value comes first; pooled domains last."""
-    order = {name: list(dict.fromkeys(value(group.row, name) for group in groups)) for name in headings}
+    order = {name: list(dict.fromkeys(group.row.value(name) for group in groups)) for name in headings}
     for values in order.values():
         values.sort(key=lambda each: each == POOLED)
     found: dict[tuple[int, ...], list[Group]] = {}
     for group in groups:
-        key = tuple(order[name].index(value(group.row, name)) for name in headings)
+        key = tuple(order[name].index(group.row.value(name)) for name in headings)
         found.setdefault(key, []).append(group)
     return [(phrase(found[key][0].row, headings), found[key]) for key in sorted(found)]
 
@@ -159,13 +158,13 @@ def _line(
     row, unfinished = group.row, group.unfinished
     trouble = ""
     if unfinished:
-        states = " and ".join(sorted({value(one, "status") for one in unfinished}))
+        states = " and ".join(sorted({one.status for one in unfinished}))
         count = f"{len(unfinished)} of {len(group.rows)} seeds " if len(group.rows) > 1 else ""
-        reasons = dict.fromkeys(str(value(one, "reason")) for one in unfinished)
+        reasons = dict.fromkeys(str(one.reason) for one in unfinished)
         trouble = f"{count}{states}: {'; '.join(reasons)}"
-    missing = str(value(row, "reason") or "not measured for this row")
+    missing = row.reason or "not measured for this row"
     return BoardLine(
-        who=value(row, "who"),
+        who=row.who,
         label=group_text(group.rows),
         declared=tuple(_declared_text(row, each, with_length) for each in tell),
         cells=tuple(_board_cell(each, group.cell(each.name), longest, missing) for each in scores),
@@ -187,7 +186,7 @@ def _board_cell(shown: Column, cell: Cell | None, longest: float, missing: str) 
 def _declared_text(row: Row, shown: Column, with_length: bool) -> str:
     if is_final(row, shown.name):
         return "final"
-    return shown.text(value(row, shown.name), with_length=with_length)
+    return shown.text(row.value(shown.name), with_length=with_length)
 
 
 @dataclass(frozen=True)
@@ -203,14 +202,12 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
 
     Of the trials only the hyperfitted ones count, where there are any. Another decoding stands in where none is greedy.
     """
-    decodings = [(value(row, "decoding"), made) for row in rows if (made := decoding_of(row)) is not None]
+    decodings = [(row.decoding, made) for row in rows if (made := decoding_of(row)) is not None]
     chosen = [name for name, made in decodings if made.is_plain] or [name for name, _ in decodings]
-    same = [
-        row for row in rows if value(row, "decoding") in (None, *chosen[:1]) and value(row, "update") is None
-    ]
-    trials = [row for row in same if is_trained(row)]
-    shown = [row for row in trials if value(row, "hyperfitted")] or trials
-    same = [*(row for row in same if not is_trained(row)), *shown]
+    same = [row for row in rows if row.decoding in (None, *chosen[:1]) and row.update is None]
+    trials = [row for row in same if row.who == TRAINED]
+    shown = [row for row in trials if row.hyperfitted] or trials
+    same = [*(row for row in same if row.who != TRAINED), *shown]
     words = {**WHO, TRAINED: who_text(shown[0]) if shown else ""}
     found = []
     for name in (TTR, "validation_loss", "entropy_nats", "longest_overlap_mean"):
@@ -224,7 +221,7 @@ def _range_of(rows: Sequence[Row], who: str, name: str) -> str:
     if who == ORIGINAL and name == "longest_overlap_mean":
         # The original has no training rows: what it shares with a trial's rows stands in that trial's row.
         who, name = TRAINED, "original_longest_overlap_mean"
-    return _range([row for row in rows if value(row, "who") == who], name)
+    return _range([row for row in rows if row.who == who], name)
 
 
 def _range(rows: Sequence[Row], name: str) -> str:

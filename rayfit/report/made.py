@@ -2,50 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rayfit.columns import value_text
+from rayfit.records.measurement import MeasurementRecord
 from rayfit.records.storage import Storage
+from rayfit.records.sweep import Launch, SweepRecord
+from rayfit.records.trial import TrialRecord
 
 # Where a sweep lies and is tracked says nothing about its numbers.
 _NOT_SHOWN = ("plan", "fresh", "storage", "tracking_uri")
+# Where a measurement that reads contexts says which they are.
+_CONTEXTS = "contexts_fingerprint"
 
 
-def how_it_was_made(record: Mapping[str, Any], storage: Storage) -> dict[str, Any]:
-    """What the report's last section shows, as plain values; what is not known is left out."""
-    trials = [found for key in record.get("trials", []) if (found := storage.read("trials", key)) is not None]
-    evaluations = [
+@dataclass(frozen=True)
+class MadeLaunch:
+    """One launch in words; `took` is empty where it never ended, `commit` where none is known."""
+
+    command: str
+    started: str
+    took: str
+    ran: int
+    reused: int
+    commit: str
+
+
+@dataclass(frozen=True)
+class MadeTrial:
+    """One finished trial: its seeds, how long it trained and measured, when it ended, the digest of its weights."""
+
+    id: str
+    sample_seed: int
+    order_seed: int
+    train: str
+    measure: str
+    finished: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the report's last section shows; pairs are a name and what it has."""
+
+    launches: tuple[MadeLaunch, ...]
+    options: tuple[tuple[str, str], ...]
+    fingerprints: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    commits: tuple[str, ...]
+    kernels: str
+    trials: tuple[MadeTrial, ...]
+    times: tuple[tuple[str, str], ...]
+
+
+def how_it_was_made(record: SweepRecord, storage: Storage) -> Made:
+    """All that made a sweep's numbers, from the records of its trials and measurements that are there by now."""
+    trials = [trial for key in record.trials if (trial := storage.trial(key)) is not None]
+    measurements = [
         found
-        for entry in record.get("evaluations", [])
-        if (found := storage.read("evaluations", entry["evaluation_id"])) is not None
+        for each in record.measurements
+        if (found := storage.measurement(each.kind, each.id)) is not None
     ]
-    return {
-        "launches": [_launch(launch) for launch in record.get("launches", [])],
-        "options": [
+    made: list[TrialRecord | MeasurementRecord] = [*trials, *measurements]
+    return Made(
+        launches=tuple(map(_launch, record.launches)),
+        options=tuple(
             (name.replace("_", " "), _option(value))
-            for name, value in sorted(record.get("options", {}).items())
+            for name, value in sorted(record.options.items())
             if name not in _NOT_SHOWN and value not in (None, [], "")
-        ],
-        "fingerprints": _fingerprints(trials, evaluations),
-        "versions": _versions([*trials, *evaluations]),
-        "commits": sorted({made["git_commit"] for made in (*trials, *evaluations) if made.get("git_commit")}),
-        "kernels": _kernels(trials),
-        "trials": [_trial(trial) for trial in trials],
-        "times": [*_times(trials, evaluations), *_worker_hours(trials)],
-    }
+        ),
+        fingerprints=_fingerprints(trials, measurements),
+        versions=_versions(made),
+        commits=tuple(sorted({each.git_commit for each in made if each.git_commit})),
+        kernels=_kernels(trials),
+        trials=tuple(map(_trial, trials)),
+        times=(*_times(trials, measurements), *_worker_hours(trials)),
+    )
 
 
-def _launch(launch: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "command": launch.get("command", ""),
-        "started": _moment(launch.get("started_at")),
-        "took": _between(launch.get("started_at"), launch.get("finished_at")),
-        "ran": launch.get("ran"),
-        "reused": launch.get("reused"),
-        "commit": launch.get("git_commit") or "",
-    }
+def _launch(launch: Launch) -> MadeLaunch:
+    return MadeLaunch(
+        command=launch.command,
+        started=_moment(launch.started_at),
+        took=_between(launch.started_at, launch.finished_at),
+        ran=launch.ran,
+        reused=launch.reused,
+        commit=launch.git_commit or "",
+    )
 
 
 def _option(value: Any) -> str:
@@ -53,79 +99,63 @@ def _option(value: Any) -> str:
 
 
 def _fingerprints(
-    trials: Iterable[Mapping[str, Any]], evaluations: Iterable[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
+    trials: Iterable[TrialRecord], measurements: Iterable[MeasurementRecord]
+) -> tuple[tuple[str, str], ...]:
     found: dict[tuple[str, str], None] = {}
     for trial in trials:
-        model = trial.get("model", {})
-        if model.get("weights_sha256"):
-            found[f"weights of {model['name']}", model["weights_sha256"]] = None
-        if trial.get("rows", {}).get("fingerprint"):
-            found[f"training rows {trial['rows']['id']}", trial["rows"]["fingerprint"]] = None
-    for evaluation in evaluations:
-        if evaluation.get("contexts_fingerprint"):
-            found[f"contexts of {evaluation['domain']}", evaluation["contexts_fingerprint"]] = None
-    return list(found)
+        if trial.model.weights_sha256:
+            found[f"weights of {trial.model.name}", trial.model.weights_sha256] = None
+        found[f"training rows {trial.rows.id}", trial.rows.fingerprint] = None
+    for each in measurements:
+        if _CONTEXTS in each.about:
+            found[f"contexts of {each.domain}", str(each.about[_CONTEXTS])] = None
+    return tuple(found)
 
 
-def _versions(made: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _versions(made: Iterable[TrialRecord | MeasurementRecord]) -> tuple[tuple[str, str], ...]:
     """Versions by library; where records were made with several, all of them."""
     found: dict[str, dict[str, None]] = {}
     for record in made:
-        for name, version in record.get("versions", {}).items():
+        for name, version in record.versions.items():
             found.setdefault(name, {})[version] = None
-    return [(name, ", ".join(versions)) for name, versions in sorted(found.items())]
+    return tuple((name, ", ".join(versions)) for name, versions in sorted(found.items()))
 
 
 _KERNELS = {True: "asked for", False: "not asked for", None: "on a CPU, whose kernels are"}
 
 
-def _kernels(trials: Iterable[Mapping[str, Any]]) -> str:
-    """Whether the trials were trained with deterministic kernels alone; empty where none of them says."""
-    said = [trial["deterministic_kernels"] for trial in trials if "deterministic_kernels" in trial]
+def _kernels(trials: Iterable[TrialRecord]) -> str:
+    """Whether the trials were trained with deterministic kernels alone; empty where there are none."""
+    said = [trial.deterministic_kernels for trial in trials]
     return "; ".join(f"{said.count(each)} {_KERNELS[each]}" for each in _KERNELS if each in said)
 
 
-def _trial(trial: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": trial["id"],
-        "weights": trial.get("weights_sha256") or "",
-        "seconds": trial.get("seconds", {}),
-        "overhead": trial.get("overhead_seconds"),
-        "device": trial.get("device", ""),
-        "sample_seed": trial.get("sample_seed"),
-        "order_seed": trial.get("order_seed"),
-        "finished": _moment(trial.get("finished_at")),
-    }
+def _trial(trial: TrialRecord) -> MadeTrial:
+    return MadeTrial(
+        id=trial.id,
+        sample_seed=trial.sample_seed,
+        order_seed=trial.order_seed,
+        train=duration(trial.seconds.train),
+        measure=duration(trial.seconds.measure),
+        finished=_moment(trial.finished_at),
+        weights=trial.weights_sha256,
+    )
 
 
-def _times(
-    trials: Iterable[Mapping[str, Any]], evaluations: Iterable[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
-    times = []
-    for what, made in (("training", list(trials)), ("evaluation", list(evaluations))):
-        seconds = [
-            entry["seconds"]["total"] for entry in made if entry.get("seconds", {}).get("total") is not None
-        ]
-        if seconds:
-            times.append((f"{what}, {len(seconds)} in all", duration(sum(seconds))))
-    return times
+def _times(trials: Sequence[TrialRecord], measurements: Iterable[MeasurementRecord]) -> list[tuple[str, str]]:
+    """Wall time of training, then of each kind of measurement, as it comes first."""
+    seconds = {"training": [trial.seconds.total for trial in trials]} if trials else {}
+    for each in measurements:
+        seconds.setdefault(each.kind, []).append(each.seconds)
+    return [(f"{what}, {len(own)} in all", duration(sum(own))) for what, own in seconds.items()]
 
 
-def _worker_hours(trials: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Time of trials times the workers that each ran on, by device: what a price per hour is multiplied with.
-
-    Trials that do not say how many workers they had are left out.
-    """
+def _worker_hours(trials: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+    """Time of trials times the workers that each ran on, by device: what a price per hour is multiplied with."""
     seconds: dict[str, float] = {}
     for trial in trials:
-        workers, total = (
-            trial.get("placement", {}).get("num_workers"),
-            trial.get("seconds", {}).get("total"),
-        )
-        if workers is not None and total is not None:
-            device = trial.get("device") or "an unknown device"
-            seconds[device] = seconds.get(device, 0.0) + workers * total
+        own = trial.placement.num_workers * trial.seconds.total
+        seconds[trial.device] = seconds.get(trial.device, 0.0) + own
     return [
         (f"worker-hours of training on {device}", f"{total / 3600:.3g}") for device, total in seconds.items()
     ]
@@ -145,11 +175,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _moment(time: str | None) -> str:
-    return "" if not time else f"{time[:10]} {time[11:16]} UTC"
+def _moment(time: str) -> str:
+    return f"{time[:10]} {time[11:16]} UTC"
 
 
-def _between(start: str | None, end: str | None) -> str:
-    if not start or not end:
+def _between(start: str, end: str | None) -> str:
+    if end is None:
         return ""
     return duration((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())

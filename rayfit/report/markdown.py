@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
+from rayfit.records.sweep import Agreement, SweepRecord
 from rayfit.report.board import Board, BoardCell, BoardLine, sweep_board
 from rayfit.report.table import contexts_text, held_text
 
 
-def render_markdown(record: Mapping[str, Any]) -> str:
+def render_markdown(record: SweepRecord) -> str:
     """A section on a sweep from its record, as `docs/results.md` is made of."""
-    agreement = record.get("agreement")
-    shown = "agreement" in {figure["kind"] for figure in record.get("figures", [])}
+    agreement = record.agreement
+    shown = "agreement" in {figure["kind"] for figure in record.figures}
     parts = [
-        f"## {record['sweep_kind']}",
-        f"{record['question']} ({record['source']})",
+        f"## {record.sweep_kind}",
+        f"{record.question} ({record.source})",
         f"```console\n$ {_command(record)}\n```",
         table_in_markdown(sweep_board(record))[0],
-        contexts_text(str(record["options"]["contexts"]), record.get("prompts")),
+        contexts_text(str(record.options["contexts"]), record.prompts),
     ]
-    if shown and agreement:
-        parts.append(
-            f"Top-1 agreement, over {agreement['num_positions']:,} positions:\n\n{_matrix(agreement)}"
-        )
+    if shown and agreement is not None:
+        parts.append(f"Top-1 agreement, over {agreement.num_positions:,} positions:\n\n{_matrix(agreement)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -72,9 +70,9 @@ def _cell(cell: BoardCell) -> str:
     return f"{cell.text} {cell.below}" if cell.below.startswith("±") else cell.text
 
 
-def _command(record: Mapping[str, Any]) -> str:
+def _command(record: SweepRecord) -> str:
     """The last launch's command without where its storage and its tracking were."""
-    words = shlex.split(record["launches"][-1]["command"])
+    words = shlex.split(record.launches[-1].command)
     kept: list[str] = []
     skip = False
     for word in words:
@@ -84,9 +82,9 @@ def _command(record: Mapping[str, Any]) -> str:
     return shlex.join(kept)
 
 
-def _matrix(agreement: Mapping[str, Any]) -> str:
-    labels = agreement["labels"]
+def _matrix(agreement: Agreement) -> str:
+    labels = agreement.labels
     lines = ["| | " + " | ".join(labels) + " |", "|" + " --- |" * (len(labels) + 1)]
-    for name, row in zip(labels, agreement["matrix"], strict=True):
+    for name, row in zip(labels, agreement.matrix, strict=True):
         lines.append(f"| {name} | " + " | ".join(f"{share:.3f}" for share in row) + " |")
     return "\n".join(lines)

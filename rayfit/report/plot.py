@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rayfit.records.sweep import Row
 from rayfit.report.figures.axis import axis_figure
 from rayfit.report.figures.draw import figure_png
 from rayfit.report.figures.model import Figure
-from rayfit.report.rows import Row
 
 
-def draw_plot(rows: list[Row], x: str, y: str, target: Path, *, title: str) -> None:
+def draw_plot(rows: Sequence[Row], x: str, y: str, target: Path, *, title: str) -> None:
     """`y` against `x` with intervals, as PNG; lines mark the original model and the true continuations."""
     figure_png(axis_figure(rows, x, [y]), target, title=title)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from rayfit.records.sweep import PromptsUsed, SweepRecord
 from rayfit.report.board import Board, BoardLine, sweep_board
 
 LEGEND = (
@@ -13,7 +11,7 @@ LEGEND = (
 )
 
 
-def render_table(record: Mapping[str, Any]) -> str:
+def render_table(record: SweepRecord) -> str:
     """A line per row of a sweep's record, aligned, with headings and a legend; what does not apply is a dash."""
     table = sweep_board(record, by_seed=True, with_paper=False)
     header = ["", *(column.heading for column in (*table.declared, *table.scores))]
@@ -25,7 +23,7 @@ def render_table(record: Mapping[str, Any]) -> str:
         text += [f"{_aligned(_cells(line), widths)}{_trouble(line)}" for line in lines]
         text += [""]
     text[1] = "-" * max(map(len, text))
-    counted = contexts_text(str(record["options"]["contexts"]), record.get("prompts"))
+    counted = contexts_text(str(record.options["contexts"]), record.prompts)
     return "\n".join([*text, *held_text(table), f"{counted} {LEGEND}"])
 
 
@@ -35,11 +33,11 @@ def held_text(table: Board) -> list[str]:
     return [f"All trials: {shared}."] if shared else []
 
 
-def contexts_text(num_contexts: str, prompts: Mapping[str, Any] | None) -> str:
-    """How many texts a row is of. `prompts`: as a sweep's record says which they are."""
+def contexts_text(num_contexts: str, prompts: PromptsUsed | None) -> str:
+    """How many texts a row is of. `prompts`: those of one's own, where there are any."""
     if prompts is None:
         return f"{num_contexts} contexts per row."
-    return f"{num_contexts} contexts per row; in rows on {prompts['name']} {prompts['count']} prompts, without true text."
+    return f"{num_contexts} contexts per row; in rows on {prompts.name} {prompts.count} prompts, without true text."
 
 
 def _cells(line: BoardLine) -> list[str]:

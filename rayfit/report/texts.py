@@ -9,12 +9,14 @@ from typing import Any
 
 import polars as pl
 
-from rayfit.columns import TRUTH, column, names
+from rayfit.columns import ORIGINAL, TRAINED, TRUTH, column, names
+from rayfit.findings.labels import decoding_of, label, telling, who_text
+from rayfit.findings.measured import Measured, measured
+from rayfit.records.frames import SCORES, scored_texts
 from rayfit.records.storage import Storage
-from rayfit.report.joined import Evaluated, evaluated
-from rayfit.report.labels import decoding_of, label, telling, who_text
+from rayfit.records.sweep import Row, SweepRecord
+from rayfit.records.trials import product_path
 from rayfit.report.repetition import Span, Tokens, spans_of_tokens, spans_of_words
-from rayfit.report.rows import Row, is_original, is_trained, value
 
 _EXAMPLES = 6
 _MOST_SIDES = 6
@@ -50,58 +52,54 @@ class Comparison:
     by_words: bool
 
 
-def comparisons(record: Mapping[str, Any], storage: Storage) -> list[Comparison]:
+def comparisons(record: SweepRecord, storage: Storage) -> list[Comparison]:
     """A comparison per model and domain that has generations of the original model and of a trial."""
-    found = list(evaluated(record, storage))
-    keys = list(dict.fromkeys((one.record["model_name"], value(one.row, "domain")) for one in found))
+    places: dict[tuple[str, str], list[Measured]] = {}
+    for one in measured([row for row in record.rows if row.who != TRUTH], SCORES, storage):
+        places.setdefault((one.row.model, one.row.domain), []).append(one)
     chosen = []
-    for model, domain in keys:
-        own = [
-            one for one in found if (one.record["model_name"], value(one.row, "domain")) == (model, domain)
-        ]
+    for (model, domain), own in places.items():
         sides = _sides(own, domain)
-        if any(is_original(one.row) for one in sides) and len(sides) > 1:
+        if any(one.row.who == ORIGINAL for one in sides) and len(sides) > 1:
             chosen.append((model, domain, sides))
     each = max(2, _EXAMPLES // max(1, len(chosen)))
     several = len(chosen) > 1
     made = [
-        _comparison(f"{model} on {domain}" if several else "", domain, sides, storage, each)
+        _comparison(f"{model} on {domain}" if several else "", sides, record.uses.models, storage, each)
         for model, domain, sides in chosen
     ]
     return [comparison for comparison in made if comparison is not None]
 
 
-def _sides(own: Sequence[Evaluated], domain: str) -> list[Evaluated]:
+def _sides(own: Sequence[Measured], domain: str) -> list[Measured]:
     """The original and one trial under each decoding, greedy before the rest, and the trials of other texts or arms.
 
     The trial is the hyperfitted one with most training sequences, of the domain's own text, with the lowest seed.
     """
-    own = [one for one in own if value(one.row, "update") is None]
-    originals = sorted((one for one in own if is_original(one.row)), key=_plainness)
-    trials = [one for one in own if is_trained(one.row)]
+    own = [one for one in own if one.row.update is None]
+    originals = sorted((one for one in own if one.row.who == ORIGINAL), key=_plainness)
+    trials = [one for one in own if one.row.who == TRAINED]
     if not trials:
         return originals[:1]
     best = max(trials, key=lambda one: _fitness(one.row, domain))
-    same = sorted(
-        (one for one in trials if value(one.row, "trial_id") == value(best.row, "trial_id")), key=_plainness
-    )
+    same = sorted((one for one in trials if one.row.trial_id == best.row.trial_id), key=_plainness)
     kinds = _kinds_of_training()
-    others: dict[tuple[Any, ...], Evaluated] = {}
-    for one in sorted(trials, key=lambda one: (*_plainness(one), value(one.row, "seed") or 0)):
-        key = tuple(value(one.row, name) for name in kinds)
-        mine = tuple(value(best.row, name) for name in kinds)
-        if key != mine and value(one.row, "decoding") == value(same[0].row, "decoding"):
+    others: dict[tuple[Any, ...], Measured] = {}
+    for one in sorted(trials, key=lambda one: (*_plainness(one), one.row.seed or 0)):
+        key = tuple(one.row.value(name) for name in kinds)
+        mine = tuple(best.row.value(name) for name in kinds)
+        if key != mine and one.row.decoding == same[0].row.decoding:
             others.setdefault(key, one)
     return [*originals[:1], *same, *others.values()][:_MOST_SIDES]
 
 
 def _fitness(row: Row, domain: str) -> tuple[Any, ...]:
-    seed = value(row, "seed") or 0
-    is_own, hyperfitted = value(row, "train_text") == domain, bool(value(row, "hyperfitted"))
-    return (is_own, hyperfitted, value(row, "samples") or 0, -seed)
+    seed = row.seed or 0
+    is_own, hyperfitted = row.train_text == domain, bool(row.hyperfitted)
+    return (is_own, hyperfitted, row.samples or 0, -seed)
 
 
-def _plainness(one: Evaluated) -> tuple[bool, bool, int]:
+def _plainness(one: Measured) -> tuple[bool, bool, int]:
     """Greedy first, blocked next, then as they come."""
     decoding = decoding_of(one.row)
     assert decoding is not None
@@ -116,16 +114,16 @@ def _kinds_of_training() -> list[str]:
 
 
 def _comparison(
-    title: str, domain: str, sides: Sequence[Evaluated], storage: Storage, number: int
+    title: str, sides: Sequence[Measured], made_models: Sequence[str], storage: Storage, number: int
 ) -> Comparison | None:
-    frames = [_generations(one, domain, storage) for one in sides]
-    if any(frame is None for frame in frames[:1]):
+    frames = [scored_texts(storage, one.record.id) for one in sides]
+    if frames[0] is None:
         return None
     kept = [(one, frame) for one, frame in zip(sides, frames, strict=True) if frame is not None]
-    tokens = _tokens(kept, storage)
+    tokens = _tokens(kept, made_models, storage)
     shared = set.intersection(*(set(frame["context_id"]) for _, frame in kept))
     base = kept[0][1].filter(pl.col("context_id").is_in(shared)).sort(_TTR, "context_id", nulls_last=True)
-    rows = [one.row for one, _ in kept if is_trained(one.row)]
+    rows = [one.row for one, _ in kept if one.row.who == TRAINED]
     columns = telling(rows, but=("domain",))
     by_id = [{line["context_id"]: line for line in frame.iter_rows(named=True)} for _, frame in kept]
     examples = []
@@ -144,7 +142,7 @@ def _chosen(row: Row) -> list[str]:
     return [
         name
         for name in names(lambda each: each.tells and each.of == "training" and not each.has_sections)
-        if value(row, name) not in (None, column(name).usual)
+        if row.value(name) not in (None, column(name).usual)
     ]
 
 
@@ -153,14 +151,6 @@ def _spread_places(count: int, number: int) -> list[int]:
     if count <= number:
         return list(range(count))
     return [round(place * (count - 1) / (number - 1)) for place in range(number)]
-
-
-def _generations(one: Evaluated, domain: str, storage: Storage) -> pl.DataFrame | None:
-    path = storage.folder("evaluations", one.record["id"]) / one.record["generations"]
-    if not path.is_file():
-        return None
-    frame = pl.read_parquet(path)
-    return frame.filter(pl.col("domain") == domain) if domain in frame["domain"] else frame
 
 
 def _truth(line: Mapping[str, Any], tokens: Tokens | None) -> Side:
@@ -176,37 +166,38 @@ def _truth(line: Mapping[str, Any], tokens: Tokens | None) -> Side:
 def _side(row: Row, columns: Sequence[str], line: Mapping[str, Any], tokens: Tokens | None) -> Side:
     spans = None if tokens is None else spans_of_tokens(tokens, line["token_ids"], line["text"])
     notes = []
-    if line.get(_TTR) is not None:
+    if line[_TTR] is not None:
         notes.append(f"TTR {column(_TTR).text(line[_TTR])}")
-    if line.get("longest_overlap") is not None:
+    if line["longest_overlap"] is not None:
         notes.append(f"overlap {line['longest_overlap']} tokens")
     own = ", ".join(filter(None, [who_text(row), *_own_words(row, columns)]))
-    return Side(own, value(row, "who"), " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
+    return Side(own, row.who, " · ".join(notes), tuple(spans or spans_of_words(line["text"])))
 
 
 def _own_words(row: Row, columns: Sequence[str]) -> list[str]:
-    words = [label(row, [name]) for name in columns if name != "decoding" and is_trained(row)]
-    return [*words, column("decoding").text(value(row, "decoding"))]
+    words = [label(row, [name]) for name in columns if name != "decoding" and row.who == TRAINED]
+    return [*words, column("decoding").text(row.decoding)]
 
 
-def _tokens(kept: Sequence[tuple[Evaluated, pl.DataFrame]], storage: Storage) -> Tokens | None:
+def _tokens(
+    kept: Sequence[tuple[Measured, pl.DataFrame]], made_models: Sequence[str], storage: Storage
+) -> Tokens | None:
     """The tokenizer that gives back these texts, from a trial's checkpoint or the made model; None where there is none."""
-    frame = kept[0][1]
-    line = frame.row(0, named=True)
-    for path in _tokenizer_paths([one for one, _ in kept], storage):
+    line = kept[0][1].row(0, named=True)
+    for path in _tokenizer_paths([one.row for one, _ in kept], made_models, storage):
         tokens = Tokens(str(path))
         if spans_of_tokens(tokens, line["token_ids"], line["text"]) is not None:
             return tokens
     return None
 
 
-def _tokenizer_paths(sides: Sequence[Evaluated], storage: Storage) -> list[Path]:
-    folders = []
-    for one in sides:
-        trial = storage.read("trials", value(one.row, "trial_id")) if value(one.row, "trial_id") else None
-        for name, path in (trial or {}).get("products", {}).items():
-            if name.startswith("checkpoint") and trial is not None:
-                folders.append(storage.folder("trials", trial["id"]) / path)
-    name = sides[0].record["model_name"]
-    folders += [storage.folder("models", key) for key in storage.ids("models") if key.startswith(f"{name}-")]
+def _tokenizer_paths(rows: Sequence[Row], made_models: Sequence[str], storage: Storage) -> list[Path]:
+    trials = [trial for row in rows if (trial := storage.trial(row.trial_id)) is not None]
+    folders = [
+        product_path(storage, trial, product)
+        for trial in trials
+        for product in trial.products
+        if product.kind == "checkpoint"
+    ]
+    folders += [storage.folder("models", key) for key in made_models if key.startswith(f"{rows[0].model}-")]
     return [path for folder in folders if (path := folder / "tokenizer.json").is_file()]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from rayfit.errors import RayfitError
-from rayfit.score.registry import TOP_K
+from rayfit.scores import TOP_K
 
 _CHUNK_VALUES = 1 << 22
 

@@ -15,13 +15,6 @@ import torch
 from rayfit.errors import RayfitError
 from rayfit.score.statistics import Estimate, bootstrap_mean
 
-RANK_LIMITS = {
-    "original_rank_not_1_share": 1,
-    "original_rank_above_10_share": 10,
-    "original_rank_above_200_share": 200,
-}
-"""Score name to the rank that counts as passed."""
-
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-6, 1e6
 _TOLERANCE_NATS = 1e-3
 _CHUNK_VALUES = 1 << 22
@@ -41,11 +34,14 @@ class PairStatistics:
     same_choice: torch.Tensor
     original_rank: torch.Tensor
 
-    def counts(self) -> dict[str, list[int]]:
-        """Positions of each text that count towards each score, by the score's name; B numbers per name."""
-        marked = {"top_1_agreement": self.same_choice}
-        marked |= {name: self.original_rank > limit for name, limit in RANK_LIMITS.items()}
-        return {name: [int(count) for count in flags.sum(dim=1)] for name, flags in marked.items()}
+
+PAIR_SCORES: dict[str, Callable[[PairStatistics], torch.Tensor]] = {
+    "top_1_agreement": lambda given: given.same_choice,
+    "original_rank_not_1_share": lambda given: given.original_rank > 1,
+    "original_rank_above_10_share": lambda given: given.original_rank > 10,
+    "original_rank_above_200_share": lambda given: given.original_rank > 200,
+}
+"""Every score of a pair of checkpoints: which positions, bool (B, T), count towards a share of all of them."""
 
 
 @torch.no_grad()
@@ -81,16 +77,16 @@ def choice_statistics(original_BTV: torch.Tensor, choice_BT: torch.Tensor) -> Pa
 
 
 def pair_scores(parts: Iterable[PairStatistics]) -> dict[str, Estimate]:
-    """`top_1_agreement` and the shares of RANK_LIMITS over all positions of all texts, by name; each in [0, 1].
+    """The shares of `PAIR_SCORES` over all positions of all texts, by name; each in [0, 1].
 
     Positions are pooled; the interval comes from resampling texts. `parts` are batches of texts, whose lengths may
     differ from batch to batch; a longer text then weighs more. Texts without a position count as missing.
     """
-    counts: dict[str, list[int]] = {name: [] for name in ("top_1_agreement", *RANK_LIMITS)}
+    counts: dict[str, list[int]] = {name: [] for name in PAIR_SCORES}
     lengths: list[int] = []
     for part in parts:
-        for name, added in part.counts().items():
-            counts[name] += added
+        for name, score in PAIR_SCORES.items():
+            counts[name] += score(part).sum(dim=1).tolist()
         lengths += [part.same_choice.shape[1]] * len(part.same_choice)
     return {name: bootstrap_mean(_pooled(found, lengths)) for name, found in counts.items()}
 

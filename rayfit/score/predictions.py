@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,20 +13,34 @@ import polars as pl
 from rayfit.errors import RayfitError
 from rayfit.records.values import Entry
 from rayfit.score.calibration import Calibration, calibration, calibration_error
-from rayfit.score.registry import TOP_K
 from rayfit.score.statistics import Estimate, bootstrap_mean
+from rayfit.scores import TOP_K
 
 if TYPE_CHECKING:
     from rayfit.score.logits import TokenStatistics
 
-MEANS = (
-    "entropy_nats",
-    "entropy_bits",
-    "true_token_reciprocal_rank",
-    *(f"top_{k}_mass" for k in TOP_K),
-    *(f"true_token_in_top_{k}" for k in TOP_K),
-)
-"""Columns whose score of the same name is their mean over texts."""
+
+def _mean(values_BT: Any) -> np.ndarray:
+    """The mean over a text's positions, float64."""
+    return np.asarray(values_BT.double().mean(dim=1))
+
+
+CHECKPOINT_SCORES: dict[str, Callable[[TokenStatistics], np.ndarray]] = {
+    "entropy_nats": lambda given: _mean(given.entropy_nats),
+    "entropy_bits": lambda given: _mean(given.entropy_nats) / math.log(2),
+    "true_token_reciprocal_rank": lambda given: _mean(1.0 / given.rank.double()),
+    **{
+        f"top_{k}_mass": lambda given, at=at: _mean(given.top_mass[..., at])  # type: ignore[misc]
+        for at, k in enumerate(TOP_K)
+    },
+    **{
+        f"true_token_in_top_{k}": lambda given, k=k: _mean(given.rank <= k)  # type: ignore[misc]
+        for k in TOP_K
+    },
+}
+"""Every score of a checkpoint's predictions that is a mean over texts: a number for each of the true texts."""
+
+MEANS = tuple(CHECKPOINT_SCORES)
 
 _MOST_NATS = math.log(sys.float_info.max)
 
@@ -36,7 +50,7 @@ _BINS = tuple(f"calibration_{name}" for name in ("positions", "confidence", "cor
 def prediction_frame(statistics: TokenStatistics, context_length: int) -> pl.DataFrame:
     """One row per text, in their order, of what a checkpoint predicts over contexts with their continuations.
 
-    Columns, Float64 unless said otherwise, each a mean over the text's predicted positions: those of `MEANS`,
+    Columns, Float64 unless said otherwise, each a mean over the text's predicted positions: those of `CHECKPOINT_SCORES`,
     `nll_nats` and `nll_context_nats` (negative log-likelihood of the true token over the text, and over the first
     `context_length` tokens alone); `num_positions` (Int64); `top_1` (List(Int32), the first choice at every position, for
     `agreement_matrix` and `choice_statistics`); `calibration_positions`, `calibration_confidence`,
@@ -52,22 +66,14 @@ def prediction_frame(statistics: TokenStatistics, context_length: int) -> pl.Dat
             "tokens or more and a continuation after it"
         )
 
-    def mean(values: Any) -> np.ndarray:
-        return np.asarray(values.double().mean(dim=1))
-
     # Rounding may leave a probability a little above 1.
     bins = calibration(np.minimum(statistics.top_mass[..., 0].numpy(), 1.0), statistics.correct.numpy())
-    entropy = mean(statistics.entropy_nats)
     return pl.DataFrame(
         {
-            "nll_nats": mean(statistics.nll_nats),
+            "nll_nats": _mean(statistics.nll_nats),
             "nll_context_nats": statistics.nll_nats[:, : context_length - 1].mean(dim=1).numpy(),
-            "entropy_nats": entropy,
-            "entropy_bits": entropy / math.log(2),
-            "true_token_reciprocal_rank": mean(1.0 / statistics.rank.double()),
-            **{f"top_{k}_mass": mean(statistics.top_mass[..., at]) for at, k in enumerate(TOP_K)},
-            **{f"true_token_in_top_{k}": mean(statistics.rank <= k) for k in TOP_K},
-            "num_positions": np.full(len(entropy), num_positions, dtype=np.int64),
+            **{name: score(statistics) for name, score in CHECKPOINT_SCORES.items()},
+            "num_positions": np.full(len(statistics.nll_nats), num_positions, dtype=np.int64),
             "top_1": pl.Series(statistics.top_1.tolist(), dtype=pl.List(pl.Int32)),
             **{
                 name: pl.Series(sums.tolist(), dtype=pl.List(pl.Float64))
@@ -80,10 +86,9 @@ def prediction_frame(statistics: TokenStatistics, context_length: int) -> pl.Dat
 def prediction_scores(frames: pl.DataFrame | Sequence[pl.DataFrame]) -> dict[str, Entry]:
     """Scores, by their names in the registry, of one domain's frame or of several domains' frames together.
 
-    The means of `MEANS`, `perplexity_contexts` and `perplexity_texts` (pooled over tokens), the same with `_mean` behind
-    (mean over texts of each text's own perplexity), and `calibration_error`; entries with `value`, `low`, `high`, `count`,
-    `reason`. Intervals are 95% bootstrap intervals over texts. Texts are all of one length, so pooling positions and
-    averaging over texts is the same.
+    The means of `CHECKPOINT_SCORES`; `perplexity_contexts` and `perplexity_texts` (pooled over tokens), the same with
+    `_mean` behind (mean over texts of each text's own perplexity); and `calibration_error`. Intervals are 95% bootstrap
+    intervals over texts. Texts are all of one length, so pooling positions and averaging over texts is the same.
 
     Raises RayfitError for texts of several lengths.
     """

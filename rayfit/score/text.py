@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -42,6 +43,53 @@ def index_rows(rows: Texts, bos_id: int | None = None, *, vocabulary_size: int |
     return TrainingRows(window_index(bare, WINDOW), OverlapIndex(bare))
 
 
+@dataclass(frozen=True)
+class TextInput:
+    """What a score of texts is given: all texts of one checkpoint under one decoding, in the order of the contexts.
+
+    `domains`: string, one per text. `rows`: the trial's training rows, None for texts that are compared with none.
+    """
+
+    texts: TokenTexts
+    domains: pl.Series
+    rows: TrainingRows | None
+    num_threads: int = 1
+
+
+def _dataset_bleu(given: TextInput) -> PerText:
+    if given.rows is None:
+        return nothing_measured("dataset_bleu", len(given.texts), _NO_ROWS)
+    return dataset_bleu(given.texts, given.rows.windows, num_threads=given.num_threads)
+
+
+def _longest_overlap(given: TextInput) -> PerText:
+    if given.rows is None:
+        absent = nothing_measured("longest_overlap", len(given.texts), _NO_ROWS)
+        return PerText(absent.values.cast(pl.Int64), absent.notes)
+    return given.rows.overlaps.longest_overlaps(given.texts)
+
+
+def _self_bleu(given: TextInput, groups: pl.Series | None = None) -> PerText:
+    return self_bleu(given.texts, window=WINDOW, groups=groups, num_threads=given.num_threads)
+
+
+_NO_ROWS = "no training rows to compare with"
+
+TEXT_SCORES: dict[str, Callable[[TextInput], PerText]] = {
+    "ttr_first_96": lambda given: ttr(given.texts, WINDOW, "first"),
+    "ttr_last_96": lambda given: ttr(given.texts, WINDOW, "last"),
+    "rep_2": lambda given: repeated_ngrams(given.texts, 2),
+    "rep_3": lambda given: repeated_ngrams(given.texts, 3),
+    "rep_4": lambda given: repeated_ngrams(given.texts, 4),
+    "loop_period": lambda given: loop_period(given.texts),
+    "self_bleu": _self_bleu,
+    "self_bleu_in_domain": lambda given: _self_bleu(given, given.domains),
+    "dataset_bleu": _dataset_bleu,
+    "longest_overlap": _longest_overlap,
+}
+"""Every score of a text: a value, or a null and why, for each of the texts that are given."""
+
+
 def score_texts(
     generations: pl.DataFrame,
     rows: TrainingRows | Texts | None = None,
@@ -53,7 +101,7 @@ def score_texts(
 
     `generations` has `context_id`, `domain` (string) and `token_ids` (list of integers: the generated part,
     no BOS), one row per context; further columns are kept. `rows` (no BOS, or `index_rows` of them) are the
-    training rows of the trial to compare with. New columns, as `registry.SCORES` explains them: Float64
+    training rows of the trial to compare with. New columns, as `rayfit.scores.SCORES` explains them: Float64
     `ttr_first_96`, `ttr_last_96`, `rep_2`, `rep_3`, `rep_4`, `self_bleu`, `self_bleu_in_domain`,
     `dataset_bleu`; Boolean `ends_in_loop`, `exceeded_run`; Int64 `loop_period`, `longest_overlap`; String
     `score_notes`, which says of each null why, and which texts were shorter than the window. Without `rows`,
@@ -67,19 +115,8 @@ def score_texts(
         check_vocabulary(texts, vocabulary_size, "token_ids")
     if rows is not None and not isinstance(rows, TrainingRows):
         rows = index_rows(rows, vocabulary_size=vocabulary_size)
-    scores = {
-        "ttr_first_96": ttr(texts, WINDOW, "first"),
-        "ttr_last_96": ttr(texts, WINDOW, "last"),
-        "rep_2": repeated_ngrams(texts, 2),
-        "rep_3": repeated_ngrams(texts, 3),
-        "rep_4": repeated_ngrams(texts, 4),
-        "loop_period": loop_period(texts),
-        "self_bleu": self_bleu(texts, window=WINDOW, num_threads=num_threads),
-        "self_bleu_in_domain": self_bleu(
-            texts, window=WINDOW, groups=generations["domain"], num_threads=num_threads
-        ),
-        **_against_rows(texts, rows, num_threads),
-    }
+    given = TextInput(texts, generations["domain"], rows, num_threads)
+    scores = {name: score(given) for name, score in TEXT_SCORES.items()}
     loops = scores["loop_period"]
     in_loop = pl.select(
         pl.when(loops.notes.is_null()).then(loops.values.is_not_null()).alias("ends_in_loop")
@@ -178,19 +215,6 @@ def _check_frame(generations: pl.DataFrame) -> None:
             f"generations: context {twice[1]!r} of domain {twice[0]!r} stands there twice; "
             "score each checkpoint and decoding on its own"
         )
-
-
-def _against_rows(texts: TokenTexts, rows: TrainingRows | None, num_threads: int) -> dict[str, PerText]:
-    if rows is None:
-        absent = nothing_measured("dataset_bleu", len(texts), "no training rows to compare with")
-        return {
-            "dataset_bleu": absent,
-            "longest_overlap": PerText(absent.values.cast(pl.Int64), absent.notes),
-        }
-    return {
-        "dataset_bleu": dataset_bleu(texts, rows.windows, num_threads=num_threads),
-        "longest_overlap": rows.overlaps.longest_overlaps(texts),
-    }
 
 
 def _joined_notes(scores: dict[str, PerText]) -> pl.Series:

@@ -12,7 +12,7 @@ from rayfit.report.figures import figures
 from rayfit.report.html import write_report
 from rayfit.report.plot import draw_plot, write_pictures
 from rayfit.report.table import render_table
-from rayfit.score.registry import SCORES
+from rayfit.scores import SCORES
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.record import ended_record, write_record
 from rayfit.track.connection import ui_address, ui_command

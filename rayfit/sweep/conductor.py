@@ -19,15 +19,14 @@ from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import TrialFailure
 from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
-from rayfit.sweep.evaluators import EvaluationPool, Job
+from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
 from rayfit.sweep.group import run_group
-from rayfit.sweep.jobs import jobs_of
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.overview import Overview
+from rayfit.sweep.progress import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue, TrialState
 from rayfit.sweep.record import with_failures, write_record
 from rayfit.sweep.tasks import trial_task
-from rayfit.sweep.trial_task import GroupConfig
+from rayfit.sweep.trial import GroupConfig
 from rayfit.sweep.tune import TuneRun
 from rayfit.track.tracker import Tracker
 

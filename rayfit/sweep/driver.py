@@ -22,8 +22,7 @@ from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
 from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
-from rayfit.sweep.jobs import unfinished
-from rayfit.sweep.launch import Launch
+from rayfit.sweep.launch import Launch, unfinished
 from rayfit.sweep.record import begun_record, ended_record, with_failures, write_record
 from rayfit.sweep.tasks import script_name
 from rayfit.terminal import open_console
@@ -137,7 +136,7 @@ def _check_base(launch: Launch) -> None:
         if record.model.weights_sha256 != base:
             raise RayfitError(
                 f"trial {trial.id} was trained from another {trial.model.name} than the one this storage holds now "
-                f"({record['model']['weights_sha256'][:12]}, not {base[:12]}); --fresh trains it again"
+                f"({str(record.model.weights_sha256)[:12]}, not {base[:12]}); --fresh trains it again"
             )
 
 

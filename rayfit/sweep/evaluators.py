@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,23 @@ class Job:
     def ended(self) -> bool:
         """Whether it has finished or failed."""
         return self.status in ("finished", "failed")
+
+
+def jobs_of(stages: Mapping[str, Stage], spec: Measurement, bench: Bench) -> Iterator[Job]:
+    """The jobs that make a measurement's record: its parts, where it has any, then the whole, which has its id.
+
+    Call it when the subject's checkpoint is there.
+    """
+    stage, needs = stages[spec.kind], tuple(each.id for each in spec.inputs)
+    place = f"{spec.subject.model.name} {spec.subject.readable}"
+    parts = 0 if stage.num_parts is None else stage.num_parts(spec, bench)
+    keys = []
+    for part in range(parts):
+        job = Job(f"{spec.id}#{part}", stage, spec, place, part=part, needs=needs)
+        keys.append(job.key)
+        yield job
+    follows = tuple(each.id for each in spec.follows)
+    yield Job(spec.id, stage, spec, place, needs=(*needs, *keys), follows=follows)
 
 
 @dataclass

@@ -20,8 +20,7 @@ from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.trial import Point, TrialRecord
 from rayfit.records.trials import LOGS, new_attempt, publish_trial
-from rayfit.sweep.trial_record import Times, engine_facts, trial_record
-from rayfit.sweep.trial_task import GroupConfig, TrialTask
+from rayfit.sweep.trial import GroupConfig, Times, TrialTask, engine_facts, trial_record
 
 if TYPE_CHECKING:
     from rayfit.train.reset import Snapshot

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rayfit.console import Console
 from rayfit.measure.bench import Bench
-from rayfit.measure.stage import Stage
+from rayfit.measure.stage import Stage, is_current
 from rayfit.measure.stages import stages_of
 from rayfit.plan.measurements import Measurement
 from rayfit.plan.plan import Plan
@@ -55,3 +56,14 @@ class Launch:
     def stages(self) -> dict[str, Stage]:
         """Every kind of measurement of this sweep."""
         return stages_of(self.plan.sweep.measures)
+
+
+def unfinished(
+    plan: Plan, storage: Storage, *, fresh: bool, retrained: Collection[str | None]
+) -> list[Measurement]:
+    """The measurements that are left to do; all of those of trials that are trained again."""
+    return [
+        spec
+        for spec in plan.measurements
+        if fresh or (spec.trial is not None and spec.trial.id in retrained) or not is_current(spec, storage)
+    ]

@@ -34,6 +34,7 @@ def begun_record(launch: Launch) -> SweepRecord:
         ran=len(launch.trials),
         git_commit=git_commit(),
     )
+    own_scores = tuple(score for kind in plan.sweep.measures for score in kind.scores)
     ids = tuple(str(trial.id) for trial in plan.unique_trials)
     return SweepRecord(
         id=plan.sweep_id,
@@ -47,7 +48,8 @@ def begun_record(launch: Launch) -> SweepRecord:
         measurements=tuple(spec.planned for spec in plan.measurements),
         uses=_uses(plan),
         figures=tuple(dict(figure) for figure in plan.sweep.figures),
-        scores=tuple(plan.sweep.scores),
+        scores=tuple(dict.fromkeys((*plan.sweep.scores, *(score.name for score in own_scores)))),
+        own_scores=own_scores,
         alone=_alone(plan),
         launches=(*(() if old is None else old.launches), this_launch),
         prompts=_prompts(plan),

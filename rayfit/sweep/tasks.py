@@ -18,7 +18,7 @@ from rayfit.prepare.prepare import Prepared
 from rayfit.prepare.token_rows import ROWS, VALIDATION
 from rayfit.records.storage import Storage
 from rayfit.records.trial import AboutTrial, Exchange, Placed, TrainedModel, TrainedRows
-from rayfit.sweep.trial_task import TrialTask
+from rayfit.sweep.trial import TrialTask
 from rayfit.train.schedule import Schedule
 
 # What a command need not repeat to make a trial again, because it does not decide anything of it, or because it is

@@ -20,8 +20,7 @@ from rayfit.measure.stages import stages_of
 from rayfit.prepare.prepare import Prepared, prepare
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import ray_cluster
-from rayfit.sweep.evaluators import EvaluationPool, Job
-from rayfit.sweep.jobs import jobs_of
+from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
 from tests.finished import Finished
 from tests.patience import wait_for
 from tests.unit.plan.examples import SWEEP

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,11 +139,12 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
         "8",
     )
     options = (*options, "--storage", storage_root, "--num-cpus", "2")
+    killed = _kill_the_driver(storage_root, *options)
     process = start(*options)
     try:
         signs = partial(files_of, storage_root)
         wait_for(lambda: _live_runs(storage_root), "a curve in MLflow while training goes on", signs)
-        wait_for(lambda: trial_records(storage_root), "a finished trial", signs)
+        wait_for(lambda: len(trial_records(storage_root)) > len(killed), "one more finished trial", signs)
         process.send_signal(signal.SIGINT)
         output = finish(process, storage_root)
     finally:
@@ -150,11 +153,13 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
     assert "interrupted" in output and str(storage_root) in output and "Traceback" not in output
     assert not _live_runs(storage_root), "the launch's end ends its runs"
     kept = _digests(storage_root)
+    assert killed.items() <= kept.items()
     output = launch(*options)
     assert f"reused {len(kept)}, running {3 - len(kept)}" in output
     digests = _digests(storage_root)
     assert sorted(digests) == [8, 16, 32] and kept.items() <= digests.items()
     assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 5
+    assert _rayfit("list", "sweeps", storage=storage_root).endswith("3 of 3 trials, 3 launches\n")
 
     # What a finished trial lacks, a denser curve, is made by training it again, to the same bits.
     before = trial_records(storage_root)[8]
@@ -166,6 +171,41 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
     assert names[0] < names[1]
     for product in after.products:
         assert (storage_root / "trials" / after.id / product.path).exists()
+
+
+def _kill_the_driver(root: Path, *options: object) -> dict[int, str]:
+    """Start a sweep and kill its driver, which has no time to write anything; what it left has its place all the same."""
+    process = start(*options)
+    try:
+        wait_for(lambda: trial_records(root), "a finished trial", partial(files_of, root))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    left = _digests(root)
+    listed = _rayfit("list", "sweeps", storage=root)
+    assert f"{len(left)} of 3 trials, 1 launches, runs or was killed" in listed
+    (report,) = _rayfit("report", storage=root).splitlines()
+    assert "not evaluated yet" in Path(report).read_text()
+    assert "runs created" in _rayfit("sync", storage=root)
+    client = connect(None, Storage(root))
+    experiment = client.get_experiment_by_name("rayfit/data_quantity")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if "rayfit.sweep_id" in run.data.tags)
+    assert parent.info.status == "KILLED"
+    in_mlflow = {run.data.tags.get("rayfit.trial_id") for run in runs}
+    assert {record.id for record in trial_records(root).values()} <= in_mlflow
+    return left
+
+
+def _rayfit(*words: str, storage: Path) -> str:
+    main = "from rayfit.cli import main; main()"
+    command = [sys.executable, "-c", main, *words, "--storage", str(storage)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: Path) -> None:
@@ -241,9 +281,6 @@ def test_real_weights_and_real_prose(shared: Path, tmp_path: Path) -> None:
 
 
 def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from rayfit.records.storage import Storage;"
         "from rayfit.plan.sources import resolve_model; from rayfit.prepare.made_models import made_model;"

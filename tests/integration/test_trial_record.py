@@ -17,7 +17,7 @@ from rayfit.records.storage import Storage
 from rayfit.records.trial import AboutTrial, Point, TrialRecord, weights
 from rayfit.records.trials import product_path
 from rayfit.sweep.tasks import trial_task
-from rayfit.sweep.trial_task import GroupConfig, TrialTask
+from rayfit.sweep.trial import GroupConfig, TrialTask
 from rayfit.train.schedule import Schedule
 from tests.finished import SCRIPT, Finished
 from tests.tiny import random_rows, save_tiny_llama

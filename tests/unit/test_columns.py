@@ -27,7 +27,7 @@ from rayfit.report.html import render_report
 from rayfit.report.markdown import render_markdown
 from rayfit.report.paper import paper_numbers
 from rayfit.report.table import render_table
-from rayfit.score.registry import SCORES, Score
+from rayfit.scores import SCORES, Score
 from rayfit.track.parent import note
 from tests.unit.report.records import row, write_sweep
 

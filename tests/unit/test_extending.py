@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import doctest
 import io
 import re
@@ -20,10 +21,17 @@ import polars as pl
 import pytest
 
 from rayfit.cli import parse_options, run_script
+from rayfit.columns import column
+from rayfit.measure.stage import Measured, Stage, measure
+from rayfit.plan.measurements import Generation
 from rayfit.plan.planning import make_plan
-from rayfit.records.storage import Storage, write_parquet
-from rayfit.score.registry import SCORES
+from rayfit.records.storage import Storage
+from rayfit.score import text as text_module
+from rayfit.score.text import score_texts
+from rayfit.scores import SCORES
+from tests.finished import Finished, text_frame
 from tests.unit.fresh import ROOT, run_python
+from tests.unit.plan.examples import plan_of
 
 PAGES = ROOT / "docs" / "extending"
 _BLOCK = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S)
@@ -126,20 +134,21 @@ ORIGINAL = [[5, 5, 5, 5], [5, 6, 6, 5], [7, 8, 7, 8], []]
 TRIAL = [[1, 2, 2, 3], [4, 3, 2, 1], [9, 8, 9, 8], [1, 1, 1, 1]]
 
 
-def write_evaluation(storage: Storage, identifier: str, trial_id: str | None, texts: list[list[int]]) -> None:
-    """An evaluation as far as scores of one's own look at it."""
-    places = [f"doc:{1000 * place}" for place in range(len(texts))]
-    token_ids = pl.Series(texts, dtype=pl.List(pl.Int32))
-    frame = pl.DataFrame({"context_id": places, "token_ids": token_ids}).with_columns(domain=pl.lit("pydoc"))
-    write_parquet(storage.folder("evaluations", identifier) / "generations-0.parquet", frame)
-    record = {"id": identifier, "trial_id": trial_id, "model_name": "pydoc-1m", "decoding": "greedy"}
-    storage.write("evaluations", identifier, {**record, "generations": "generations-0.parquet"})
+def write_texts(made: Finished, who: str, texts: list[list[int]]) -> None:
+    """The texts of the original model, or of the trial, with these token ids."""
+    spec = next(spec for spec in made.plan.measurements if isinstance(spec, Generation) and spec.who == who)
+    frame = text_frame(spec).with_columns(token_ids=pl.Series(texts, dtype=pl.List(pl.Int32)))
+    done = Measured(frames={"texts": frame})
+    measure(Stage(kind=spec.kind, run=lambda *_: done), spec, made.launch.bench)
 
 
-def test_the_score_is_measured_and_compared(folder: Path) -> None:
+def test_the_score_is_measured_and_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Storage("runs")
-    write_evaluation(storage, "a-original", None, ORIGINAL)
-    write_evaluation(storage, "b-trial", "the-trial", TRIAL)
+    made = Finished(storage, plan_of(storage))
+    made.train(made.plan.trials[0])
+    write_texts(made, "original", ORIGINAL)
+    write_texts(made, "trained", TRIAL)
+    monkeypatch.setattr(text_module, "TEXT_SCORES", dict(text_module.TEXT_SCORES))
     steps = run_blocks(blocks_of("score"), folder)
     names, _ = next(steps)
     of_one_text = names["longest_run"]
@@ -150,7 +159,8 @@ def test_the_score_is_measured_and_compared(folder: Path) -> None:
     # The original has no text of the last context, which is in the mean and not in the difference.
     assert_prints(
         printed,
-        "the-trial: 2.00 (1.00 to ...) over 4 texts\nminus the original: -1.00 (-2.00 to +0.00), 1 missing\n",
+        f"{made.plan.trials[0].id}: 2.00 (1.00 to ...) over 4 texts\n"
+        "minus the original: -1.00 (-2.00 to +0.00), 1 missing\n",
     )
 
     names, _ = next(steps)
@@ -158,13 +168,36 @@ def test_the_score_is_measured_and_compared(folder: Path) -> None:
     assert of_texts.values.to_list() == [of_one_text(text) for text in ORIGINAL + TRIAL]
     assert of_texts.values.dtype == pl.Int64
     names, _ = next(steps)
-    column, aggregate = names["ENTRIES"]
-    assert (column.name, aggregate.name) == (names["AGGREGATE"].column, names["AGGREGATE"].name)
-    assert not {column.name, aggregate.name} & set(SCORES)
+    of_text, aggregate = names["ENTRIES"]
+    assert (of_text.name, aggregate.name) == (names["AGGREGATE"].column, names["AGGREGATE"].name)
+    assert not {of_text.name, aggregate.name} & set(SCORES)
+    scored = score_texts(
+        pl.DataFrame({"context_id": [1, 2], "domain": "a", "token_ids": [[5, 5, 6], [7, 8, 9]]})
+    )
+    assert scored["longest_run"].to_list() == [2, 1]
     names, _ = next(steps)
     names["test_longest_run_is_the_longest_stretch_with_one_token"]()
     assert list(steps) == []
     assert len(names["longest_run"](np.empty((0, 3), dtype=np.int64)).values) == 0
+
+
+def test_a_measurement_of_one_s_own_is_planned_and_has_a_column(folder: Path) -> None:
+    """It is run by tests/integration/test_own_measurement.py."""
+    ((names, _),) = run_blocks(blocks_of("measurement"), folder)
+    sweep = names["SWEEP"]
+    plan = make_plan(sweep, parse_options(sweep, ["--samples", "8,32"]), Storage("runs"))
+    own = [spec for spec in plan.measurements if spec.kind == "distances"]
+    assert [spec.trial for spec in own] == list(plan.unique_trials)
+    assert len({spec.id for spec in own}) == len(own)
+    assert column("weight_distance").title == "weight distance"
+    before = {spec.id for spec in plan.measurements} - {spec.id for spec in own}
+    usual = dataclasses.replace(sweep, measures=())
+    assert before == {
+        spec.id
+        for spec in make_plan(
+            usual, parse_options(usual, ["--samples", "8,32"]), Storage("runs")
+        ).measurements
+    }
 
 
 def test_decodings_declare_what_the_page_says(folder: Path) -> None:

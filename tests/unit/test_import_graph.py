@@ -7,6 +7,7 @@ import ast
 from tests.unit.fresh import ROOT
 
 VOCABULARY = {
+    "columns",
     "config",
     "console",
     "decoding",
@@ -16,6 +17,7 @@ VOCABULARY = {
     "identity",
     "listing",
     "presets",
+    "scores",
     "terminal",
     "text_files",
 }

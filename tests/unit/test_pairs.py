@@ -18,7 +18,7 @@ from rayfit.score.pairs import (
     mean_entropy,
     pair_scores,
 )
-from rayfit.score.registry import score
+from rayfit.scores import score
 
 NAMES = [
     "top_1_agreement",

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from rayfit.columns import Column, column
+import msgspec
+
+from rayfit.columns import TRAINED, TRUTH, Column, column
+from rayfit.findings.groups import Group, grouped
+from rayfit.findings.labels import label, lengths_differ, telling
+from rayfit.records.sweep import Row
 from rayfit.report.figures.model import Figure, Level, Line, Look, Panel
 from rayfit.report.figures.palette import (
     MARKERS,
@@ -17,9 +22,6 @@ from rayfit.report.figures.palette import (
     looks,
 )
 from rayfit.report.figures.scale import Scale
-from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import label, lengths_differ, telling
-from rayfit.report.rows import Row, is_trained, is_truth, value
 
 _MOST_LEVELS = 6
 Key: TypeAlias = tuple[Any, ...]
@@ -28,18 +30,18 @@ Key: TypeAlias = tuple[Any, ...]
 def axis_figure(rows: Sequence[Row], x: str, ys: Sequence[str]) -> Figure:
     """`ys` against `x`, a panel each, and one per domain where the trials are evaluated on several."""
     rows = [_with_final_update(row) if x == "update" else row for row in rows]
-    trials = [row for row in rows if is_trained(row) and value(row, x) is not None]
+    trials = [row for row in rows if row.who == TRAINED and row.value(x) is not None]
     columns = telling(trials, but=(x,))
-    domains = list(dict.fromkeys(value(row, "domain") for row in trials)) if "domain" in columns else [None]
+    domains = list(dict.fromkeys(row.domain for row in trials)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
     if _is_measured(x):
         # Where x is measured everything may vary along a line: what is named first tells lines apart.
         columns = columns[:1]
     chosen = _chosen_looks(trials, columns, with_length=lengths_differ(rows))
-    scale = Scale([value(row, x) for row in trials], measured=_is_measured(x))
+    scale = Scale([row.value(x) for row in trials], measured=_is_measured(x))
     panels = tuple(
         _panel(
-            [row for row in rows if domain in (None, value(row, "domain"))],
+            [row for row in rows if domain in (None, row.domain)],
             x,
             y,
             chosen,
@@ -81,7 +83,7 @@ def _caption(several_seeds: bool, hollow: bool) -> str:
 
 
 def _with_final_update(row: Row) -> Row:
-    return {**row, "update": value(row, "updates")} if value(row, "update") is None else row
+    return msgspec.structs.replace(row, update=row.updates) if row.update is None else row
 
 
 def _panel(
@@ -93,7 +95,7 @@ def _panel(
     scale: Scale,
     title: str,
 ) -> Panel:
-    trials = grouped([row for row in rows if is_trained(row) and value(row, x) is not None])
+    trials = grouped([row for row in rows if row.who == TRAINED and row.value(x) is not None])
     by_key: dict[Key, list[Group]] = {}
     for group in trials:
         if group.cell(y) is not None:
@@ -105,16 +107,16 @@ def _panel(
     ]
     levels: list[Level] = []
     others: dict[Look, list[Group]] = {}
-    for group in grouped([row for row in rows if not is_trained(row)]):
+    for group in grouped([row for row in rows if row.who != TRAINED]):
         look = _other_look(group.row, columns, chosen, lengths_differ(rows))
         cell = group.cell(y)
         if (
             cell is not None
-            and (_is_measured(x) or value(group.row, x) is None)
+            and (_is_measured(x) or group.row.value(x) is None)
             and len(levels) < _MOST_LEVELS
         ):
             levels.append(Level(replace(look, marker=""), cell.value, cell.bounds))
-        elif cell is not None and not _is_measured(x) and scale.place(value(group.row, x)) is not None:
+        elif cell is not None and not _is_measured(x) and scale.place(group.row.value(x)) is not None:
             others.setdefault(look, []).append(group)
     lines += [_line(members, x, y, scale, look, 0.0) for look, members in others.items()]
     return Panel(
@@ -130,7 +132,7 @@ def _panel(
 
 
 def _key(row: Row, columns: Sequence[str]) -> Key:
-    return tuple(value(row, name) for name in columns)
+    return tuple(row.value(name) for name in columns)
 
 
 def _chosen_looks(trials: Sequence[Row], columns: Sequence[str], *, with_length: bool) -> dict[Key, Look]:
@@ -146,10 +148,10 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
     points = []
     for group in members:
         at = group.cell(x) if _is_measured(x) else None
-        place, cell = scale.place(value(group.row, x)) if at is None else at.value, group.cell(y)
+        place, cell = scale.place(group.row.value(x)) if at is None else at.value, group.cell(y)
         assert place is not None and cell is not None
         singles = tuple((place, single) for single in cell.singles) if len(cell.singles) > 1 else ()
-        hollow = is_trained(group.row) and any(value(row, "hyperfitted") is False for row in group.rows)
+        hollow = group.row.who == TRAINED and any(row.hyperfitted is False for row in group.rows)
         points.append((place, cell.value, cell.bounds, singles, hollow))
     points.sort(key=lambda point: point[0])
     return Line(
@@ -166,15 +168,15 @@ def _line(members: list[Group], x: str, y: str, scale: Scale, look: Look, shift:
 
 def _other_look(row: Row, columns: list[str], chosen: Mapping[Key, Look], with_length: bool) -> Look:
     """The original takes the colour of the trials that share all it can share with them."""
-    own = [name for name in columns if value(row, name) is not None]
+    own = [name for name in columns if row.value(name) is not None]
     text = label(row, own, with_length=with_length)
-    if is_truth(row):
+    if row.who == TRUTH:
         return Look(text, TRUTH_COLOUR, MARKERS[6], TRUTH_DASH)
     alike = [
         look
         for key, look in chosen.items()
         if own
-        and all(given == value(row, name) for name, given in zip(columns, key, strict=True) if name in own)
+        and all(given == row.value(name) for name, given in zip(columns, key, strict=True) if name in own)
     ]
     colour = alike[0].colour if len(alike) == 1 else ORIGINAL_COLOUR
     return Look(text, colour, MARKERS[7], ORIGINAL_DASH)

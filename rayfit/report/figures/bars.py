@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayfit.columns import ORIGINAL, TRAINED, TRUTH, WHO, column
+from rayfit.findings.groups import Group, grouped
+from rayfit.findings.labels import group_text, lengths_differ, phrase, telling_each
+from rayfit.records.sweep import Row
 from rayfit.report.figures.model import Bar, Bars, Figure, Look
-from rayfit.report.groups import Group, grouped
-from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
-from rayfit.report.rows import Row, is_trained, value
 
 # Lighter than lines are, so that the intervals are seen on them.
 LOOKS = {
@@ -23,12 +23,12 @@ def bars_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
     """`ys` of every group of rows, a panel each, and one per domain where there are several."""
     title = f"{' and '.join(column(y).title for y in ys)}, by row of the table"
     columns = telling_each(rows)
-    domains = list(dict.fromkeys(value(row, "domain") for row in rows)) if "domain" in columns else [None]
+    domains = list(dict.fromkeys(row.domain for row in rows)) if "domain" in columns else [None]
     columns = [name for name in columns if name != "domain"]
     with_length = lengths_differ(rows)
     groups = grouped(rows)
-    models = list(dict.fromkeys(value(group.row, "model") for group in groups))
-    groups.sort(key=lambda group: models.index(value(group.row, "model")))
+    models = list(dict.fromkeys(group.row.model for group in groups))
+    groups.sort(key=lambda group: models.index(group.row.model))
     panels = tuple(
         Bars(domain or "", column(y).title_with_unit, drawn, (0, 1) if column(y).is_share else None)
         for y in ys
@@ -55,14 +55,14 @@ def _bars(
     bars = []
     for group in groups:
         cell = group.cell(y)
-        if cell is None or domain not in (None, value(group.row, "domain")):
+        if cell is None or domain not in (None, group.row.domain):
             continue
         row = group.row
-        ended = {value(one, "hyperfitted") for one in group.rows}
-        kind = "not" if is_trained(row) and ended == {False} else value(row, "who")
+        ended = {one.hyperfitted for one in group.rows}
+        kind = "not" if row.who == TRAINED and ended == {False} else row.who
         words = phrase(row, columns, with_length=with_length)
         # The colour says whether a trial is hyperfitted, and its words are many.
-        said = words and is_trained(row) and ended != {True, False}
+        said = words and row.who == TRAINED and ended != {True, False}
         text = ", ".join(filter(None, [words] if said else [group_text(group.rows), words]))
         bars.append(Bar(LOOKS[kind], text, cell.value, column(y).text(cell.value), cell.bounds))
     return bars

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rayfit.columns import POOLED, column
+from rayfit.findings.groups import Cell, grouped, spread_text
+from rayfit.findings.labels import group_text, lengths_differ, phrase, telling_each
+from rayfit.records.sweep import Agreement, Row
 from rayfit.report.figures.model import Figure, Heat
-from rayfit.report.groups import Cell, grouped, spread_text
-from rayfit.report.labels import group_text, lengths_differ, phrase, telling_each
-from rayfit.report.rows import Row, value
 
 _AGREEMENT = "Top-1 agreement between checkpoints"
 
 
-def agreement_figure(agreement: Mapping[str, Any] | None) -> Figure:
+def agreement_figure(agreement: Agreement | None) -> Figure:
     """Share of positions at which two checkpoints find the same token most probable (section 6.1, Figure 5 left)."""
-    if not agreement or not agreement.get("labels"):
+    if agreement is None:
         return Figure("agreement", _AGREEMENT, missing="the sweep's record holds no agreement matrix")
-    labels = tuple(str(name) for name in agreement["labels"])
-    values = tuple(tuple(row) for row in agreement["matrix"])
-    others = [
-        value for i, row in enumerate(values) for j, value in enumerate(row) if i != j and value is not None
-    ]
-    texts = tuple(tuple("" if value is None else f"{value:.3f}" for value in row) for row in values)
+    values = agreement.matrix
+    others = [value for i, row in enumerate(values) for j, value in enumerate(row) if i != j]
     heat = Heat(
         "",
         "",
-        "",
-        labels,
-        labels,
+        agreement.labels,
+        agreement.labels,
         values,
-        texts,
+        tuple(tuple(f"{value:.3f}" for value in row) for row in values),
         tuple(tuple("" for _ in row) for row in values),
         min(others, default=0.0),
         max(others, default=1.0),
     )
-    count = agreement.get("num_positions")
-    where = f" over {count:,} positions" if count else ""
     caption = (
-        f"Share of positions with the same most probable token{where}, teacher-forced over the contexts with their true "
-        "continuations. The diagonal is 1 by definition and outside the colours' range."
+        f"Share of positions with the same most probable token over {agreement.num_positions:,} positions, teacher-forced "
+        "over the contexts with their true continuations. The diagonal is 1 by definition and outside the colours' range."
     )
     return Figure("agreement", _AGREEMENT, caption, (heat,))
 
@@ -62,7 +54,7 @@ def grid_figure(rows: Sequence[Row], ys: Sequence[str]) -> Figure:
 def _grid(rows: Sequence[Row], y: str) -> Heat | None:
     shown = column(y)
     groups = [group for group in grouped(rows) if group.cell(y) is not None]
-    domains = list(dict.fromkeys(value(group.row, "domain") for group in groups))
+    domains = list(dict.fromkeys(group.row.domain for group in groups))
     domains.sort(key=lambda name: name == POOLED)
     columns = telling_each([group.row for group in groups], but=("domain",))
     with_length = lengths_differ(rows)
@@ -73,14 +65,13 @@ def _grid(rows: Sequence[Row], y: str) -> Heat | None:
         name = f"{whose}, {words}" if words else whose
         cell = group.cell(y)
         assert cell is not None
-        lines.setdefault(name, {})[value(group.row, "domain")] = cell
+        lines.setdefault(name, {})[group.row.domain] = cell
     found = [cell.value for line in lines.values() for cell in line.values()]
     if not found:
         return None
     cells = [[line.get(domain) for domain in domains] for line in lines.values()]
     return Heat(
         f"{shown.title_with_unit} {shown.arrow}".strip(),
-        "",
         "evaluated on",
         tuple(lines),
         tuple(domains),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from rayfit.columns import telling_columns
-from rayfit.records.frames import prediction_texts
+from rayfit.findings.measured import Measured, measured
+from rayfit.records.frames import PREDICTIONS, prediction_texts
 from rayfit.records.storage import Storage
+from rayfit.records.sweep import Row
 from rayfit.report.figures.model import Figure, Line, Look, Panel
 from rayfit.report.figures.series import Series, seed_series
-from rayfit.report.joined import Evaluated, evaluated
-from rayfit.report.rows import value
 from rayfit.score.calibration import Calibration, calibration_error, reliability
 from rayfit.score.predictions import stored_calibration
 
@@ -27,16 +28,16 @@ _IDEAL = Look("perfect calibration", "#a3adb5", "", "-")
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _Calibrated:
     """One checkpoint's sums over the true texts of a domain, and its expected calibration error."""
 
     sums: Calibration
     error: float
 
 
-def calibration_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+def calibration_figure(rows: Sequence[Row], storage: Storage) -> Figure:
     """Accuracy against confidence, in bins, of the original and the trained; a panel per model and domain."""
-    groups = seed_series(_measured(record, storage), markers=True)
+    groups = seed_series(_of_final_weights(rows, storage), markers=True)
     if not groups:
         return Figure(KIND, _TITLE, missing="no checkpoint's predictions over the true texts are there")
     several = len({group.panel for group in groups}) > 1
@@ -57,29 +58,34 @@ def calibration_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     return Figure(KIND, _TITLE, caption, panels, legend)
 
 
-def _measured(record: Mapping[str, Any], storage: Storage) -> list[tuple[Evaluated, _Measured]]:
+def _of_final_weights(rows: Sequence[Row], storage: Storage) -> list[tuple[Measured, _Calibrated]]:
     """Final weights' predictions on each domain, once however many decodings generated from them."""
-    found: dict[tuple[Any, ...], tuple[Evaluated, _Measured]] = {}
-    for one in evaluated(record, storage):
-        identifier = one.record.get("predictions_id")
-        row = {**one.row, "decoding": None}
-        key = (identifier, *(value(row, name) for name in telling_columns()))
-        if identifier is None or value(row, "update") is not None or key in found:
-            continue
-        frame = prediction_texts(storage, identifier)
-        if frame is not None:
-            sums = stored_calibration(frame)
-            error = calibration_error(sums, num_resamples=1).value
-            if error is not None:
-                found[key] = (replace(one, row=row), _Measured(sums, error))
+    found: dict[tuple[Any, ...], tuple[Measured, _Calibrated]] = {}
+    read: dict[str, _Calibrated | None] = {}
+    for one in measured([row for row in rows if row.update is None], PREDICTIONS, storage):
+        identifier = one.record.id
+        if identifier not in read:
+            read[identifier] = _read(identifier, storage)
+        row = msgspec.structs.replace(one.row, decoding=None)
+        key = (identifier, *(row.value(name) for name in telling_columns()))
+        calibrated = read[identifier]
+        if calibrated is not None:
+            found.setdefault(key, (replace(one, row=row), calibrated))
     return list(found.values())
+
+
+def _read(predictions_id: str, storage: Storage) -> _Calibrated | None:
+    frame = prediction_texts(storage, predictions_id)
+    sums = None if frame is None else stored_calibration(frame)
+    error = None if sums is None else calibration_error(sums, num_resamples=1).value
+    return None if sums is None or error is None else _Calibrated(sums, error)
 
 
 def _line(group: Series, several: bool) -> Line:
     """One line of a panel, named with its error, and with its panel where there are several."""
-    error = fmean(measured.error for measured in group.found)
+    error = fmean(one.error for one in group.found)
     name = f"{group.look.label}, {group.panel}" if several else group.look.label
-    bins = reliability(_pooled([measured.sums for measured in group.found]))
+    bins = reliability(_pooled([one.sums for one in group.found]))
     return Line(
         replace(group.look, label=f"{name}: ECE {error:.3f}"),
         tuple(one.confidence for one in bins),

@@ -1,18 +1,21 @@
-"""What evaluations keep beside their scores: overlap histograms (Figure 3) and TTR by position (Figure 9, right)."""
+"""What scores of texts keep beside them: overlap histograms (Figure 3) and TTR by position (Figure 9, right)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rayfit.columns import ORIGINAL, TRAINED, names
+import msgspec
+
+from rayfit.columns import ORIGINAL, TRAINED, TRUTH, names
+from rayfit.findings.labels import decoding_of, label, lengths_differ, phrase, telling, varies
+from rayfit.findings.measured import Measured, further, measured
+from rayfit.records.frames import SCORES
 from rayfit.records.storage import Storage
+from rayfit.records.sweep import Row, SweepRecord
 from rayfit.report.figures.model import Figure, Line, Look, Panel
 from rayfit.report.figures.palette import ORIGINAL_COLOUR, ORIGINAL_DASH, looks
-from rayfit.report.joined import Evaluated, evaluated, further
-from rayfit.report.labels import decoding_of, label, lengths_differ, phrase, telling, varies
-from rayfit.report.rows import is_original, is_trained, value
 
 _MOST_LINES = 12
 _OVERLAP = "longest_overlap_histogram"
@@ -24,24 +27,25 @@ _POSITION = "TTR of the 96 most recent tokens, by length of the text so far"
 
 @dataclass(frozen=True)
 class Series:
-    """The series of evaluations of one panel that differ in seeds only."""
+    """The series of measurements of one panel that differ in seeds only."""
 
     panel: str
     look: Look
     found: tuple[Any, ...]
 
 
-def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+def overlap_figure(record: SweepRecord, rows: Sequence[Row], storage: Storage) -> Figure:
     """Share of texts by their longest run of tokens that stands in a training row, a panel per model and domain.
 
     Texts of further contexts where there are any, else those of the table's rows. The original model's texts, which
-    trials' evaluations may hold beside their own, are measured against the same rows.
+    trials' scores may hold beside their own, are measured against the same rows.
     """
-    found = [one for one in further(record, storage) if _of(one, _OVERLAP)]
-    found = found or [one for one in evaluated(record, storage) if _of(one, _OVERLAP)]
+    rows = [row for row in rows if row.who != TRUTH]
+    found = [one for one in further(record, rows, SCORES, storage) if _of(one, _OVERLAP)]
+    found = found or [one for one in measured(rows, SCORES, storage) if _of(one, _OVERLAP)]
     originals = [one for one in found if _of(one, _ORIGINAL_OVERLAP) and _is_unblocked(one)]
     parts = [
-        *((replace(one, row={**one.row, "who": ORIGINAL}), _of(one, _ORIGINAL_OVERLAP)) for one in originals),
+        *((_as_original(one), _of(one, _ORIGINAL_OVERLAP)) for one in originals),
         *((one, _of(one, _OVERLAP)) for one in found),
     ]
     groups = seed_series(parts)
@@ -56,13 +60,10 @@ def overlap_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     return _figure("overlap_histogram", _HISTOGRAM, caption, groups, _histogram_line, panel)
 
 
-def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
+def position_figure(rows: Sequence[Row], storage: Storage) -> Figure:
     """Mean TTR of the last 96 tokens after each further token, a panel per model and domain."""
-    found = [
-        (one, _of(one, _BY_POSITION))
-        for one in evaluated(record, storage)
-        if value(one.row, "update") is None
-    ]
+    shown = [row for row in rows if row.who != TRUTH and row.update is None]
+    found = [(one, _of(one, _BY_POSITION)) for one in measured(shown, SCORES, storage)]
     groups = seed_series([(one, series) for one, series in found if series and len(series["values"]) > 1])
     if not groups:
         reason = "no evaluation generated more than 96 tokens and kept TTR by position"
@@ -75,13 +76,18 @@ def position_figure(record: Mapping[str, Any], storage: Storage) -> Figure:
     return _figure("ttr_by_position", _POSITION, caption, groups, _position_line, panel)
 
 
-def _is_unblocked(one: Evaluated) -> bool:
+def _as_original(one: Measured) -> Measured:
+    return replace(one, row=msgspec.structs.replace(one.row, who=ORIGINAL))
+
+
+def _is_unblocked(one: Measured) -> bool:
     decoding = decoding_of(one.row)
     return decoding is not None and decoding.block is None
 
 
-def _of(one: Evaluated, name: str) -> Any:
-    return (one.record.get("series") or {}).get(name)
+def _of(one: Measured, name: str) -> Any:
+    """A series of a measurement; None where it has none."""
+    return one.record.series.get(name)
 
 
 def _figure(
@@ -120,21 +126,21 @@ def _position_line(group: Series) -> Line:
     return Line(group.look, tuple(float(first + place) for place in range(length)), mean)
 
 
-def seed_series(found: Sequence[tuple[Evaluated, Any]], *, markers: bool = False) -> list[Series]:
+def seed_series(found: Sequence[tuple[Measured, Any]], *, markers: bool = False) -> list[Series]:
     """Series by panel (model and domain, where they vary) and by what tells their rows apart, the original's first.
 
     `markers`: whether the lines' points are shown.
     """
-    found = sorted(found, key=lambda part: not is_original(part[0].row))
+    found = sorted(found, key=lambda part: part[0].row.who != ORIGINAL)
     rows = [one.row for one, _ in found]
     with_length = lengths_differ(rows)
     headings = [name for name in names(lambda each: each.has_sections) if varies(rows, name)]
-    columns = telling([row for row in rows if is_trained(row)], but=headings)
-    several = varies([row for row in rows if is_original(row)], "decoding")
+    columns = telling([row for row in rows if row.who == TRAINED], but=headings)
+    several = varies([row for row in rows if row.who == ORIGINAL], "decoding")
     labels = []
     for row in rows:
-        own = columns if is_trained(row) else ["decoding"] if several else []
-        labels.append((value(row, "who"), label(row, own, with_length=with_length)))
+        own = columns if row.who == TRAINED else ["decoding"] if several else []
+        labels.append((row.who, label(row, own, with_length=with_length)))
     chosen = _chosen_looks(dict.fromkeys(labels), markers=markers)
     series: dict[tuple[str, Look], list[Any]] = {}
     for row, (_, values), key in zip(rows, found, labels, strict=True):

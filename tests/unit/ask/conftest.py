@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -14,7 +15,10 @@ from rayfit.data.rows import tokenize_spans
 from rayfit.plan.sources import known_files, model_files, resolve_model
 from rayfit.presets import MadeModel
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.records.trials import write_failure
+from rayfit.records.trial import TrainedModel, TrainedRows, TrialFailure, TrialRecord
+from rayfit.records.trials import product_path, write_failure
+from tests.finished import Finished
+from tests.unit.plan.examples import plan_of
 
 SENTENCES = [
     "The cat sat on the mat and looked at the dog, which slept near the fire all day long.",
@@ -66,49 +70,62 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return Models(**{name: root / name for name in made})
 
 
+@pytest.fixture(scope="session")
+def some_trial(tmp_path_factory: pytest.TempPathFactory) -> TrialRecord:
+    """A record as the product makes it."""
+    elsewhere = Storage(tmp_path_factory.mktemp("elsewhere"))
+    made = Finished(elsewhere, plan_of(elsewhere))
+    return made.train(made.plan.trials[0])
+
+
 def write_trial(
-    storage: Storage, identifier: str, model: dict[str, Any], declared: dict[str, Any], checkpoint: Path
+    storage: Storage,
+    made: TrialRecord,
+    identifier: str,
+    kind: Literal["made", "local"],
+    name: str,
+    declared: dict[str, Any],
+    checkpoint: Path,
 ) -> None:
-    """A finished trial whose checkpoint is a link to a directory, and its rows."""
-    attempt = storage.folder("trials", identifier) / "attempt-1"
-    attempt.mkdir(parents=True)
-    (attempt / "checkpoint").symlink_to(checkpoint, target_is_directory=True)
-    storage.write(
-        "trials",
-        identifier,
-        {
-            "id": identifier,
-            "model": model,
-            "declared": {"model": declared},
-            "products": {
-                "checkpoint-fp32": "attempt-1/checkpoint",
-                "curve-every8": "attempt-1/curve.parquet",
-            },
-            "rows": {"id": "some-rows"},
-        },
+    """A finished trial of this model whose checkpoint is a link to a directory, trained on some rows."""
+    record = msgspec.structs.replace(
+        made,
+        id=identifier,
+        model=TrainedModel(name=name, kind=kind, parameters=1, weights_sha256=None),
+        declared={**made.declared, "model": declared},
+        rows=TrainedRows(id="some-rows", fingerprint="f"),
     )
+    product = record.product("checkpoint-fp32")
+    assert product is not None
+    place = product_path(storage, record, product)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(checkpoint, target_is_directory=True)
+    storage.write("trials", identifier, record)
 
 
 @pytest.fixture
-def storage(models: Models, tmp_path: Path) -> Storage:
+def storage(models: Models, some_trial: TrialRecord, tmp_path: Path) -> Storage:
     """Trials `local-n8-...` and `local-n9-...` of a local model, `made-n8-...` of a made one, one failed, one unfinished."""
     from transformers import AutoTokenizer
 
     storage = Storage(tmp_path / "runs")
     digest = known_files(storage).hash(model_files(models.original))
-    local = ({"kind": "local", "name": "original"}, {"files_sha256": digest})
     for identifier in ("local-n8-0123456789ab", "local-n9-ba9876543210"):
-        write_trial(storage, identifier, *local, models.trained)
+        declared = {"files_sha256": digest}
+        write_trial(storage, some_trial, identifier, "local", "original", declared, models.trained)
     source = resolve_model("pydoc-0.5m", Options().revision, storage)
     assert source.declared is not None
     write_trial(
-        storage,
-        "made-n8-00112233aabb",
-        {"kind": "made", "name": source.name},
-        source.declared,
-        models.trained,
+        storage, some_trial, "made-n8-00112233aabb", "made", source.name, source.declared, models.trained
     )
-    write_failure(storage, "failed-n8-ffffffffffff", {"error": "the loss was NaN"})
+    failure = TrialFailure(
+        id="failed-n8-ffffffffffff",
+        error="the loss was NaN",
+        failed_at="2026-01-01",
+        readable="failed-n8",
+        declared=None,
+    )
+    write_failure(storage, failure)
     (storage.folder("trials", "half-n8-eeeeeeeeeeee") / "attempt-1").mkdir(parents=True)
     tokenizer = AutoTokenizer.from_pretrained(models.original)
     spans = pl.DataFrame(

@@ -33,7 +33,7 @@ def refusal(storage: Storage, *named: tuple[str, str]) -> str:
 
 @pytest.mark.parametrize("text", [LOCAL, "local-n8", "0123456789ab"])
 def test_a_trial_is_found_by_its_id_and_by_either_end_of_it(storage: Storage, text: str) -> None:
-    assert find_trial(storage, text, "--trial")["id"] == LOCAL
+    assert find_trial(storage, text, "--trial").id == LOCAL
 
 
 def test_a_trial_alone_comes_after_its_original_model(storage: Storage, models: Models) -> None:
@@ -98,7 +98,8 @@ def test_a_trial_that_cannot_be_meant(storage: Storage, text: str, parts: list[s
 
 
 def test_a_checkpoint_that_is_gone(storage: Storage) -> None:
-    (storage.folder("trials", LOCAL) / "attempt-1" / "checkpoint").unlink()
+    (checkpoint,) = storage.folder("trials", LOCAL).glob("attempt-*/checkpoint")
+    checkpoint.unlink()
     assert "is no longer in" in refusal(storage, ("trial", LOCAL))
 
 

@@ -10,7 +10,7 @@ from rayfit.measure.stage import is_current
 from rayfit.plan.measurements import Generation, Measurement
 from rayfit.plan.plan import Plan
 from rayfit.records.storage import Storage
-from rayfit.sweep.jobs import unfinished
+from rayfit.sweep.launch import unfinished
 from tests.finished import Finished
 from tests.unit.plan.examples import plan_of
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-
 from rayfit.report.groups import grouped
+
 from tests.unit.report.records import row
 
 

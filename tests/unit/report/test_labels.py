@@ -8,6 +8,7 @@ from rayfit.report.labels import (
     telling_each,
     who_text,
 )
+
 from tests.unit.report.records import row
 
 

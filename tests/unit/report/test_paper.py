@@ -6,7 +6,7 @@ from rayfit.columns import COLUMNS
 from rayfit.errors import RayfitError
 from rayfit.report.beside import bounds_text, published
 from rayfit.report.paper import PaperNumber, _read, paper_numbers
-from rayfit.score.registry import SCORES
+from rayfit.scores import SCORES
 
 KINDS = (
     "training_curve",

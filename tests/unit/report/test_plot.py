@@ -3,10 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rayfit.report.rows import Row, sweep_rows
 
 from rayfit.records.storage import Storage
 from rayfit.report.plot import draw_plot
-from rayfit.report.rows import Row, sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import write_all, write_original
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-
 from rayfit.report.results import results_frame, write_results
+
 from tests.unit.report.records import row
 
 ROWS = [

@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rayfit.plan.evaluations import Subject
+from rayfit.report.rows import NO_PREDICTIONS, Row, mark_early_stopped, rows_on_texts, sweep_rows
 
 from rayfit.columns import columns_of_rows
-from rayfit.plan.evaluations import Subject
 from rayfit.records.storage import Storage
-from rayfit.report.rows import NO_PREDICTIONS, Row, mark_early_stopped, rows_on_texts, sweep_rows
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import (
     FLOOR,

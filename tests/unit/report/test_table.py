@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rayfit.report.rows import Row, sweep_rows
 
 from rayfit.records.storage import Storage
-from rayfit.report.rows import Row, sweep_rows
 from rayfit.report.table import render_table
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.examples import write_all, write_evaluated

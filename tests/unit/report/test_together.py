@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rayfit.report.rows import Row
+from rayfit.report.together import agreement, differences, pooled_rows
 
 from rayfit.columns import columns_of_rows
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.report.rows import Row
-from rayfit.report.together import agreement, differences, pooled_rows
 from rayfit.score.text import score_texts
 
 TEXTS, TOKENS, POSITIONS = 6, 40, 9

@@ -59,5 +59,5 @@ def test_what_cannot_be_compared_is_refused(choices, message):
 
 
 def test_neither_agreement_nor_predictions_need_torch():
-    modules = ("agreement", "predictions", "calibration", "series", "arm", "mauve", "registry")
+    modules = ("agreement", "predictions", "calibration", "series", "arm", "mauve")
     assert heavy_modules_after(f"import {', '.join(f'rayfit.score.{name}' for name in modules)}") == []

@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 
 from rayfit.errors import RayfitError
+from rayfit.records.values import Entry
 from rayfit.score.arm import arm_scores, original_scores, pool_scores
 from rayfit.score.bleu import dataset_bleu
-from rayfit.score.registry import SCORES
 from rayfit.score.series import text_series
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import AGGREGATES, index_rows, score_texts
+from rayfit.scores import SCORES
 from tests.unit.score import oracles
 
 GENERATOR = np.random.default_rng(5)
@@ -33,14 +34,8 @@ def test_an_arm_s_scores_are_its_aggregates():
     found = arm_scores(scored)
     assert list(found) == [each.name for each in AGGREGATES]
     expected = bootstrap_mean(scored["rep_2"])
-    assert found["rep_2"] == {
-        "value": expected.value,
-        "low": expected.low,
-        "high": expected.high,
-        "count": 7,
-        "reason": None,
-    }
-    assert found["self_bleu_max"]["reason"] == "a maximum has no interval"
+    assert found["rep_2"] == Entry(value=expected.value, low=expected.low, high=expected.high, count=7)
+    assert found["self_bleu_max"].reason == "a maximum has no interval"
 
 
 def test_blocker_shares_are_of_each_text_s_own_steps():
@@ -54,13 +49,13 @@ def test_blocker_shares_are_of_each_text_s_own_steps():
         }
     )
     found = arm_scores(score_texts(frame, ROWS))
-    assert (found["blocker_banned_share"]["value"], found["blocker_changed_share"]["value"]) == (0.5, 0.125)
-    assert found["blocker_banned_share"]["count"] == 2
+    assert (found["blocker_banned_share"].value, found["blocker_changed_share"].value) == (0.5, 0.125)
+    assert found["blocker_banned_share"].count == 2
     nothing = pl.lit(None, dtype=pl.Int32)
     untold = arm_scores(score_texts(frame.with_columns(steps_changed=nothing), ROWS))
     assert untold["blocker_banned_share"] == found["blocker_banned_share"]
-    assert untold["blocker_changed_share"]["value"] is None
-    assert untold["blocker_changed_share"]["reason"] == "the engine does not tell what would have been chosen"
+    assert untold["blocker_changed_share"].value is None
+    assert untold["blocker_changed_share"].reason == "the engine does not tell what would have been chosen"
     without = frame.with_columns(steps_banned=nothing, steps_changed=nothing)
     assert not [name for name in arm_scores(score_texts(without, ROWS)) if "blocker" in name]
 
@@ -74,7 +69,7 @@ def test_pooled_domains_have_the_scores_of_one_frame_with_all_texts(sizes):
     rows = index_rows(ROWS)
     pooled = pool_scores([score_texts(part, rows) for part in parts])
     assert pooled == arm_scores(score_texts(pl.concat(parts), rows))
-    assert pooled["blocker_banned_share"]["count"] == sum(sizes)
+    assert pooled["blocker_banned_share"].count == sum(sizes)
     assert set(pooled) <= set(SCORES)
 
 
@@ -93,11 +88,9 @@ def test_the_original_is_compared_with_the_rows_of_a_trial():
     texts = original["token_ids"].to_list()
     longest = [oracles.longest_overlap(text, ROWS.tolist()) for text in texts]
     found, series = original_scores(original, index_rows(ROWS))
-    assert found["original_longest_overlap_mean"]["value"] == pytest.approx(np.mean(longest))
-    assert found["original_longest_overlap_share_above_5"]["value"] == np.mean([n > 5 for n in longest])
-    assert found["original_dataset_bleu_mean"]["value"] == pytest.approx(
-        dataset_bleu(texts, ROWS).values.mean()
-    )
+    assert found["original_longest_overlap_mean"].value == pytest.approx(np.mean(longest))
+    assert found["original_longest_overlap_share_above_5"].value == np.mean([n > 5 for n in longest])
+    assert found["original_dataset_bleu_mean"].value == pytest.approx(dataset_bleu(texts, ROWS).values.mean())
     assert set(found) <= set(SCORES)
     counted = Counter(longest)
     histogram = series["original_longest_overlap_histogram"]
@@ -120,5 +113,5 @@ def test_whether_a_run_was_exceeded_is_told_of_every_text():
     assert scored["exceeded_run"].to_list() == [False, True, False, None]
     assert scored.schema["exceeded_run"] == pl.Boolean
     share = arm_scores(scored)["longest_overlap_share_above_5"]
-    assert (share["value"], share["count"]) == (pytest.approx(1 / 3), 3)
+    assert (share.value, share.count) == (pytest.approx(1 / 3), 3)
     assert score_texts(frame)["exceeded_run"].to_list() == [None] * 4

@@ -44,7 +44,7 @@ def test_an_empty_text_has_no_score_and_every_null_its_reason():
     assert {*notes(frame)} == nulls(frame) - {"ends_in_loop", "exceeded_run"}
     assert all(note.startswith("0 tokens, ") for note in notes(frame).values())
     for name, entry in arm_scores(frame).items():
-        assert entry["value"] is None and entry["reason"], name
+        assert entry.value is None and entry.reason, name
 
 
 def test_one_token_has_a_ttr_and_an_overlap_and_a_reason_for_the_rest():
@@ -64,7 +64,7 @@ def test_rows_shorter_than_the_window_leave_dataset_bleu_null_with_the_reason():
     assert nulls(frame) == {"dataset_bleu", "loop_period"}
     assert notes(frame)["dataset_bleu"] == "no training row has the 96 tokens of a window"
     entry = arm_scores(frame)["dataset_bleu_mean"]
-    assert (entry["value"], entry["count"], entry["reason"]) == (None, 0, "no text was measured")
+    assert (entry.value, entry.count, entry.reason) == (None, 0, "no text was measured")
     # One row that has a window is enough.
     assert scored(text, rows=[ROWS[0][:95], ROWS[1]])["dataset_bleu"].null_count() == 0
 

@@ -7,7 +7,7 @@ import pytest
 
 from rayfit.errors import RayfitError
 from rayfit.score.calibration import Calibration, calibration, calibration_error, reliability
-from rayfit.score.registry import score
+from rayfit.scores import score
 
 
 def brute_force(confidence, correct):

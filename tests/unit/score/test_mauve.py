@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 from rayfit.errors import RayfitError
 from rayfit.score import mauve_features
 from rayfit.score.mauve import mauve
-from rayfit.score.registry import score
+from rayfit.scores import score
 
 real_package = pytest.mark.skipif(
     importlib.util.find_spec("mauve") is None, reason="mauve-text is not installed"

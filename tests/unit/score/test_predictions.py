@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -12,10 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rayfit.errors import RayfitError
+from rayfit.records.codec import dumps, encode
 from rayfit.score.logits import token_statistics
 from rayfit.score.predictions import MEANS, prediction_frame, prediction_scores, stored_choices
-from rayfit.score.registry import SCORES
 from rayfit.score.statistics import bootstrap_mean
+from rayfit.scores import SCORES
 
 CONTEXT = 5
 
@@ -55,14 +55,14 @@ def test_perplexities_are_those_of_transformers_own_loss(model, texts):
     with torch.inference_mode():
         pooled = model(input_ids=texts, labels=texts).loss.item()
         contexts = model(input_ids=texts[:, :CONTEXT], labels=texts[:, :CONTEXT]).loss.item()
-    assert scores["perplexity_texts"]["value"] == pytest.approx(math.exp(pooled), rel=1e-5)
-    assert scores["perplexity_contexts"]["value"] == pytest.approx(math.exp(contexts), rel=1e-5)
+    assert scores["perplexity_texts"].value == pytest.approx(math.exp(pooled), rel=1e-5)
+    assert scores["perplexity_contexts"].value == pytest.approx(math.exp(contexts), rel=1e-5)
     for name, part in (("texts", texts), ("contexts", texts[:, :CONTEXT])):
         each = np.exp(losses(model, part))
-        assert scores[f"perplexity_{name}_mean"]["value"] == pytest.approx(each.mean(), rel=1e-5)
-        assert scores[f"perplexity_{name}_mean"]["value"] > scores[f"perplexity_{name}"]["value"]
+        assert scores[f"perplexity_{name}_mean"].value == pytest.approx(each.mean(), rel=1e-5)
+        assert scores[f"perplexity_{name}_mean"].value > scores[f"perplexity_{name}"].value
         pooled_interval = bootstrap_mean(np.log(each))
-        assert scores[f"perplexity_{name}"]["low"] == pytest.approx(math.exp(pooled_interval.low), rel=1e-5)
+        assert scores[f"perplexity_{name}"].low == pytest.approx(math.exp(pooled_interval.low), rel=1e-5)
 
 
 def test_means_are_those_of_a_float64_softmax(model, texts):
@@ -82,7 +82,7 @@ def test_means_are_those_of_a_float64_softmax(model, texts):
     np.testing.assert_allclose(frame["top_1_mass"], first, rtol=1e-5)
     np.testing.assert_allclose(frame["true_token_in_top_3"], in_three)
     scores = prediction_scores(frame)
-    assert scores["entropy_nats"]["value"] == pytest.approx(np.mean(entropies), rel=1e-5)
+    assert scores["entropy_nats"].value == pytest.approx(np.mean(entropies), rel=1e-5)
 
 
 def test_domains_joined_have_the_scores_of_all_texts(model, texts):
@@ -91,8 +91,8 @@ def test_domains_joined_have_the_scores_of_all_texts(model, texts):
     expected, found = prediction_scores(whole), prediction_scores(parts)
     assert found.keys() == expected.keys() <= set(SCORES)
     for name in expected:
-        assert found[name]["value"] == pytest.approx(expected[name]["value"], rel=1e-5), name
-        assert found[name]["count"] == 9
+        assert found[name].value == pytest.approx(expected[name].value, rel=1e-5), name
+        assert found[name].count == 9
     assert {*MEANS, "perplexity_texts_mean", "calibration_error"} <= set(found)
 
 
@@ -118,13 +118,13 @@ def test_a_diverged_model_has_nulls_with_reasons_and_a_record_that_can_be_writte
     else:
         logits *= scale
     scores = prediction_scores(prediction_frame(token_statistics(logits, texts[:, 1:]), CONTEXT))
-    json.dumps(scores, allow_nan=False)
+    dumps({name: encode(entry) for name, entry in scores.items()})
     lost = scores["perplexity_texts"]
-    assert (lost["value"], lost["low"], lost["high"]) == (None, None, None)
+    assert (lost.value, lost.low, lost.high) == (None, None, None)
     wanted = "infinite for 1 of 9 texts" if math.isinf(scale) else "nats per token has no finite perplexity"
-    assert wanted in lost["reason"]
-    assert scores["perplexity_texts_mean"]["value"] is None
-    assert scores["true_token_in_top_1"]["value"] is not None
+    assert wanted in lost.reason
+    assert scores["perplexity_texts_mean"].value is None
+    assert scores["true_token_in_top_1"].value is not None
 
 
 def test_texts_without_context_or_continuation_are_refused(model, texts):

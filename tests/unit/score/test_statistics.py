@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from rayfit.errors import RayfitError
+from rayfit.records.values import Entry
 from rayfit.score import statistics
 from rayfit.score.statistics import (
     Estimate,
@@ -95,20 +96,20 @@ def test_arms_are_paired_by_domain_and_context_in_any_order():
         paired_on_contexts(left, pl.concat([right, right]), "x")
 
 
-def test_differences_of_several_scores_in_one_list():
+def test_differences_of_several_scores():
     generator = np.random.default_rng(3)
     left = pl.DataFrame(
         {"domain": ["a"] * 30, "context_id": range(30), "x": generator.random(30), "y": [True, None] * 15}
     )
     right = left.with_columns(x=pl.col("x") - 0.25, y=pl.lit(False)).sample(fraction=1, shuffle=True, seed=1)
     found = paired_differences(left, right, ["x", "y"])
-    assert [line["score"] for line in found] == ["x", "y"]
-    assert (found[0]["value"], found[0]["low"], found[0]["high"]) == pytest.approx((0.25, 0.25, 0.25))
-    assert found[1] == {"score": "y", "value": 1.0, "low": 1.0, "high": 1.0, "count": 15, "reason": None}
+    assert list(found) == ["x", "y"]
+    assert (found["x"].value, found["x"].low, found["x"].high) == pytest.approx((0.25, 0.25, 0.25))
+    assert found["y"] == Entry(value=1.0, low=1.0, high=1.0, count=15)
     expected = paired_on_contexts(right, left, "x")
-    assert paired_differences(right, left, ["x"]) == [{"score": "x", **expected.entry()}]
+    assert paired_differences(right, left, ["x"]) == {"x": expected.entry()}
     apart = paired_differences(left.head(10), right.filter(pl.col("context_id") >= 10), ["x"])
-    assert (apart[0]["value"], apart[0]["count"], apart[0]["reason"]) == (None, 0, "no text was measured")
+    assert apart["x"] == Entry(value=None, reason="no text was measured")
 
 
 @pytest.mark.parametrize(

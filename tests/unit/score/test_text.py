@@ -12,10 +12,10 @@ from rayfit.errors import RayfitError
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.compiled import compiled
 from rayfit.score.overlap import OverlapIndex
-from rayfit.score.registry import SCORES, score
 from rayfit.score.repetition import loop_period, repeated_ngrams, ttr
 from rayfit.score.statistics import bootstrap_mean
 from rayfit.score.text import AGGREGATES, aggregate_scores, index_rows, score_texts
+from rayfit.scores import SCORES, score
 
 GENERATOR = np.random.default_rng(11)
 ROWS = GENERATOR.integers(2, 50, (30, 120))

@@ -13,9 +13,8 @@ from rayfit import console
 from rayfit.console import Console, MakingProgress, MakingStep, Running, clock
 from rayfit.records.trial import Point
 from rayfit.sweep import progress
-from rayfit.sweep.progress import TrialProgress
+from rayfit.sweep.progress import TrialProgress, seconds_left
 from rayfit.sweep.queue import Status, TrialState
-from rayfit.sweep.time_left import seconds_left
 from rayfit.terminal import TerminalConsole, _table, can_redraw
 
 

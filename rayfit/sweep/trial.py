@@ -1,9 +1,10 @@
-"""The record of a trial that has just been trained and exported."""
+"""What a worker group is built from, what it is handed to train one trial, and the record that it makes of it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from rayfit.plan.trials import curve_updates
 from rayfit.prepare.model_shape import num_layers
 from rayfit.records.provenance import git_commit, library_versions, now
 from rayfit.records.trial import (
+    AboutTrial,
     Kept,
     Point,
     Product,
@@ -24,8 +26,50 @@ from rayfit.records.trial import (
     loss_floor,
     weights,
 )
-from rayfit.sweep.trial_task import TrialTask
-from rayfit.train.schedule import TrainResult
+from rayfit.train.schedule import Schedule, TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """A worker group: where its queue and its storage are, what its engine is built from, where it runs.
+
+    `deepspeed` is the whole configuration; `adapter` is None where all weights are trained. `num_threads`: of each
+    worker, on its CPU. `max_restarts`: how often Train starts the workers again.
+    """
+
+    group_id: str
+    queue: str
+    namespace: str
+    storage: Path
+    model_path: Path
+    deepspeed: dict[str, Any]
+    adapter: Adapter | None
+    use_gpu: bool
+    num_threads: int
+    num_workers: int
+    max_restarts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
+
+    `eval_every`: updates between points of the curve, None for about twenty in all.
+    """
+
+    about: AboutTrial
+    schedule: Schedule
+    rows_path: Path
+    validation_path: Path
+    sequence_length: int
+    num_validation: int
+    eval_every: int | None
+    fresh: bool
+
+    @property
+    def id(self) -> str:
+        """The trial's id."""
+        return self.about.id
 
 
 @dataclass(frozen=True)
