@@ -113,7 +113,7 @@ def original_content(storage: Storage, sweep: SweepIndex, model: str, *, finishe
     ended = last_finished(own) or milliseconds(sweep.record.launches[-1].started_at) or 0
     took = sum(record.seconds for record in records)
     rows = sweep.rows_of(model)
-    known = _row_points(sweep, rows, ended, 0) | pooled_points(sweep.names, rows, own, ended, 0)
+    known = _row_points(sweep, rows, ended, 0) | pooled_points(sweep.names, rows, ended, 0)
     tags = {
         "rayfit.who": ORIGINAL,
         "rayfit.base_weights_sha256": records[0].weights_sha256 if records else None,
@@ -252,7 +252,7 @@ def _trial_scores(sweep: SweepIndex, record: TrialRecord, own: Sequence[Measured
     }
     known = {(point.key, point.step): point for point in points(values, time, step)}
     rows = sweep.rows_of(record.id)
-    known |= _row_points(sweep, rows, time, step) | pooled_points(sweep.names, rows, own, time, step)
+    known |= _row_points(sweep, rows, time, step) | pooled_points(sweep.names, rows, time, step)
     return list((known | all_points(own, step)).values())
 
 

@@ -36,7 +36,7 @@ class Names:
         self._has_several = len({each.domain for each in record.measurements} - {self._prompts}) > 1
 
     def prefix(self, decoding: str | None, domain: str, *, matched: bool = False) -> tuple[str, ...]:
-        """What stands before a score's name.
+        """What stands before a score's name, `matched`: of the original at a trial's entropy.
 
         Of scores that no decoding changes (None) the domain, where the sweep measures in several, and always of prompts;
         of scores of texts the decoding's short name before it, which plain greedy decoding has not.
@@ -196,12 +196,9 @@ def all_points(own: Sequence[Measured], last_update: int) -> dict[tuple[str, int
 
 
 def pooled_points(
-    names: Names, rows: Iterable[Row], own: Sequence[Measured], time: int, last_update: int
+    names: Names, rows: Iterable[Row], time: int, last_update: int
 ) -> dict[tuple[str, int], Point]:
     """The scores of all domains together, under `pooled`, by name and update: only rows hold them."""
-    fixed = {
-        name for each in own if each.record and each.planned.decoding is None for name in each.record.scores
-    }
     found: dict[tuple[str, int], Point] = {}
     for row in rows:
         if row.domain != POOLED:
@@ -209,9 +206,10 @@ def pooled_points(
         is_matched = row.who == ORIGINAL and row.trial_id is not None
         values: dict[str, float | None] = {}
         for name, entry in row.scores.items():
-            if is_matched and name in fixed:
+            is_fixed = name in COLUMNS and COLUMNS[name].of != "texts"
+            if is_fixed and is_matched:
                 continue  # the original's own, whatever it is matched to
-            prefix = names.prefix(None if name in fixed else row.decoding, POOLED, matched=is_matched)
+            prefix = names.prefix(None if is_fixed else row.decoding, POOLED, matched=is_matched)
             values |= score_values(valid_key(*prefix, name), entry, interval=row.update is None)
         for point in points(values, time, last_update if row.update is None else row.update):
             found.setdefault((point.key, point.step), point)

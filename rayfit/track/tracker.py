@@ -99,11 +99,15 @@ class Tracker:
             self._changed.add(trial_id)
             self._record = record or self._record
 
-    def finish(self, record: SweepRecord) -> None:
-        """Stop the thread and send everything, the report's files with it; sets `place`, or `error`."""
+    def stop(self) -> None:
+        """Stop the thread, once it has sent what it is sending; what waits is left to `finish`."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
+
+    def finish(self, record: SweepRecord) -> None:
+        """Stop the thread and send everything, the report's files with it; sets `place`, or `error`."""
+        self.stop()
         try:
             report = sync_sweep(self._storage, record, self._client, finished=True)
         except RayfitError as error:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from rayfit.records.storage import Storage
 from rayfit.track.content import valid_key
-from rayfit.track.names import Names, short_names
-from rayfit.track.parent import _totals
+from rayfit.track.parent import totals_of_rows
+from rayfit.track.scores import Names, short_names
+from tests.unit.track.sweeps import run_of
 
 
 @pytest.mark.parametrize(
     ("names", "short"),
     [
         (["greedy"], ["greedy"]),
-        (["greedy:num_new_tokens=96"], ["greedy"]),
+        (["greedy:num_new_tokens=224"], ["greedy"]),
         (
-            ["greedy:num_new_tokens=96", "nucleus:top_p=0.8,num_new_tokens=96,block=W1"],
+            ["greedy:num_new_tokens=224", "nucleus:top_p=0.8,num_new_tokens=224,block=W1"],
             ["greedy", "nucleus:top_p=0.8,block=W1"],
         ),
         (["greedy:block=W2,num_new_tokens=96"], ["greedy:block=W2"]),
@@ -22,8 +26,7 @@ from rayfit.track.parent import _totals
     ],
 )
 def test_short_names_of_decodings(names: list[str], short: list[str]) -> None:
-    found = short_names({"evaluations": [{"decoding": name} for name in names]})
-    assert list(found.values()) == short
+    assert list(short_names(names).values()) == short
 
 
 def test_keys_hold_only_what_mlflow_allows() -> None:
@@ -31,23 +34,40 @@ def test_keys_hold_only_what_mlflow_allows() -> None:
     assert valid_key("matched(trial)", "entropy_nats") == "matched_trial_/entropy_nats"
 
 
-def test_prompts_have_a_prefix_and_give_none_to_the_texts() -> None:
-    entries = [{"decoding": "greedy", "domain": domain} for domain in ("news", "mine")]
-    names = Names({"evaluations": entries, "prompts": {"name": "mine", "count": 3}})
-    assert names.prefix("greedy", "news") == () and names.label("greedy", "news") == "greedy"
-    assert names.prefix("greedy", "mine") == ("mine",) and names.label("greedy", "mine") == "greedy-mine"
-    assert Names({"evaluations": entries}).prefix("greedy", "news") == ("news",)
+def test_what_no_decoding_changes_has_the_domain_alone(storage: Storage) -> None:
+    one = Names(run_of(storage, decodings=("greedy", "nucleus", "matched")).begun())
+    assert one.prefix(None, "pydoc") == one.prefix("greedy", "pydoc") == ()
+    assert one.prefix("nucleus", "pydoc") == ("nucleus",)
+    assert one.prefix("matched", "pydoc", matched=True) == ("original_matched",)
+    several = Names(
+        run_of(storage, decodings=("greedy", "nucleus"), eval_datasets=("code", "docstrings")).begun()
+    )
+    assert several.prefix(None, "code") == several.prefix("greedy", "code") == ("code",)
+    assert several.prefix("nucleus", "code") == ("nucleus", "code")
 
 
-def test_the_parent_s_totals_are_of_the_texts() -> None:
-    def row(domain: str, ttr: float) -> dict[str, object]:
-        return {"who": "original", "decoding": "greedy", "domain": domain, "ttr_last_96": ttr, "update": None}
+def test_prompts_have_a_prefix_and_give_none_to_the_texts(storage: Storage, tmp_path: Path) -> None:
+    prompts = tmp_path / "mine.txt"
+    prompts.write_text("one\ntwo\n")
+    record = run_of(storage, samples=(8,), prompts=str(prompts)).begun()
+    names = Names(record)
+    assert names.prefix("greedy", "pydoc") == ()
+    assert names.prefix("greedy", "mine") == ("mine",)
+    labels = {(each.kind, each.who, each.domain): names.label(each) for each in record.measurements}
+    assert labels["scores", "trained", "pydoc"] == "greedy"
+    assert labels["scores", "trained", "mine"] == "greedy-mine"
+    assert labels["predictions", "trained", "pydoc"] == "pydoc"
+    assert labels["scores", "truth", "pydoc"] == "truth"
 
-    entries = [{"decoding": "greedy", "domain": domain} for domain in ("news", "mine")]
-    sweep = {
-        "evaluations": entries,
-        "rows": [row("news", 0.2), row("mine", 0.9)],
-        "prompts": {"name": "mine"},
-    }
-    found = {point.key: point.value for point in _totals(sweep, [], 0)}
+
+def test_the_totals_are_of_the_texts(storage: Storage, tmp_path: Path) -> None:
+    prompts = tmp_path / "mine.txt"
+    prompts.write_text("one\ntwo\n")
+    made = run_of(storage, samples=(8,), prompts=str(prompts)).all()
+    for spec in made.plan.measurements:
+        if (spec.kind, spec.who, spec.planned.domain) == ("scores", "original", "mine"):
+            made.measure(spec, ttr_last_96=0.9)
+    record = made.record()
+    assert {row.value("ttr_last_96") for row in record.rows if row.who == "original"} == {0.2, 0.9}
+    found = totals_of_rows(Names(record), record.on_texts())
     assert found["original/ttr_last_96"] == 0.2
