@@ -9,8 +9,8 @@ import pytest
 
 from rayfit.records.storage import Storage
 from rayfit.report.html import write_report
-from tests.integration.browser import Browser, chromium
 from tests.finished import Finished
+from tests.integration.browser import Browser, chromium
 from tests.rows import row
 from tests.unit.plan.examples import plan_of
 from tests.unit.report.sweeps import full_sweep, with_rows

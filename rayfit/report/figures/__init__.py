@@ -65,11 +65,7 @@ def _figure(wanted: Mapping[str, Any], record: SweepRecord, rows: list[Row], sto
 
 def figure_columns(wanted: Sequence[Mapping[str, Any]]) -> list[str]:
     """The scores that a sweep's figures are about, so that its table shows them too."""
-    return [
-        name
-        for figure in wanted
-        for name in _listed(figure.get("y", _SHOWS.get(figure["kind"], [])))
-    ]
+    return [name for figure in wanted for name in _listed(figure.get("y", _SHOWS.get(figure["kind"], [])))]
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:
