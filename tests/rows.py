@@ -30,7 +30,7 @@ def row(who: str, **values: Any) -> Row:
     """
     fields = {name: value for name, value in values.items() if name in ROW_FIELDS}
     scores = {name: _entry(value) for name, value in values.items() if name not in fields}
-    bare = {"minutes": None, "overhead_seconds": None, "reason": None, "measurements": {}}
+    bare: dict[str, Any] = {"minutes": None, "overhead_seconds": None, "reason": None, "measurements": {}}
     return msgspec.structs.replace(_usual()[who], **{**bare, **fields}, scores=scores)
 
 

@@ -53,13 +53,9 @@ def pooled_rows(rows: Sequence[Row], storage: Storage) -> list[Row]:
         if len(group) < 2 or {row.domain for row in group} != domains:
             continue
         # Everything but what is of one domain, or was counted there.
-        one_domain: dict[str, Any] = {
-            "measurements": {},
-            "scores": {},
-            "minutes": None,
-            "overhead_seconds": None,
-        }
-        row = msgspec.structs.replace(group[0], domain=POOLED, **one_domain)
+        row = msgspec.structs.replace(
+            group[0], domain=POOLED, measurements={}, scores={}, minutes=None, overhead_seconds=None
+        )
         if all(other.is_finished for other in group):
             row = msgspec.structs.replace(row, scores=_pooled_scores(group, storage))
         else:

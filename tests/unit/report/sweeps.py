@@ -73,10 +73,6 @@ class Kept:
     record: SweepRecord
     storage: Storage
 
-    def with_figures(self, *kinds: str) -> SweepRecord:
-        """The record with figures of these kinds alone."""
-        return msgspec.structs.replace(self.record, figures=tuple({"kind": kind} for kind in kinds))
-
 
 def data_type_plan(storage: Storage, *, varies: Sequence[str] = _DECLARED.varies, **changes: Any) -> Plan:
     """A plan of the sweep of texts, with these options changed."""
