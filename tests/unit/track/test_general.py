@@ -48,9 +48,10 @@ GENERAL: dict[str, Any] = {
 }
 
 
-def general(storage: Storage, **changes: Any) -> Finished:
+def general(storage: Storage, *, kind: str = "data_quantity", **changes: Any) -> Finished:
     """A launch of the general sweep; every number of it is one of its own."""
-    made = run_of(storage, **{**GENERAL, **changes})
+    options = {**GENERAL, **changes}
+    made = run_of(storage, **{**options, "changes": {**options["changes"], "kind": kind}})
     for trial in made.plan.unique_trials:
         made.train(trial)
     for spec in made.plan.measurements:

@@ -88,7 +88,8 @@ def test_what_changed_is_read_and_nothing_else(storage: Storage, monkeypatch: py
     statuses = {run.data.tags["rayfit.trial_id"]: run.info.status for run in _trials(client, parent)}
     assert statuses == {eight.id: "FINISHED", many.id: "FINISHED"}
     lines = parent.data.tags["mlflow.note.content"].splitlines()
-    assert sum("| trained |" in line and "FINISHED" in line for line in lines) == 2
+    assert sum(line.startswith("| hyperfitted") for line in lines) == 2
+    assert sum("PENDING" in line for line in lines) == 1
     read.clear()
     tracker.tell()
     assert not read
