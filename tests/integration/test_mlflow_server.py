@@ -23,8 +23,16 @@ from rayfit.track.connection import TrackingError, connect
 from rayfit.track.sync import sync_sweep
 from rayfit.track.tracker import Tracker
 from tests.unit.track.reading import all_runs, artifacts, child_of, history, parent_of, snapshot
-from tests.unit.track.sweeps import UPDATES, curve, measure_all, run_of, spec_of, trial_with, write_report
-from tests.unit.track.test_general import general
+from tests.unit.track.sweeps import (
+    UPDATES,
+    curve,
+    general,
+    measure_all,
+    run_of,
+    spec_of,
+    trial_with,
+    write_report,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,16 @@ from rayfit.track import sync
 from rayfit.track.connection import TrackingError, connect, default_tracking_uri
 from rayfit.track.tracker import Tracker
 from tests.unit.track.reading import all_runs, child_of, children_of, history, parent_of
-from tests.unit.track.sweeps import curve, measure_all, run_of, trial_with
-from tests.unit.track.test_live import launch, running, see_all, started
+from tests.unit.track.sweeps import (
+    curve,
+    launch,
+    measure_all,
+    run_of,
+    running,
+    see_all,
+    started,
+    trial_with,
+)
 
 
 def wait_for(done: Callable[[], bool]) -> None:
