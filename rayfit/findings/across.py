@@ -52,8 +52,14 @@ def pooled_rows(rows: Sequence[Row], storage: Storage) -> list[Row]:
     for group in groups.values():
         if len(group) < 2 or {row.domain for row in group} != domains:
             continue
-        chosen = {name: group[0].value(name) for name in (*alike, "trial_id", "baseline_decoding")}
-        row = Row(**chosen, domain=POOLED)
+        # Everything but what is of one domain, or was counted there.
+        one_domain: dict[str, Any] = {
+            "measurements": {},
+            "scores": {},
+            "minutes": None,
+            "overhead_seconds": None,
+        }
+        row = msgspec.structs.replace(group[0], domain=POOLED, **one_domain)
         if all(other.is_finished for other in group):
             row = msgspec.structs.replace(row, scores=_pooled_scores(group, storage))
         else:

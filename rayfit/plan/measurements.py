@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from rayfit.decoding import Decoding
@@ -137,7 +138,7 @@ class Measurement:
         """The slug part of the id."""
         return f"{self.subject.readable}-on-{self.contexts.name}"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The id: kind, version, the ids of the inputs, and what is declared."""
         declared = {

@@ -165,7 +165,7 @@ class Plan:
         """Those whose temperature is solved, per trial, for the original model."""
         return tuple(decoding for decoding in self.decodings if decoding.kind == "matched")
 
-    @property
+    @cached_property
     def sweep_id(self) -> str:
         """The content id of the declared sweep: the same trials and generations give the same id at every launch.
 

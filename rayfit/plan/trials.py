@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from rayfit.identity import DATA_VERSION, TRAIN_VERSION, make_id
@@ -148,7 +149,7 @@ class TrialSpec:
         ]
         return "-".join(filter(None, parts))
 
-    @property
+    @cached_property
     def id(self) -> str | None:
         """The trial's id, or None while pending."""
         declared = self.declared()

@@ -9,8 +9,11 @@ import pytest
 
 from rayfit.records.storage import Storage
 from rayfit.report.html import write_report
+from tests.finished import Finished
 from tests.integration.browser import Browser, chromium
-from tests.unit.report.records import full_sweep, row, write_sweep
+from tests.rows import row
+from tests.unit.plan.examples import plan_of
+from tests.unit.report.sweeps import full_sweep, with_rows
 
 pytestmark = [
     pytest.mark.integration,
@@ -91,14 +94,13 @@ def test_a_table_of_many_scores_fits_a_laptop(browser: Browser, tmp_path: Path) 
     own = dict.fromkeys((*scores, "ttr_last_96", "longest_overlap_share_above_10"), (0.622, 0.601, 0.663))
     own |= dict.fromkeys(("validation_loss", "entropy_nats"), (3.9, 3.79, 4.01))
     own |= {"perplexity_texts": (2413.0, 2009.0, 2889.0), "longest_overlap_mean": (10.2, 9.1, 11.5)}
-    rows = [row("truth", ttr_last_96=(0.64, 0.62, 0.66)), row("original", model="tiny", **own)]
+    rows = [row("truth", ttr_last_96=(0.64, 0.62, 0.66)), row("original", **own)]
     for place, decoding in enumerate(("greedy", "nucleus", "greedy:block=W1")):
         trial = {"trial_id": f"t{place}", "hyperfitted": False, "learning_rate": 0.003, "samples": 32}
         numbers = {"train_loss": 0.5, "train_accuracy": 0.97, "original_longest_overlap_mean": 4.9}
         rows.append(
             row(
                 "trained",
-                model="tiny",
                 decoding=decoding,
                 batch_size=8 + place,
                 **trial,
@@ -107,7 +109,8 @@ def test_a_table_of_many_scores_fits_a_laptop(browser: Browser, tmp_path: Path) 
             )
         )
     storage = Storage(tmp_path / "runs")
-    record = write_sweep(storage, rows, figures=[{"kind": "bars", "y": list(own)}])
+    figures = ({"kind": "bars", "y": list(own)},)
+    record = with_rows(Finished(storage, plan_of(storage)).begun(), rows, figures=figures)
     browser.open(write_report(record, storage), width=LAPTOP)
     assert browser.evaluate("document.querySelectorAll('.board thead th').length") > 16
     wider = browser.evaluate(

@@ -29,7 +29,10 @@ from rayfit.report.paper import paper_numbers
 from rayfit.report.table import render_table
 from rayfit.scores import SCORES, Score
 from rayfit.track.parent import note
-from tests.unit.report.records import row, write_sweep
+from tests.finished import Finished
+from tests.rows import row
+from tests.unit.plan.examples import plan_of
+from tests.unit.report.sweeps import with_rows
 
 # As the lists of columns were before there was one table.
 DECLARED = (
@@ -38,7 +41,7 @@ DECLARED = (
 )
 SEEDS = ("seed", "order_seed", "training_seed")
 ABOUT = (
-    *("who", "trial_id", "baseline_decoding", "status", "reason", "evaluation_id", "predictions_id"),
+    *("who", "trial_id", "baseline_decoding", "status", "reason"),
     *("trainable_parameters", "hyperfitted", "early_stopped", "train_loss_floor"),
     *("minutes", "overhead_seconds"),
 )
@@ -174,15 +177,15 @@ def test_one_entry_reaches_every_table(
         row("trained", trial_id=f"t{place}", samples=8 + place, ttr_last_96=0.5, **{added.name: number})
         for place, number in enumerate((0.25, 0.75))
     ]
-    record = write_sweep(storage, rows, figures=[{"kind": "bars", "y": "ttr_last_96"}])
-    record["options"]["contexts"] = 8
+    figures = ({"kind": "bars", "y": "ttr_last_96"},)
+    record = with_rows(Finished(storage, plan_of(storage)).begun(), rows, figures=figures)
 
     def drawn() -> dict[str, str]:
         return {
             "terminal": render_table(record),
             "Markdown": render_markdown(record),
             "report": render_report(record, storage),
-            "note": note(record),
+            "note": note(record, record.rows),
         }
 
     numbers = [added.text(0.25), added.text(0.75)]

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from rayfit.columns import names
@@ -16,7 +17,10 @@ from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
 from rayfit.report.board import board, wanted_columns
 from rayfit.sweep.tasks import script_name
+from tests.finished import Finished
+from tests.rows import row
 from tests.unit.fresh import ROOT
+from tests.unit.plan.examples import plan_of
 
 KINDS = sorted(path.stem for path in (ROOT / "sweeps").glob("[!_]*.py"))
 DOMAINS = ["fiction", "wikipedia", "bbc-news"]
@@ -177,14 +181,17 @@ WANTED = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_report_s_table_has_what_the_experiment_is_about(kind: str, tmp_path: Path) -> None:
     sweep = _plan(kind, tmp_path).sweep
-    record = {"sweep_kind": kind, "scores": sweep.scores, "figures": sweep.figures}
-    known = names(lambda each: each.role != "published")
-    rows = [{**dict.fromkeys(known, 0.5), **_about(place)} for place in range(2)]
+    storage = Storage(tmp_path / "small")
+    record = msgspec.structs.replace(
+        Finished(storage, plan_of(storage)).begun(),
+        sweep_kind=kind,
+        scores=tuple(sweep.scores),
+        figures=tuple(dict(figure) for figure in sweep.figures),
+    )
+    measured = dict.fromkeys(names(lambda each: each.role == "measured"), 0.5)
+    rows = [
+        row("trained", trial_id=str(place), trainable_parameters=1000 * (place + 1), **measured)
+        for place in range(2)
+    ]
     table = board(rows, wanted_columns(record))
     assert set(WANTED[kind].split()) <= {column.name for column in (*table.declared, *table.scores)}
-
-
-def _about(place: int) -> dict[str, Any]:
-    """What tells one of two trials from the other."""
-    words = {"who": "trained", "status": "FINISHED", "reason": "", "intervals": {}, "decoding": "greedy"}
-    return {**words, "trial_id": str(place), "update": None, "trainable_parameters": 1000 * (place + 1)}

@@ -84,7 +84,7 @@ def test_a_record_that_was_cut_short_names_its_file_in_every_command(
         ["list"],
         ["show", sweep.trials[0]],
         ["report"],
-        ["generate", "x", "--trial", sweep.trials[0]],
+        ["generate", "--prompt", "x", "--trial", sweep.trials[0]],
     )
     for command in (*commands, ["sync"]):
         with pytest.raises(RayfitError) as caught:

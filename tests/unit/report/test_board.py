@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rayfit.records.sweep import Row
 from rayfit.report.board import Board, board, headlines
-from tests.unit.report.records import row
+from tests.rows import row
 
 
 def _columns(made: Board) -> list[str]:
@@ -15,7 +16,7 @@ def _texts(made: Board, name: str) -> list[str]:
     return [line.cells[place].text if not line.failed else "" for line in made.lines]
 
 
-def _trial(samples: int, **values: Any) -> dict[str, Any]:
+def _trial(samples: int, **values: Any) -> Row:
     own = {"trial_id": f"n{samples}", "samples": samples, "updates": 80, "epochs": 640 / samples, "seed": 0}
     return row("trained", **{**own, "ttr_last_96": (0.6, 0.55, 0.65), **values})
 

@@ -5,23 +5,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rayfit.records.storage import Storage
 from rayfit.report.figures import figures
 from rayfit.report.figures.axis import axis_figure
 from rayfit.report.figures.draw import draw_panel, figure_png, look_svg, panel_svg
+from rayfit.report.figures.heat import agreement_figure
 from rayfit.report.figures.model import Heat, Look, Panel
 from rayfit.report.figures.palette import contrast, heat_colours, looks, ramp
 from rayfit.report.plot import write_pictures
-from tests.unit.report.records import full_sweep, row
+from tests.rows import row
+from tests.unit.report.sweeps import Kept
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path / "runs")
-
-
-def test_every_figure_is_drawn_with_all_its_colours(storage: Storage) -> None:
-    for figure in figures(full_sweep(storage), storage):
+def test_every_figure_is_drawn_with_all_its_colours(full: Kept) -> None:
+    for figure in figures(full.record, full.storage):
         for panel in figure.panels:
             if isinstance(panel, Heat):
                 continue
@@ -36,16 +32,16 @@ def test_every_figure_is_drawn_with_all_its_colours(storage: Storage) -> None:
             assert "<image" not in text and "http-equiv" not in text
 
 
-def test_the_same_figure_gives_the_same_bytes(storage: Storage) -> None:
-    panel = figures(full_sweep(storage), storage)[0].panels[0]
+def test_the_same_figure_gives_the_same_bytes(full: Kept) -> None:
+    panel = figures(full.record, full.storage)[0].panels[0]
     assert not isinstance(panel, Heat)
     assert panel_svg(panel) == panel_svg(panel)
     look = Look("a", "#0072B2")
     assert look_svg(look) == look_svg(look) != look_svg(Look("a", "#D55E00"))
 
 
-def test_every_figure_is_a_picture_file_too(storage: Storage, tmp_path: Path) -> None:
-    drawn = figures(full_sweep(storage), storage)
+def test_every_figure_is_a_picture_file_too(full: Kept, tmp_path: Path) -> None:
+    drawn = figures(full.record, full.storage)
     paths = write_pictures(drawn, tmp_path / "pictures")
     assert [path.name for path in paths][:2] == ["figure-1-axis.png", "figure-2-curve.png"]
     assert len(paths) == len(drawn)
@@ -90,9 +86,8 @@ def test_every_point_lies_within_its_axes(x: str) -> None:
     assert all(low < place < high for line in panel.lines for place in line.x)
 
 
-def test_an_empty_figure_is_drawn_with_its_reason(storage: Storage, tmp_path: Path) -> None:
-    record = {"rows": [], "figures": [{"kind": "agreement"}]}
-    (figure,) = figures(record, storage)
+def test_an_empty_figure_is_drawn_with_its_reason(tmp_path: Path) -> None:
+    figure = agreement_figure(None)
     figure_png(figure, tmp_path / "empty.png")
     assert (tmp_path / "empty.png").stat().st_size > 2000
     assert write_pictures([figure], tmp_path / "pictures") == []

@@ -1,33 +1,18 @@
-from __future__ import annotations
+"""Figures of rows alone: what is a line, a level, a bar or a cell, and how it is told apart."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
 import pytest
 
-from rayfit.errors import RayfitError
-from rayfit.records.storage import Storage
-from rayfit.report.figures import KINDS, default_figures, figure_columns, figures
+from rayfit.records.sweep import Agreement
+from rayfit.report.figures import default_figures, figure_columns
 from rayfit.report.figures.axis import axis_figure
 from rayfit.report.figures.bars import bars_figure
 from rayfit.report.figures.heat import agreement_figure, grid_figure
 from rayfit.report.figures.model import Bars, Figure, Heat, Panel
-from rayfit.report.figures.series import overlap_figure
 from rayfit.report.figures.words import alt_text
-from tests.unit.report.records import (
-    FIGURES,
-    full_sweep,
-    prompt_sweep,
-    row,
-    write_predictions,
-    write_sweep,
-    write_trial,
-)
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path / "runs")
+from tests.rows import row
+from tests.unit.report.sweeps import FIGURES
 
 
 def _panel(figure: Figure) -> Panel:
@@ -198,33 +183,17 @@ def test_bars_of_one_model_stand_together() -> None:
 
 
 def test_the_colours_of_agreement_leave_out_the_diagonal() -> None:
-    heat = _heat(
-        agreement_figure({"labels": ["a", "b"], "matrix": [[1.0, 0.7], [0.6, 1.0]], "num_positions": 10})
+    agreement = Agreement(
+        model="m", labels=("a", "b"), trials=(None, "t"), matrix=((1.0, 0.7), (0.6, 1.0)), num_positions=10
     )
+    heat = _heat(agreement_figure(agreement))
     assert (heat.low, heat.high) == (0.6, 0.7)
     assert heat.texts == (("1.000", "0.700"), ("0.600", "1.000"))
     assert (heat.shade(0.6), heat.shade(0.65), heat.shade(1.0)) == pytest.approx((0.0, 0.5, 1.0))
 
 
-@pytest.mark.parametrize("agreement", [None, {}, {"labels": [], "matrix": []}])
-def test_no_agreement_is_said_to_be_missing(agreement: dict[str, Any] | None) -> None:
-    assert "no agreement" in agreement_figure(agreement).missing
-
-
-def test_the_grid_is_trained_on_by_evaluated_on(storage: Storage) -> None:
-    record = full_sweep(storage)
-    rows = [entry for entry in record["rows"] if entry["decoding"] in (None, "greedy")]
-    heat = _heat(grid_figure(rows, ["ttr_last_96"]))
-    assert heat.column_labels == ("fiction", "news")
-    assert heat.row_labels == (
-        "true continuations",
-        "original model",
-        "hyperfitted, trained on fiction",
-        "hyperfitted, trained on news",
-    )
-    assert heat.texts[2] == ("0.660", "0.610") and heat.notes[2][0] == "± 0.014"
-    assert heat.notes[1][0] == "0.170\u20130.230"
-    assert (heat.low, heat.high) == pytest.approx((0.2, 0.7))
+def test_no_agreement_is_said_to_be_missing() -> None:
+    assert "no agreement" in agreement_figure(None).missing
 
 
 def test_pooled_texts_are_the_grids_last_column_and_gaps_are_empty() -> None:
@@ -238,127 +207,10 @@ def test_pooled_texts_are_the_grids_last_column_and_gaps_are_empty() -> None:
     assert heat.values == ((0.4, 0.5), (0.1, None)) and heat.texts[1] == ("0.100", "")
 
 
-def test_curves_are_read_from_every_trial(storage: Storage) -> None:
-    record = full_sweep(storage)
-    (curve,) = figures({**record, "figures": [{"kind": "curve"}]}, storage)
-    train, validation, *_ = curve.panels
-    assert isinstance(train, Panel) and isinstance(validation, Panel)
-    assert len(train.lines) == 4 and train.lines[0].y == (3.2, 0.9, 0.2, 0.02)
-    assert validation.lines[1].y[-1] == 8.5  # seed 1
-    assert train.x_title == "epochs" and train.lines[0].x == (0.0, 5.0, 10.0, 20.0)
-    assert [look.label for look in curve.legend] == ["trained on fiction", "trained on news"]
-
-
-def test_kept_weights_give_a_panel_of_ttr_along_training(storage: Storage) -> None:
-    write_trial(storage, "t", 0)
-    own = {"trial_id": "t", "updates": 80, "epochs": 20.0}
-    rows = [
-        row("original", ttr_last_96=0.2),
-        *(
-            row("trained", **own, update=update, ttr_last_96=ttr)
-            for update, ttr in ((40, 0.5), (None, 0.6), (20, 0.4))
-        ),
-    ]
-    (curve,) = figures({**write_sweep(storage, rows), "figures": [{"kind": "curve"}]}, storage)
-    panel = curve.panels[-1]
-    assert isinstance(panel, Panel)
-    assert panel.lines[0].x == (5.0, 10.0, 20.0) and panel.lines[0].y == (0.4, 0.5, 0.6)
-    assert panel.levels[0].y == 0.2
-
-
-def test_histograms_pool_seeds_as_shares(storage: Storage) -> None:
-    figure = overlap_figure(full_sweep(storage), storage)
-    fiction, news = figure.panels
-    assert isinstance(fiction, Panel) and isinstance(news, Panel)
-    assert (fiction.title, news.title) == ("on fiction", "on news")
-    original, trained, *_ = fiction.lines
-    assert original.y[2] == 3 / 8 and original.y[9] == 1 / 8 and sum(original.y) == 1
-    assert trained.y[4] == 5 / 8 and trained.x[-1] == 13 and trained.y[-1] == 0
-
-
-def test_histograms_are_of_further_contexts_where_there_are_any(storage: Storage) -> None:
-    made = row("trained", trial_id="t", model="tiny", evaluation_id="own")
-    record = write_sweep(storage, [made])
-    own = {"who": "trained", "trial_id": "t", "decoding": "greedy", "domain": "fiction", "model": "tiny"}
-    record["evaluations"] = [
-        {**own, "evaluation_id": "own"},
-        {**own, "evaluation_id": "more", "further": 4},
-        {**own, "evaluation_id": "other", "further": 4, "model": "large"},
-    ]
-    few = {"longest_overlap_histogram": {"9": 1}}
-    many = {"longest_overlap_histogram": {"5": 3, "6": 1}, "original_longest_overlap_histogram": {"2": 4}}
-    for identifier, series in (("own", few), ("more", many), ("other", few)):
-        storage.write("evaluations", identifier, {"id": identifier, "model_name": "tiny", "series": series})
-    panel = _panel(overlap_figure(record, storage))
-    original, trained = panel.lines
-    assert (original.look.label, trained.look.label) == ("original model", "hyperfitted")
-    assert original.y == (0, 0, 1, 0) and trained.y == (0, 0, 0, 0, 0, 0.75, 0.25, 0)
-
-
-def test_ttr_by_position_is_the_mean_over_seeds(storage: Storage) -> None:
-    record = full_sweep(storage)
-    (figure,) = figures({**record, "figures": [{"kind": "ttr_by_position"}]}, storage)
-    panel = figure.panels[0]
-    assert isinstance(panel, Panel)
-    line = next(line for line in panel.lines if line.look.label == "trained on fiction, greedy")
-    assert line.x[0] == 96.0 and len(line.x) == 40
-    assert line.y[:2] == pytest.approx((0.66, 0.661))
-
-
-def test_calibration_of_the_original_beside_that_of_trials_once_for_all_decodings(storage: Storage) -> None:
-    (figure,) = figures({**full_sweep(storage), "figures": [{"kind": "calibration"}]}, storage)
-    fiction, news = figure.panels
-    assert isinstance(fiction, Panel) and isinstance(news, Panel)
-    assert (fiction.title, news.title) == ("on fiction", "on news")
-    ideal, original, *trained = fiction.lines
-    assert ideal.x == ideal.y == (0.0, 1.0)
-    assert original.x == pytest.approx((0.45, 29 / 30)) and original.y == pytest.approx(original.x)
-    assert original.look.label == "original model, on fiction: ECE 0.000"
-    # Of 40 positions 33.5 are expected to be right by their confidence, and a fifth of that are.
-    assert [line.look.label for line in trained] == [
-        f"trained on {text}, on fiction: ECE {0.8 * 33.5 / 40:.3f}" for text in ("fiction", "news")
-    ]
-    assert trained[0].y == pytest.approx((0.09, 29 / 150))
-    assert trained[0].bounds[1] == pytest.approx((29 / 150, 29 / 150))
-    assert len(figure.legend) == 7
-
-
-def test_calibration_leaves_out_what_lies_along_training(storage: Storage) -> None:
-    own = {"trial_id": "t", "model": "tiny", "updates": 80, "ttr_last_96": 0.5}
-    rows = [
-        row("trained", **own, update=update, evaluation_id=identifier)
-        for update, identifier in ((40, "kept"), (None, "final"))
-    ]
-    rows.append(row("original", evaluation_id="absent", model="tiny"))
-    for made in rows[:2]:
-        predictions = write_predictions(storage, made)
-        storage.write("evaluations", made["evaluation_id"], {"predictions_id": predictions})
-    storage.write("evaluations", "absent", {"predictions_id": None})
-    record = write_sweep(storage, rows)
-    (figure,) = figures({**record, "figures": [{"kind": "calibration"}]}, storage)
-    assert [line.look.label for line in _panel(figure).lines] == [
-        "perfect calibration",
-        "hyperfitted: ECE 0.670",
-    ]
-
-
-def test_every_kind_of_figure_says_what_is_missing_where_nothing_is_there(storage: Storage) -> None:
-    record = write_sweep(storage, [row("truth"), row("original")])
-    wanted = [{"kind": kind, "x": "samples", "y": "ttr_last_96"} for kind in KINDS]
-    drawn = figures({**record, "figures": wanted}, storage)
-    assert [figure.kind for figure in drawn] == list(KINDS)
-    assert all(figure.missing and not figure.panels for figure in drawn)
-
-
-def test_an_unknown_kind_is_refused_with_the_nearest(storage: Storage) -> None:
-    with pytest.raises(RayfitError, match="did you mean 'bars'"):
-        figures({"rows": [], "figures": [{"kind": "bar"}]}, storage)
-
-
 def test_without_wishes_ttr_stands_against_what_varies() -> None:
     rows = [row("trained", samples=n, epochs=100 / n) for n in (8, 32)]
-    assert default_figures({"rows": rows})[0] == {"kind": "axis", "x": "samples", "y": "ttr_last_96"}
-    assert default_figures({"rows": rows[:1]})[0]["kind"] == "bars"
+    assert default_figures(rows)[0] == {"kind": "axis", "x": "samples", "y": "ttr_last_96"}
+    assert default_figures(rows[:1])[0]["kind"] == "bars"
 
 
 def test_the_table_shows_what_the_figures_are_about() -> None:
@@ -380,9 +232,3 @@ def test_figures_in_words_say_their_numbers() -> None:
     assert "hyperfitted: 8: 0.08, 2,000: 20" in text and "level of true continuations: 0.7" in text
     (bars,) = bars_figure(rows, ["ttr_last_96"]).panels
     assert isinstance(bars, Bars) and "true continuations 0.700" in alt_text(bars)
-
-
-def test_figures_are_of_the_texts_and_not_of_prompts(storage: Storage) -> None:
-    record = prompt_sweep(storage)
-    rows = [row for row in record["rows"] if row["domain"] != "mine"]
-    assert figures(record, storage) == figures({**record, "rows": rows, "prompts": None}, storage)

@@ -11,21 +11,8 @@ from rayfit.report.shading import SHADES, shade_of, token_pieces
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    """A byte-level tokenizer with few merges, so that a rare character is several tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=280, initial_alphabet=alphabet, special_tokens=["<s>"], show_progress=False
-    )
-    tokenizer.train_from_iterator(["the fox and the owl and the fox"] * 20, trainer)
-    path: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.save(str(path))
-    return Tokens(str(path))
+def tokens(tokenizer_file: Path) -> Tokens:
+    return Tokens(str(tokenizer_file))
 
 
 def _run(ids: list[int], end: int) -> int:

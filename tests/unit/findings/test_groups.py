@@ -3,9 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from rayfit.report.groups import grouped
 
-from tests.unit.report.records import row
+from rayfit.findings.groups import grouped
+from tests.rows import row
 
 
 def test_seeds_are_taken_together_with_mean_and_spread() -> None:
@@ -36,7 +36,7 @@ def test_a_failed_seed_is_left_out_of_the_mean_and_kept_in_the_group() -> None:
     cell = group.cell("train_loss")
     assert cell is not None and cell.value == 0.02
     assert group.unfinished == (failed,)
-    assert group.row["seed"] == 0
+    assert group.row.seed == 0
 
 
 def test_what_is_declared_keeps_groups_apart() -> None:

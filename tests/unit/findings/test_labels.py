@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from rayfit.report.labels import (
+from typing import Any
+
+from rayfit.findings.labels import (
     group_text,
     label,
     phrase,
@@ -8,8 +10,8 @@ from rayfit.report.labels import (
     telling_each,
     who_text,
 )
-
-from tests.unit.report.records import row
+from rayfit.records.sweep import Row
+from tests.rows import row
 
 
 def test_what_follows_from_another_column_tells_nothing() -> None:
@@ -45,17 +47,11 @@ def test_no_arm_is_called_hyperfitted_that_is_not() -> None:
 
 
 def test_seeds_that_ended_differently_are_counted() -> None:
-    def row(hyperfitted: bool, **more: object) -> dict[str, object]:
-        return {
-            "who": "trained",
-            "status": "FINISHED",
-            "hyperfitted": hyperfitted,
-            "update": None,
-            **more,
-        }
+    def ended(hyperfitted: bool, **more: Any) -> Row:
+        return row("trained", hyperfitted=hyperfitted, **more)
 
-    assert group_text([row(True), row(True)]) == "hyperfitted"
-    assert group_text([row(True), row(False), row(False)]) == "trained, hyperfitted in 1 of 3 seeds"
-    assert group_text([row(True), row(False) | {"status": "FAILED"}]) == "hyperfitted"
-    kept = [row(False, early_stopped=early) | {"update": 8} for early in (True, False)]
+    assert group_text([ended(True), ended(True)]) == "hyperfitted"
+    assert group_text([ended(True), ended(False), ended(False)]) == "trained, hyperfitted in 1 of 3 seeds"
+    assert group_text([ended(True), ended(False, status="FAILED")]) == "hyperfitted"
+    kept = [ended(False, early_stopped=early, update=8) for early in (True, False)]
     assert group_text(kept) == "along training, early-stopped in 1 of 2 seeds"
