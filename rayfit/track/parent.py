@@ -12,6 +12,8 @@ from rayfit.findings.labels import varies
 from rayfit.records.codec import dumps
 from rayfit.records.storage import SWEEPS, Storage
 from rayfit.records.sweep import Row, SweepRecord
+from rayfit.report.board import sweep_board
+from rayfit.report.markdown import table_in_markdown
 from rayfit.track.content import (
     MAX_TEXT,
     NOTE,
@@ -34,6 +36,8 @@ _REPORTS = (
     *("results.csv", "results.parquet"),
 )
 _FIGURES = "figures"
+# Characters of the note for the link that is put before it, and for what is said below its table.
+_BESIDE_THE_TABLE = 250
 # Of one launch only; and an address may hold a password.
 _NOT_OF_THE_SWEEP = ("plan", "fresh", "storage", "tracking_uri", "num_cpus")
 
@@ -65,39 +69,26 @@ def parent_content(storage: Storage, sweep: SweepIndex, told: Collection[Told], 
         started=begun,
         ended=ended if finished else None,
         identity={SWEEP: record.id},
-        tags={**as_tags(tags), NOTE: note(record, sweep.rows)},
+        tags={**as_tags(tags), NOTE: note(msgspec.structs.replace(record, rows=tuple(sweep.rows)))},
         params=as_params(options),
         scores=tuple(_totals(sweep, told, ended)) if finished else (),
         files={**files, "launches.json": dumps(launches)},
     )
 
 
-def note(record: SweepRecord, rows: Sequence[Row]) -> str:
+def note(record: SweepRecord) -> str:
     """The question and the table, in Markdown, short enough for a tag: rows that do not fit are counted."""
     lines = [f"**{record.question or record.id}**", ""]
     if record.source:
         lines += [f"Hyperfitting (arXiv 2412.04318), {record.source}.", ""]
     lines += [f"`rayfit show {record.id}`", ""]
-    shown = [row for row in rows if row.update is None]
-    columns = [name for name in _noted() if any(row.value(name) is not None for row in shown)]
-    # What was chosen and is the same of every row is no help in so little space.
-    chosen = names(lambda each: each.role in ("declared", "seed"))
-    columns = [name for name in columns if name not in chosen or _tells(shown, name)]
-    if columns:
-        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-    length = sum(map(len, lines)) + len(lines)
-    for place, row in enumerate(shown):
-        line = f"| {' | '.join(_cell(row, name) for name in columns)} |"
-        length += len(line) + 1
-        if length > MAX_TEXT - 100:
-            lines += ["", f"and {len(shown) - place} more rows: see `summary.json` among the artifacts"]
-            break
-        lines.append(line)
-    if len(shown) < len(rows):
-        lines += [
-            "",
-            f"Of weights kept along training: {len(rows) - len(shown)} rows, as curves of the runs.",
-        ]
+    room = MAX_TEXT - _BESIDE_THE_TABLE - sum(map(len, lines)) - len(lines)
+    table, left_out = table_in_markdown(sweep_board(record, only_final=True, with_paper=False), room=room)
+    lines.append(table)
+    if left_out:
+        lines += ["", f"and {left_out} more rows: see `summary.json` among the artifacts"]
+    if kept := sum(row.update is not None for row in record.rows):
+        lines += ["", f"Of weights kept along training: {kept} rows, as curves of the runs."]
     return "\n".join(lines)
 
 
@@ -142,26 +133,6 @@ def _totals(sweep: SweepIndex, told: Collection[Told], time: int) -> list[Point]
 def _greedy_rows(sweep_names: Names, rows: Sequence[Row]) -> list[Row]:
     """The rows of final weights under plain greedy decoding, over all domains pooled where there are several."""
     found = [row for row in rows if row.update is None and sweep_names.is_plain(row.decoding)]
-    if _tells(found, "domain"):
+    if varies(found, "domain"):
         return [row for row in found if row.domain == POOLED]
     return found
-
-
-def _noted() -> list[str]:
-    """The columns of the note's table: what was chosen, the scores of every table, how it ended."""
-    chosen, ended = ("who", "declared", "seed"), ("minutes", "status", "reason")
-    found = names(lambda each: each.role in chosen or (each.role == "measured" and bool(each.always)))
-    return [*found, *ended]
-
-
-def _tells(rows: Sequence[Row], name: str) -> bool:
-    return varies([row for row in rows if row.value(name) is not None], name)
-
-
-def _cell(row: Row, name: str) -> str:
-    value = row.value(name)
-    # the reasons of other rows are the same in every sweep, and wide
-    if value is None or (name == "reason" and row.who != TRAINED):
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

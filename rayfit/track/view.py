@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from rayfit.columns import COLUMNS, POOLED, TRAINED, column, columns_of_evaluations, names
 from rayfit.findings.labels import telling, varies
 from rayfit.records.sweep import Row, SweepRecord
+from rayfit.report.board import wanted_columns
 from rayfit.track.content import CURRENT
 
 TAG_PREFIX = "mlflow.sharedViewState."
@@ -31,7 +32,7 @@ def view_tag(
 
     `rows`: the sweep's by now; `measured`: the names of its children's scores.
     """
-    shown = shown_columns(rows, set(measured), _asked(record))
+    shown = shown_columns(rows, set(measured), wanted_columns(record, with_paper=False))
     state = {
         "searchFilter": f"tags.mlflow.parentRunId = '{parent_id}' and tags.`{CURRENT}` = 'true'",
         # ordered by date the table folds children under their parent again
@@ -69,12 +70,6 @@ def shown_columns(rows: Sequence[Row], measured: set[str], asked: Iterable[str] 
     scores += [_key(prefix, name) for name in asked for prefix in _FIRST]
     shown = [name for name in dict.fromkeys((*scores, "updates", "minutes")) if name in measured]
     return [*_declared_columns(rows), *(f"metrics.`{name}`" for name in shown)]
-
-
-def _asked(record: SweepRecord) -> list[str]:
-    """The scores that the sweep asks for, and those that its figures are about."""
-    ys = (figure.get("y", []) for figure in record.figures)
-    return [*record.scores, *(name for y in ys for name in ([y] if isinstance(y, str) else y))]
 
 
 def _declared_columns(rows: Sequence[Row]) -> list[str]:

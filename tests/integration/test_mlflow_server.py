@@ -17,19 +17,21 @@ import polars as pl
 import pytest
 
 from rayfit.records.storage import Storage
+from rayfit.records.trials import finest_curve
+from rayfit.sweep.queue import TrialState
 from rayfit.track.connection import TrackingError, connect
-from rayfit.track.live import LiveCurves
 from rayfit.track.sync import sync_sweep
-from tests.unit.track.general import write_general
+from rayfit.track.tracker import Tracker
 from tests.unit.track.reading import all_runs, artifacts, child_of, history, parent_of, snapshot
-from tests.unit.track.samples import (
+from tests.unit.track.sweeps import (
     UPDATES,
     curve,
-    sweep_record,
-    trial_id,
-    write_all,
-    write_evaluation,
-    write_trial,
+    general,
+    measure_all,
+    run_of,
+    spec_of,
+    trial_with,
+    write_report,
 )
 
 pytestmark = pytest.mark.integration
@@ -100,78 +102,89 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_a_sweep_over_http(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = Storage(tmp_path / "runs")
-    sweep = write_all(storage, decodings=("greedy", "nucleus:top_p=0.8"))
+    made = run_of(storage, decodings=("greedy", "nucleus:top_p=0.8")).all()
+    record = made.record()
+    write_report(storage, record)
     client = connect(server.uri, storage)
-    report = sync_sweep(storage, sweep, client, finished=True)
+    report = sync_sweep(storage, record, client, finished=True)
     assert report.created == 5
     assert capsys.readouterr().out == ""
-    parent = parent_of(client, sweep["id"])
+    parent = parent_of(client, record.id)
     assert parent.info.status == "FINISHED"
-    assert sorted(artifacts(client, parent)) == ["launches.json", "plot.png", "summary.json", "table.txt"]
-    for samples in (8, 32, 128):
-        run = child_of(client, parent, trial_id=trial_id(samples))
+    assert {"launches.json", "plot.png", "figures/figure-1-agreement.png"} <= set(artifacts(client, parent))
+    for trial in made.plan.trials:
+        run = child_of(client, parent, trial_id=str(trial.id))
         points = history(client, run)
+        trained = storage.trial(trial.id)
+        assert trained is not None
+        curve_file = finest_curve(storage, trained)
+        assert curve_file is not None
         assert [(step, value) for step, value, _ in points["curve/train_loss"]] == [
-            (row["update"], row["train_loss"]) for row in curve(samples).to_dicts()
+            (row["update"], row["train_loss"]) for row in pl.read_parquet(curve_file).to_dicts()
         ]
-        record = storage.read("evaluations", f"pydoc-1m-n{samples}-greedy-0123456789ab")
-        assert record is not None
-        assert run.data.metrics["ttr_last_96"] == record["scores"]["ttr_last_96"]["value"]
-        assert run.data.params["samples"] == str(samples)
-        folder = tmp_path / f"fetched-{samples}"
+        spec = spec_of(made, "scores", trial, decoding="greedy")
+        found = storage.measurement(spec.kind, spec.id)
+        assert found is not None
+        assert run.data.metrics["ttr_last_96"] == found.scores["ttr_last_96"].value
+        assert run.data.params["samples"] == str(trial.selection.samples)
+        folder = tmp_path / f"fetched-{trial.selection.samples}"
         folder.mkdir()
-        fetched = client.download_artifacts(run.info.run_id, "generations/greedy.parquet", str(folder))
-        assert pl.read_parquet(fetched).height == 2
+        fetched = client.download_artifacts(run.info.run_id, "generations/greedy/texts.parquet", str(folder))
+        assert pl.read_parquet(fetched).height == 4
     assert not (storage.root / "mlartifacts").exists()
 
     before = snapshot(client)
-    assert sync_sweep(storage, sweep, connect(server.uri, storage), finished=True).unchanged == 5
+    assert sync_sweep(storage, record, connect(server.uri, storage), finished=True).unchanged == 5
     assert snapshot(client) == before
 
-    write_trial(storage, 8, minute=20, edition=2)
-    for decoding in ("greedy", "nucleus:top_p=0.8"):
-        write_evaluation(storage, 8, decoding)
-    assert sync_sweep(storage, sweep, client, finished=True).created == 1
-    old = child_of(client, parent, trial_id=trial_id(8), superseded="true")
+    trial = trial_with(made, 8)
+    made.train(trial, fresh=True, digest="other", finished_at="2026-03-01T10:20:00.000+00:00")
+    measure_all(made, trial)
+    assert sync_sweep(storage, record, client, finished=True).created == 1
+    old = child_of(client, parent, trial_id=str(trial.id), superseded="true")
     assert old.info.run_name.startswith("superseded: ")
 
 
 def test_a_sweep_of_several_models_over_http(server: Server, tmp_path: Path) -> None:
     storage = Storage(tmp_path / "runs")
-    sweep = {**write_general(storage), "sweep_kind": "general"}
+    made = general(storage, kind="general")
+    record = made.record()
     client = connect(server.uri, storage)
     begin = time.monotonic()
-    assert sync_sweep(storage, sweep, client, finished=True).created == 7
-    assert time.monotonic() - begin < 60
-    parent = parent_of(client, sweep["id"], "rayfit/general")
-    assert "figures/figure-1-agreement.png" in artifacts(client, parent)
-    run = child_of(client, parent, trial_id=sweep["trials"][0])
-    assert [step for step, _, _ in history(client, run)["nucleus/docs/ttr_last_96"]] == [100, 200, UPDATES]
+    assert sync_sweep(storage, record, client, finished=True).created == 11
+    assert time.monotonic() - begin < 90
+    parent = parent_of(client, record.id, "rayfit/general")
+    trial = next(trial for trial in made.plan.unique_trials if trial.recipe.num_updates == UPDATES)
+    run = child_of(client, parent, trial_id=str(trial.id))
+    steps = [step for step, _, _ in history(client, run)["nucleus/docstrings/ttr_last_96"]]
+    assert steps == [40, 80, UPDATES]
     before = snapshot(client, "rayfit/general")
-    assert sync_sweep(storage, sweep, client, finished=True).unchanged == 7
+    assert sync_sweep(storage, record, client, finished=True).unchanged == 11
     assert snapshot(client, "rayfit/general") == before
 
 
 def test_a_curve_grows_over_http_and_is_completed_by_the_sync(server: Server, tmp_path: Path) -> None:
     storage = Storage(tmp_path / "runs")
-    sweep = {**sweep_record((8,)), "sweep_kind": "live"}
+    made = run_of(storage, changes={"kind": "live"}, samples=(8,))
+    record, trial = made.begun(), trial_with(made, 8)
+    trial_id = str(trial.id)
     client = connect(server.uri, storage)
-    live = LiveCurves(storage, client, every_seconds=3600)
-    live.start(sweep)
-    for row in curve(8).to_dicts()[:5]:
-        live.see({trial_id(8): {"status": "running", "tries": 1, "last_point": row}})
-    live.send()
-    live.close()
-    parent = parent_of(client, sweep["id"], "rayfit/live")
-    early = child_of(client, parent, trial_id=trial_id(8))
+    tracker = Tracker(storage, server.uri, curves_seconds=3600)
+    tracker.start(record)
+    for point in curve()[:5]:
+        tracker.see({trial_id: TrialState("running", 1, point, None, "")})
+    tracker.tell()
+    parent = parent_of(client, record.id, "rayfit/live")
+    early = child_of(client, parent, trial_id=trial_id)
     assert len(history(client, early)["curve/train_loss"]) == 5
     done = datetime.now(UTC) + timedelta(seconds=1)
-    write_trial(storage, 8, finished_at=done.isoformat(timespec="milliseconds"))
-    sync_sweep(storage, sweep, client)
-    run = child_of(client, parent, trial_id=trial_id(8))
+    made.train(trial, curve=curve(), finished_at=done.isoformat(timespec="milliseconds"))
+    tracker.finish(made.record())
+    assert tracker.error == "" and tracker.place
+    run = child_of(client, parent, trial_id=trial_id)
     assert run.info.run_id == early.info.run_id
     steps = [step for step, _, _ in history(client, run)["curve/train_loss"]]
-    assert steps == curve(8)["update"].to_list()
+    assert steps == [point.update for point in curve()]
 
 
 def test_a_server_that_dies_is_filled_after_it_is_back(
@@ -179,13 +192,18 @@ def test_a_server_that_dies_is_filled_after_it_is_back(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     storage = Storage(tmp_path / "runs")
-    sweep = {**write_all(storage), "sweep_kind": "after_death"}
+    made = run_of(storage, changes={"kind": "after_death"}).all()
+    record = made.record()
+    tracker = Tracker(storage, server.uri, curves_seconds=3600)
     client = connect(server.uri, storage)
     server.stop()
     with pytest.raises(TrackingError, match="`rayfit sync` fills MLflow from them"):
-        sync_sweep(storage, sweep, client)
+        sync_sweep(storage, record, client)
     with pytest.raises(TrackingError, match="no MLflow server answers"):
         connect(server.uri, storage)
+    tracker.finish(record)
+    assert "all records are kept" in tracker.error and tracker.place == ""
     server.start()
-    sync_sweep(storage, sweep, client, finished=True)
+    tracker.finish(record)
+    assert tracker.error == ""
     assert len(all_runs(client, "rayfit/after_death")) == 5

@@ -1,8 +1,9 @@
-"""Sweeps for these tests: plans, the measurements in them, and what a training measures of itself."""
+"""Sweeps for these tests: plans, the measurements in them, what a training measures of itself, and who tells of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import Point
+from rayfit.sweep.queue import Status, TrialState
+from rayfit.track.connection import connect, default_tracking_uri
+from rayfit.track.tracker import Tracker
 from tests.finished import Finished
 from tests.unit.plan.examples import BASE, SWEEP
 
@@ -80,6 +84,80 @@ def curve(*updates: int, train_loss: float | None = None, stretched: float = 1.0
         )
         for update in updates or range(0, UPDATES + 1, 5)
     ]
+
+
+def launch(storage: Storage, **options: Any) -> tuple[Finished, str]:
+    """A sweep of one trial on 8 samples, and the trial's id."""
+    made = run_of(storage, **{"samples": (8,), **options})
+    return made, str(trial_with(made, 8).id)
+
+
+def running(
+    trial_id: str, point: Point | None, tries: int = 1, status: Status = "running"
+) -> dict[str, TrialState]:
+    return {trial_id: TrialState(status=status, tries=tries, last_point=point, seconds=None, error="")}
+
+
+def started(storage: Storage, record: SweepRecord) -> tuple[Any, Tracker]:
+    """A tracker that tells only when it is told to."""
+    tracker = Tracker(storage, default_tracking_uri(storage), curves_seconds=3600)
+    tracker.start(record)
+    return connect(None, storage), tracker
+
+
+def see_all(tracker: Tracker, trial_id: str, points: Sequence[Point], tries: int = 1) -> None:
+    for point in points:
+        tracker.see(running(trial_id, point, tries))
+        tracker.see(running(trial_id, point, tries))  # the queue says a point until there is another
+
+
+MODELS = ("pydoc-0.5m", "pydoc-1m")
+DOMAINS = ("code", "docstrings")
+GENERAL: dict[str, Any] = {
+    "changes": {
+        "arms": {
+            "constant updates": {},
+            "rows seen seldom": {"epochs": (50.0,), "adapter": ("lora:rank=4",)},
+        },
+        "varies": ("model", "dataset", "samples", "seeds"),
+        "figures": ({"kind": "bars", "y": "rep_4"}, {"kind": "agreement"}),
+    },
+    # named, since the options say an axis that the second says itself
+    "arms": ("constant updates", "rows seen seldom"),
+    "model": MODELS,
+    "samples": (8,),
+    "dataset": DOMAINS,
+    "eval_datasets": DOMAINS,
+    "decodings": ("greedy", "nucleus", "matched"),
+    "keep_every": 40.0,
+    "further_contexts": 20,
+}
+
+
+def general(storage: Storage, *, kind: str = "data_quantity", **changes: Any) -> Finished:
+    """A launch of the general sweep; every number of it is one of its own."""
+    options = {**GENERAL, **changes}
+    made = run_of(storage, **{**options, "changes": {**options["changes"], "kind": kind}})
+    for trial in made.plan.unique_trials:
+        made.train(trial)
+    for spec in made.plan.measurements:
+        measured(made, spec)
+    return made
+
+
+def measured(made: Finished, spec: Measurement) -> None:
+    names = {
+        "predictions": ("validation_loss", "entropy_nats"),
+        "scores": ("ttr_last_96", "rep_4"),
+        "comparisons": ("top_1_agreement",),
+        "temperatures": ("matched_temperature",),
+    }
+    made.measure(spec, **{name: value(spec, name) for name in names.get(spec.kind, ())})
+
+
+def value(spec: Measurement, name: str) -> float:
+    """A number of its own for every measurement, the same each time."""
+    return int(spec.id.rpartition("-")[2][:6], 16) / 0x1000000 + len(name) / 1000
 
 
 def write_report(storage: Storage, record: SweepRecord) -> Path:

@@ -130,7 +130,7 @@ def test_a_server_is_shown_by_its_address_without_password() -> None:
 
 
 def test_importing_the_room_loads_no_mlflow() -> None:
-    code = "import sys, rayfit.track.sync, rayfit.track.connection; assert 'mlflow' not in sys.modules"
+    code = "import sys, rayfit.track.tracker, rayfit.track.connection; assert 'mlflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -3,49 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from rayfit.records.storage import Storage
-from rayfit.records.sweep import SweepRecord
-from rayfit.records.trial import Point
-from rayfit.sweep.queue import Status, TrialState
-from rayfit.track.connection import TrackingError, connect, default_tracking_uri
+from rayfit.track.connection import TrackingError, connect
 from rayfit.track.sync import sync_sweep
-from rayfit.track.tracker import Tracker
 from tests.finished import Finished
 from tests.unit.track.reading import child_of, children_of, history, parent_of, snapshot
-from tests.unit.track.sweeps import curve, run_of, trial_with
+from tests.unit.track.sweeps import curve, launch, running, see_all, started, trial_with
 
 CURVE = curve()
-
-
-def launch(storage: Storage, **options: Any) -> tuple[Finished, str]:
-    """A sweep of one trial on 8 samples, and the trial's id."""
-    made = run_of(storage, **{"samples": (8,), **options})
-    return made, str(trial_with(made, 8).id)
-
-
-def running(
-    trial_id: str, point: Point | None, tries: int = 1, status: Status = "running"
-) -> dict[str, TrialState]:
-    return {trial_id: TrialState(status=status, tries=tries, last_point=point, seconds=None, error="")}
-
-
-def started(storage: Storage, record: SweepRecord) -> tuple[Any, Tracker]:
-    """A tracker that tells only when it is told to."""
-    tracker = Tracker(storage, default_tracking_uri(storage), curves_seconds=3600)
-    tracker.start(record)
-    return connect(None, storage), tracker
-
-
-def see_all(tracker: Tracker, trial_id: str, points: Sequence[Point], tries: int = 1) -> None:
-    for point in points:
-        tracker.see(running(trial_id, point, tries))
-        tracker.see(running(trial_id, point, tries))  # the queue says a point until there is another
 
 
 def stamp(shift: float = 0.0) -> str:

@@ -16,8 +16,16 @@ from rayfit.track import sync
 from rayfit.track.connection import TrackingError, connect, default_tracking_uri
 from rayfit.track.tracker import Tracker
 from tests.unit.track.reading import all_runs, child_of, children_of, history, parent_of
-from tests.unit.track.sweeps import curve, measure_all, run_of, trial_with
-from tests.unit.track.test_live import launch, running, see_all, started
+from tests.unit.track.sweeps import (
+    curve,
+    launch,
+    measure_all,
+    run_of,
+    running,
+    see_all,
+    started,
+    trial_with,
+)
 
 
 def wait_for(done: Callable[[], bool]) -> None:
@@ -88,7 +96,8 @@ def test_what_changed_is_read_and_nothing_else(storage: Storage, monkeypatch: py
     statuses = {run.data.tags["rayfit.trial_id"]: run.info.status for run in _trials(client, parent)}
     assert statuses == {eight.id: "FINISHED", many.id: "FINISHED"}
     lines = parent.data.tags["mlflow.note.content"].splitlines()
-    assert sum("| trained |" in line and "FINISHED" in line for line in lines) == 2
+    assert sum(line.startswith("| hyperfitted") for line in lines) == 2
+    assert sum("PENDING" in line for line in lines) == 1
     read.clear()
     tracker.tell()
     assert not read
