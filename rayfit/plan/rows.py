@@ -29,16 +29,18 @@ def planned_rows(plan: Plan) -> list[Row]:
     for spec in generations:
         if spec.trial is not None:
             of_trials.setdefault(spec.trial.key, []).append(spec)
+    matched: set[str] = set()
     for trial in plan.trials:
-        rows += _rows_of(trial, of_trials.get(trial.key, []), trial.arm if plan.sweep.has_arms else None)
+        own, arm = of_trials.get(trial.key, []), trial.arm if plan.sweep.has_arms else None
+        rows += [_of_trial(_row(spec), trial, arm) for spec in own if spec.matching is None]
+        # Two arms may hold the same training, which has one original matched to it.
+        if trial.key not in matched:
+            rows += _matched_to(trial, own)
+            matched.add(trial.key)
     return rows
 
 
-def _rows_of(trial: TrialSpec, own: list[Generation], arm: str | None) -> Iterator[Row]:
-    """A trial's rows, then those of the original that are matched to it. Two arms may hold the same training."""
-    for spec in own:
-        if spec.matching is None:
-            yield _of_trial(_row(spec), trial, arm)
+def _matched_to(trial: TrialSpec, own: list[Generation]) -> Iterator[Row]:
     for spec in own:
         if spec.matching is not None:
             yield msgspec.structs.replace(_row(spec), trial_id=trial.id, arm=f"matched to {trial.readable}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from rayfit.config import Options
 from rayfit.findings.join import NO_PREDICTIONS, current, join
 from rayfit.plan.measurements import Measurement
 from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import Row
 from rayfit.records.trial import loss_floor
 from tests.finished import Finished
-from tests.unit.plan.examples import plan_of
+from tests.unit.plan.examples import BASE, SWEEP, plan_of
 
 FLOOR = loss_floor(8, 256)
 
@@ -228,3 +231,17 @@ def test_one_checkpoint_is_the_early_stopping_whatever_it_is_evaluated_on(storag
         ("topics", 50),
         ("docstrings", 50),
     }
+
+
+def test_a_trial_in_two_arms_has_one_original_matched_to_it(storage: Storage) -> None:
+    sweep = replace(SWEEP, arms={"one": {}, "the same": {}})
+    given = {"decodings": ("greedy", "matched"), "eval_datasets": ("topics", "docstrings")}
+    options = Options(**{**BASE, "storage": str(storage.root), **given})
+    record = Finished(storage, make_plan(sweep, options, storage)).all().record()
+    assert len(record.trials) == 1
+    assert [row.arm for row in record.rows if row.who == "trained" and row.domain == "pooled"] == [
+        "one",
+        "the same",
+    ]
+    matched = [row.domain for row in record.rows if row.who == "original" and row.trial_id is not None]
+    assert matched == ["topics", "docstrings", "pooled"]
