@@ -8,6 +8,7 @@ from typing import Any
 from rayfit.columns import TRAINED, columns_of_evaluations
 from rayfit.errors import unknown
 from rayfit.findings.labels import telling
+from rayfit.plan.declaration import FIGURES
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import Row, SweepRecord
 from rayfit.report.figures.along import curve_figure
@@ -18,7 +19,6 @@ from rayfit.report.figures.model import Figure
 from rayfit.report.figures.reliability import calibration_figure
 from rayfit.report.figures.series import overlap_figure, position_figure
 
-KINDS = ("axis", "curve", "agreement", "overlap_histogram", "ttr_by_position", "bars", "grid", "calibration")
 _Y = "ttr_last_96"
 # What a kind of figure is about that names no score.
 _SHOWS = {"agreement": ["top_1_agreement"]}
@@ -60,7 +60,7 @@ def _figure(wanted: Mapping[str, Any], record: SweepRecord, rows: list[Row], sto
         return position_figure(rows, storage)
     if kind == "calibration":
         return calibration_figure(rows, storage)
-    raise unknown("sweep: figures", str(kind), KINDS)
+    raise unknown("sweep: figures", str(kind), FIGURES)
 
 
 def figure_columns(wanted: Sequence[Mapping[str, Any]]) -> list[str]:
