@@ -325,15 +325,24 @@ COLUMNS: dict[str, Column] = {
 """Every column by its name, in the order in which tables show them."""
 
 
-def know(scores: Iterable[Score]) -> None:
+_BUILT_IN = frozenset(COLUMNS)
+
+
+def know(scores: Iterable[Score], *, anew: bool = False) -> None:
     """Let these scores have columns too: those that a kind of measurement of one's own brings.
 
-    Raises RayfitError for a name that is taken by something else.
+    rayfit's own columns stay what they are; so does what is known of a score already, unless it is told `anew`.
     """
     for score in scores:
-        if COLUMNS.setdefault(score.name, of_score(score)) != of_score(score):
+        if score.name not in _BUILT_IN and (anew or score.name not in COLUMNS):
+            COLUMNS[score.name], SCORES[score.name] = of_score(score), score
+
+
+def check_own(scores: Iterable[Score]) -> None:
+    """Raise RayfitError for a score of one's own that is called as a column of rayfit's."""
+    for score in scores:
+        if score.name in _BUILT_IN:
             raise RayfitError(f"score {score.name}: the name is taken: {COLUMNS[score.name].about}")
-        SCORES[score.name] = score
 
 
 def column(name: str) -> Column:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest, unknown
-from rayfit.findings.join import current
+from rayfit.findings.current import current
 from rayfit.listing import datasets_listing, models_listing
 from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
@@ -65,7 +65,7 @@ def _opened(parsed: argparse.Namespace) -> Storage:
 
 def _list(parsed: argparse.Namespace) -> int:
     storage = _opened(parsed)
-    kinds = storage.kinds
+    kinds = list(dict.fromkeys((*PREPARED, TRIALS, *_measured_kinds(storage), SWEEPS)))
     if parsed.kind not in (*kinds, "all"):
         raise unknown("rayfit list", parsed.kind, (*kinds, "all"))
     for kind in kinds if parsed.kind == "all" else (parsed.kind,):
@@ -76,6 +76,13 @@ def _list(parsed: argparse.Namespace) -> int:
             failure = read_failure(storage, identifier)
             print(f"{TRIALS}  {identifier}  FAILED: {failure.error if failure else ''}")
     return 0
+
+
+def _measured_kinds(storage: Storage) -> list[str]:
+    """The kinds of measurements that every sweep has, and others that are there."""
+    from rayfit.measure.stages import STAGES
+
+    return [*(stage.kind for stage in STAGES), *storage.measured_kinds]
 
 
 def _summary(storage: Storage, kind: str, identifier: str) -> str:

@@ -49,8 +49,15 @@ class Group:
         return tuple(row for row in self.rows if not row.is_finished)
 
     def cell(self, name: str) -> Cell | None:
-        """The group's number of a column; None where no row has one. Rows that did not finish are left out."""
-        measured = [row for row in self.rows if row.is_finished and row.value(name) is not None]
+        """The group's number of a column; None where no row has one.
+
+        Of rows that did not finish the scores that they have count, for those are of weights that are there.
+        """
+        measured = [
+            row
+            for row in self.rows
+            if row.value(name) is not None and (row.is_finished or name in row.scores)
+        ]
         if not measured:
             return None
         values = tuple(float(row.value(name)) for row in measured)

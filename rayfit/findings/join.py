@@ -27,16 +27,12 @@ def join(record: SweepRecord, storage: Storage) -> tuple[Row, ...]:
     return Join(record, storage).rows(record)
 
 
-def current(record: SweepRecord, storage: Storage) -> SweepRecord:
-    """The record with its rows as they are now, where its last launch has not ended: it runs, or was killed."""
-    return record if record.is_over else msgspec.structs.replace(record, rows=join(record, storage))
-
-
 class Join:
     """The rows of one sweep, filled from the records of its trials and measurements; nothing read is kept.
 
     A row is FINISHED when its trial is trained and all its measurements are recorded, and FAILED when one of them failed:
-    the worse of them counts. What is missing is null, and `reason` says why.
+    the worse of them counts, and the scores of the others are there all the same. What is missing is null, and `reason`
+    says why. Measurements of weights or inputs that were made anew since count as not there.
     """
 
     def __init__(self, record: SweepRecord, storage: Storage) -> None:
@@ -101,26 +97,25 @@ class _Reading:
         """The row with the numbers of its measurements."""
         errors = self._record.failed_measurements
         error = next((errors[each.id] for each in own if each.id in errors), "")
-        if row.trial_id is not None:
-            error = self._record.failed.get(row.trial_id, "") or error
-        found = [record for each in own if (record := self._found[each.id]) is not None]
-        changes: dict[str, Any] = {"status": "FINISHED", "reason": None}
-        if error:
-            changes = {"status": "FAILED", "reason": error}
+        of_trial = self._record.failed.get(row.trial_id or "", "")
+        trained = self._trained(row.trial_id) if row.trial_id is not None else None
+        read = {each.id: record for each in own if (record := self._found[each.id]) is not None}
+        found = [record for record in read.values() if is_current(record, read, trained)]
+        changes: dict[str, Any] = {"status": "FINISHED", "reason": self._known_gaps(row)}
+        if of_trial or error:
+            changes = {"status": "FAILED", "reason": of_trial or error}
         elif len(found) < len(own) or not own:
             changes = {"status": "PENDING", "reason": NOT_YET}
-        else:
+        if not of_trial:
             scores: dict[str, Entry] = {}
             for record in found:
                 scores |= record.scores
             changes |= {"scores": scores, "measurements": {record.kind: record.id for record in found}}
-            changes["reason"] = self._known_gaps(row)
-            if row.who == "original":
-                seconds = [each.seconds for each in found if each.decoding is not None]
-                changes["minutes"] = round(sum(seconds) / 60, 3)
+        if row.who == "original" and found:
+            seconds = [each.seconds for each in found if each.decoding is not None]
+            changes["minutes"] = round(sum(seconds) / 60, 3)
         row = msgspec.structs.replace(row, **changes)
-        trained = self._trained(str(row.trial_id)) if row.who == "trained" else None
-        return row if trained is None else self._with_training(row, trained)
+        return row if trained is None or row.who != "trained" else self._with_training(row, trained)
 
     def _known_gaps(self, row: Row) -> str | None:
         if row.who == "truth":
@@ -155,6 +150,25 @@ class _Reading:
                 )
                 changes["reason"] = "; ".join(filter(None, [row.reason, NOT_HYPERFITTED])) + unreached
         return msgspec.structs.replace(row, **changes)
+
+
+def is_current(
+    record: MeasurementRecord, read: Mapping[str, MeasurementRecord], trial: TrialRecord | None
+) -> bool:
+    """True when a measurement is of the trial's weights as they are now, and so is all that it was computed from.
+
+    `read`: the records that are there, by id; inputs that are not among them are not asked. So a matched original, whose
+    own weights no training changes, waits for the new temperature too.
+    """
+    if record.who == "trained":
+        now = None if trial is None else (trial.weights_sha256, trial.edition)
+        if (record.weights_sha256, record.edition) != now:
+            return False
+    return all(
+        read[each].content == content and is_current(read[each], read, trial)
+        for each, content in record.inputs.items()
+        if each in read
+    )
 
 
 def _early_stopped(rows: Iterable[Row]) -> list[Row]:

@@ -18,7 +18,7 @@ from rayfit.plan.measurements import Measurement
 from rayfit.records.codec import encode
 from rayfit.records.measurement import MeasurementRecord, Setting
 from rayfit.records.provenance import git_commit, library_versions, now
-from rayfit.records.storage import RECORD, Storage, write_parquet
+from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.values import Entry
 from rayfit.scores import Score
 
@@ -64,6 +64,7 @@ class Stage:
 def measure(stage: Stage, spec: Measurement, bench: Bench) -> MeasurementRecord:
     """Run a measurement and publish its record, files first; files of an earlier record go."""
     begin, storage = time.monotonic(), bench.storage
+    before = storage.measurement(spec.kind, spec.id)
     inputs = _inputs(spec, storage)
     weights_sha256, edition = bench.weights_of(spec.subject)
     done = stage.run(spec, bench)
@@ -102,7 +103,7 @@ def measure(stage: Stage, spec: Measurement, bench: Bench) -> MeasurementRecord:
         git_commit=git_commit(),
     )
     storage.write(spec.kind, spec.id, record)
-    _remove_old(folder, {RECORD, *files.values()})
+    _remove_old(folder, before)
     return record
 
 
@@ -116,7 +117,12 @@ def is_current(spec: Measurement, storage: Storage, record: MeasurementRecord | 
         return False
     if (record.weights_sha256, record.edition) != weights_of(spec.subject, storage):
         return False
-    return _inputs(spec, storage) == record.inputs and all(is_current(each, storage) for each in spec.inputs)
+    there = _inputs(spec, storage)
+    if there != record.inputs:
+        return False
+    return all(
+        is_current(each, storage) for each in (*spec.inputs, *spec.follows) if there[each.id] is not None
+    )
 
 
 def _inputs(spec: Measurement, storage: Storage) -> dict[str, str | None]:
@@ -135,11 +141,9 @@ def _content(folder: Path, files: Mapping[str, str], scores: Mapping[str, Entry]
     return digest({name: encode(entry) for name, entry in scores.items()})
 
 
-def _remove_old(folder: Path, kept: set[str]) -> None:
-    for path in folder.iterdir():
-        if path.name in kept:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _remove_old(folder: Path, before: MeasurementRecord | None) -> None:
+    """Remove the files of the record before, and all parts. Other files may be another driver's, which writes its own."""
+    for file in () if before is None else before.files.values():
+        (folder / file).unlink(missing_ok=True)
+    for parts in folder.glob("parts-*"):
+        shutil.rmtree(parts, ignore_errors=True)

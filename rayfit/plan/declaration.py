@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rayfit.columns import axes, check_columns, know
+from rayfit.columns import axes, check_columns, check_own, know
 from rayfit.config import SCALES, Options, option_type
 from rayfit.errors import RayfitError, unknown
 from rayfit.scores import Score
@@ -54,8 +54,19 @@ FIGURES = (
 )
 
 
+# Folders of a storage: a kind of measurement is the name of one.
+TAKEN_KINDS = (
+    *("models", "texts", "rows", "trials", "sweeps", "logs", "mlartifacts"),
+    *("predictions", "generations", "scores", "comparisons", "temperatures"),
+)
+
+
 class Kind(Protocol):
     """A kind of measurement that a sweep adds to those of every sweep (`rayfit.measure.stage.Stage`)."""
+
+    @property
+    def kind(self) -> str:
+        """Its name, and that of its folder in the storage."""
 
     @property
     def specs(self) -> Callable[[Any], Iterable[Any]]:
@@ -102,7 +113,12 @@ class Sweep:
 
     def __post_init__(self) -> None:
         for measure in self.measures:
-            know(measure.scores)
+            if measure.kind in TAKEN_KINDS:
+                raise RayfitError(
+                    f"sweep {self.kind}: measures: the kind {measure.kind!r} is taken; call yours otherwise"
+                )
+            check_own(measure.scores)
+            know(measure.scores, anew=True)
         for axis in self.varies:
             if axis not in AXES:
                 raise unknown(f"sweep {self.kind}: varies", axis, AXES)

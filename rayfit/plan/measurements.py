@@ -170,6 +170,11 @@ class Measurement:
         return self.matched_to or self.subject.trial
 
     @property
+    def loads(self) -> Subject:
+        """Whose weights its process loads, if any: those that load the same follow each other."""
+        return self.subject
+
+    @property
     def made_with(self) -> dict[str, Setting]:
         """What decides its numbers and is in no id; a record made with something else is not current."""
         return {}
@@ -218,6 +223,11 @@ class Temperature(Measurement):
         """The trial's predictions."""
         return (_predictions(self),)
 
+    @property
+    def loads(self) -> Subject:
+        """The original, whose logits are divided by temperatures."""
+        return self.subject.original
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Measurement):
@@ -230,6 +240,11 @@ class Comparison(Measurement):
     def inputs(self) -> tuple[Measurement, ...]:
         """The trial's predictions; the original is run anew, for its logits are too many to keep."""
         return (_predictions(self),)
+
+    @property
+    def loads(self) -> Subject:
+        """The original: the trial's choices are kept with its predictions."""
+        return self.subject.original
 
 
 @dataclass(frozen=True, kw_only=True)

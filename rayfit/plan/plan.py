@@ -123,7 +123,8 @@ class Plan:
                 subject, contexts = Subject(model=trial.model, trial=trial), HeldOut(domain=domain)
                 yield Comparison(subject=subject, contexts=contexts, settings=self.evaluation)
         for kind in self.sweep.measures:
-            yield from kind.specs(self)
+            for spec in kind.specs(self):
+                yield from _after_its_inputs(spec)
 
     def generations(self) -> Iterator[Generation]:
         """Everything that is generated, original models first; matched ones after the trial that they are matched to."""
@@ -186,6 +187,13 @@ class Plan:
         models = "-".join(model.name for model in self.models)
         texts = "-".join(domain.name for domain in self.domains)
         return make_id(f"{self.sweep.kind}-{models}-{texts}-{self.options.scale}"[:100], declared)
+
+
+def _after_its_inputs(spec: Measurement) -> Iterator[Measurement]:
+    """A measurement after all that it is computed from, which a sweep may not have otherwise."""
+    for each in spec.inputs:
+        yield from _after_its_inputs(each)
+    yield spec
 
 
 def _unique(items: Iterable[Any]) -> tuple[Any, ...]:

@@ -20,28 +20,35 @@ _KEYS = (
 
 
 def encode(record: msgspec.Struct) -> Any:
-    """A record as plain dicts, lists, texts and numbers."""
-    return msgspec.to_builtins(record)
+    """A record as plain dicts, lists, texts and numbers; numbers of numpy are numbers."""
+    return msgspec.to_builtins(record, enc_hook=_plain)
 
 
-def read_record(path: Path, kind: type[T]) -> T | None:
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def read_record(path: Path, kind: type[T], *, mend: str = "") -> T | None:
     """The record in a file, or None where there is none.
 
     Raises RayfitError, with the file, for one that was cut short, and for a key that is missing, unknown or of another
-    type, which it names.
+    type, which it names. `mend`: what to do then, where it is not to remove the folder and to launch again.
     """
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    mend = mend or f"remove the folder {path.parent} and launch its sweep again, which makes what is missing"
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:
         raise RayfitError(
-            f"{path} {_in_words(str(error))}; it was not written by this rayfit, or by hand: {_again(path)}"
+            f"{path} {_in_words(str(error))}; it was not written by this rayfit, or by hand: {mend}"
         ) from error
-    except msgspec.DecodeError as error:
-        raise RayfitError(f"{path} was cut short or is no JSON ({error}): {_again(path)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RayfitError(f"{path} was cut short or is no JSON ({error}): {mend}") from error
 
 
 def _in_words(message: str) -> str:
@@ -54,10 +61,6 @@ def _in_words(message: str) -> str:
     return (
         f"has a wrong value at {place!r}: {what[:1].lower()}{what[1:]}" if place else f"is no record: {what}"
     )
-
-
-def _again(path: Path) -> str:
-    return f"remove the folder {path.parent} and launch its sweep again, which makes what is missing"
 
 
 def dumps(content: Any) -> str:

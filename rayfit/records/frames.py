@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rayfit.columns import TRUTH
 from rayfit.errors import RayfitError
 from rayfit.records.measurement import MeasurementRecord
 from rayfit.records.storage import Storage
@@ -35,7 +36,10 @@ def generations(storage_root: str | Path) -> pl.DataFrame:
     storage = _opened(storage_root)
     schema = {"generation_id": pl.String, "trial_id": pl.String, "model_name": pl.String, "update": pl.Int64}
     parts = [pl.DataFrame(schema={**schema, "decoding": pl.String, **_TEXTS, "domain": pl.String, **_IDS})]
-    scored = {record.about[OF]: record for record in _records(storage, SCORES) if record.who != "truth"}
+    # Scores of earlier versions stay where they are; the newest of the latest version counts.
+    of_texts = (record for record in _records(storage, SCORES) if record.who != TRUTH)
+    in_order = sorted(of_texts, key=lambda record: (record.version, record.finished_at))
+    scored = {record.about[OF]: record for record in in_order}
     for record in _records(storage, GENERATIONS):
         frame = _frame(storage, record, "texts")
         if record.id in scored:
@@ -52,10 +56,10 @@ def generations(storage_root: str | Path) -> pl.DataFrame:
 def scores(storage_root: str | Path) -> pl.DataFrame:
     """Every score of every finished measurement of a storage, one row each.
 
-    Columns: `kind` and `id` of the measurement, `who` (truth, original or trained), `trial_id`, `model_name`, `update`
-    (null for final weights), `decoding` (null where no decoding changes the numbers), `domain`, `score` (its name),
-    `value`, `low` and `high` (95% interval), `num_texts` (what the value is the mean of), `reason` (why a number is
-    null). Ordered by kind, id, then score.
+    Columns: `kind`, `id` and `version` of the measurement (scores of earlier versions stay beside newer ones), `who`
+    (truth, original or trained), `trial_id`, `model_name`, `update` (null for final weights), `decoding` (null where no
+    decoding changes the numbers), `domain`, `score` (its name), `value`, `low` and `high` (95% interval), `num_texts` (what
+    the value is the mean of), `reason` (why a number is null). Ordered by kind, id, then score.
 
     Raises RayfitError where there is no such folder.
     """
@@ -64,6 +68,7 @@ def scores(storage_root: str | Path) -> pl.DataFrame:
         {
             "kind": record.kind,
             "id": record.id,
+            "version": record.version,
             "who": record.who,
             "trial_id": record.trial_id,
             "model_name": record.model,
@@ -82,7 +87,14 @@ def scores(storage_root: str | Path) -> pl.DataFrame:
         for name, entry in sorted(record.scores.items())
     ]
     numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
-    schema = {**_ABOUT, "update": pl.Int64, "score": pl.String, **numbers, "num_texts": pl.Int64}
+    schema = {
+        **_ABOUT,
+        "version": pl.Int64,
+        "update": pl.Int64,
+        "score": pl.String,
+        **numbers,
+        "num_texts": pl.Int64,
+    }
     return pl.DataFrame(rows, schema={**schema, "reason": pl.String})
 
 
@@ -117,6 +129,7 @@ def _opened(storage_root: str | Path) -> Storage:
     storage = Storage(storage_root)
     if not storage.root.is_dir():
         raise RayfitError(f"storage: there is no folder {storage.root}; sweeps make it (default: ./runs)")
+    storage.check_version()
     return storage
 
 

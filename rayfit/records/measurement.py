@@ -19,8 +19,9 @@ class MeasurementRecord(Value, frozen=True, kw_only=True):
 
     `inputs`: by id of the measurements it was computed from, their `content` at the time. `made_with`: what decides its
     numbers and is in no id, such as the number of validation rows. `about`: what else is worth knowing. `scores` by
-    name; `series`: curves and histograms; `files`: file names in its folder by what they hold; `content`: a digest of
-    scores and files, by which is seen whether what was computed from it is still current. `seconds`: wall time.
+    name; `series`: curves and histograms; `files`: file names in its folder by what they hold. `content`: a digest of the
+    files, or of the scores where there are none; what was computed from it is current as long as that is the same.
+    `seconds`: wall time.
     """
 
     id: str

@@ -20,6 +20,7 @@ from rayfit.records.measurement import MeasurementRecord
 from rayfit.records.prepared import RowsRecord
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import TrialRecord
+from rayfit.records.values import Value
 
 RECORD = "record.json"
 MARK = "storage.json"
@@ -29,6 +30,12 @@ STORAGE_VERSION = 3
 PREPARED = ("models", "texts", "rows")
 TRIALS = "trials"
 SWEEPS = "sweeps"
+
+
+class _Mark(Value, frozen=True, kw_only=True):
+    """What says by which version a storage was written."""
+
+    version: int
 
 
 class Storage:
@@ -50,8 +57,10 @@ class Storage:
 
     def check_version(self) -> None:
         """Raises RayfitError when another version of rayfit, whose records mean something else, wrote here."""
-        mark = read_record(self.root / MARK, dict[str, int])
-        version = mark["version"] if mark is not None else 1 if self._has_records() else STORAGE_VERSION
+        path = self.root / MARK
+        mend = f'it is to hold {{"version": N}}, N being {STORAGE_VERSION} if this rayfit wrote the records beside it'
+        mark = read_record(path, _Mark, mend=mend)
+        version = mark.version if mark is not None else 1 if self._has_records() else STORAGE_VERSION
         if version != STORAGE_VERSION:
             raise RayfitError(
                 f"--storage: {self.root} was written by {'an earlier' if version < STORAGE_VERSION else 'a later'} rayfit "
@@ -66,7 +75,7 @@ class Storage:
         """Leave the version in a storage that has nothing yet."""
         if not (self.root / MARK).exists():
             self.check_version()
-            write_json(self.root / MARK, {"version": STORAGE_VERSION})
+            write_json(self.root / MARK, encode(_Mark(version=STORAGE_VERSION)))
 
     @property
     def kinds(self) -> list[str]:

@@ -151,7 +151,7 @@ class SweepRecord(Value, frozen=True, kw_only=True):
     `failed_measurements`: errors by id. `alone`: options of which this launch has one value where the sweep compares
     several. `first_trained_by`: by trial, the other sweep that trained it first. `rows` are as they were when the last
     launch ended; while it runs, or after it was killed, they hold only what is declared, and
-    `rayfit.findings.join.current` fills them from what is there.
+    `rayfit.findings.current` fills them from what is there.
     """
 
     id: str

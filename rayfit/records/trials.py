@@ -98,7 +98,10 @@ def write_failure(storage: Storage, failure: TrialFailure) -> None:
 
 def read_failure(storage: Storage, trial_id: str) -> TrialFailure | None:
     """Why the trial's last attempt failed, or None."""
-    return read_record(storage.folder(TRIALS, trial_id) / FAILURE, TrialFailure)
+    path = storage.folder(TRIALS, trial_id) / FAILURE
+    return read_record(
+        path, TrialFailure, mend="remove this file alone; the trial is tried again at the next launch"
+    )
 
 
 def current_failure(storage: Storage, trial_id: str) -> TrialFailure | None:

@@ -163,14 +163,15 @@ def _line(
         reasons = dict.fromkeys(str(one.reason) for one in unfinished)
         trouble = f"{count}{states}: {'; '.join(reasons)}"
     missing = row.reason or "not measured for this row"
+    cells = tuple(_board_cell(each, group.cell(each.name), longest, missing) for each in scores)
     return BoardLine(
         who=row.who,
         label=group_text(group.rows),
         declared=tuple(_declared_text(row, each, with_length) for each in tell),
-        cells=tuple(_board_cell(each, group.cell(each.name), longest, missing) for each in scores),
+        cells=cells,
         seeds=len(group.rows),
         trouble=trouble,
-        failed=len(unfinished) == len(group.rows),
+        failed=len(unfinished) == len(group.rows) and not any(cell.text for cell in cells),
     )
 
 

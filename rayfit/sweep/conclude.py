@@ -48,6 +48,8 @@ def conclude(launch: Launch, record: SweepRecord, track: Tracker) -> int:
     console.show(f"MLflow   {ui_command(track.uri)}")
     if track.place:
         console.show(f"         then open {ui_address(track.uri)}/{track.place}")
+    if track.note:
+        console.show(f"\nMLflow is filled, but only at the end: {track.note}")
     if track.error:
         console.show(
             f"\nMLflow could not be filled ({track.error}). Nothing is lost: `rayfit sync` fills it from the records."

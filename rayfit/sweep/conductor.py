@@ -45,7 +45,7 @@ class Conductor:
         self, launch: Launch, record: SweepRecord, environment: dict[str, str], track: Tracker
     ) -> None:
         self._launch, self._environment, self._track = launch, environment, track
-        self._record = record
+        self._record, self._is_written = record, True
         self._use_gpu = launch.plan.options.use_gpu
         # Models differ in their workers; the sums of what fits are made for the largest.
         self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
@@ -130,6 +130,10 @@ class Conductor:
         self._run_groups(training)
         for job in self._pool.step(self._max_evaluators(training)):
             self._job_ended(job)
+        if not self._is_written:
+            # Once for all that failed in this tick: it names every measurement of the sweep.
+            write_record(self._record, self._launch.storage)
+            self._is_written = True
         if self._tune is not None and self._tune.error is not None:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
         if self._tune is not None and not self._tune.is_alive():
@@ -166,7 +170,7 @@ class Conductor:
     def _tell_failure(self, key: str | None) -> None:
         """The sweep's record says what failed as soon as it has: the driver may be killed at any moment."""
         self._record = with_failures(self._record, self._launch)
-        write_record(self._record, self._launch.storage)
+        self._is_written = False
         self._track.changed(key, self._record)
 
     def _ask_for(self, chosen: Callable[[str], bool]) -> None:
@@ -174,7 +178,7 @@ class Conductor:
         launch = self._launch
         for spec in launch.measurements:
             if chosen("" if spec.trial is None else str(spec.trial.id)):
-                for job in jobs_of(self._stages, spec, self._pool.bench):
+                for job in jobs_of(self._stages, spec, self._pool.bench, again=launch.plan.options.fresh):
                     self._pool.add(job)
 
     def _job_ended(self, job: Job) -> None:

@@ -19,6 +19,7 @@ from rayfit.plan.show import exchange_notes, zero_stage_notes
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared, absolute, prepare
 from rayfit.records.storage import Storage
+from rayfit.records.sweep import SweepRecord
 from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
 from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
@@ -46,6 +47,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     storage.check_version()
     console = open_console()
     launch: Launch | None = None
+    record: SweepRecord | None = None
     track: Tracker | None = None
     with _termination_as_interrupt():
         try:
@@ -68,24 +70,28 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
         except KeyboardInterrupt:
             console.close()
             console.show("")
-            _say_what_is_kept(launch, track, storage, console)
+            _say_what_is_kept(launch, record, track, storage, console)
             return 130
         finally:
             console.close()
 
 
 def _say_what_is_kept(
-    launch: Launch | None, track: Tracker | None, storage: Storage, console: Console
+    launch: Launch | None,
+    record: SweepRecord | None,
+    track: Tracker | None,
+    storage: Storage,
+    console: Console,
 ) -> None:
     """After Ctrl-C: the sweep's record gets its rows, and MLflow is told."""
-    if launch is None or track is None:
+    if launch is None or record is None or track is None:
         console.say(f"interrupted before training; what is made is kept in {storage.root}")
         return
-    begun = storage.sweep(launch.plan.sweep_id)
-    if begun is not None:
-        record = ended_record(begun, launch)
-        write_record(record, storage)
-        track.finish(record)
+    written = storage.sweep(record.id)
+    if written is None or not written.is_over:
+        written = ended_record(record, launch)
+        write_record(written, storage)
+    track.finish(written)
     trials = launch.plan.unique_trials
     done = sum(is_finished(launch.plan, trial, storage) for trial in trials)
     again = "starts all of them again" if launch.plan.options.fresh else "goes on from there"

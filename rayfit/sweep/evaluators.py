@@ -9,7 +9,7 @@ from typing import Any
 
 from rayfit.errors import RayfitError
 from rayfit.measure.bench import Bench
-from rayfit.measure.stage import Stage, measure
+from rayfit.measure.stage import Stage, is_current, measure
 from rayfit.plan.measurements import Measurement
 from rayfit.plan.resources import evaluator_resources
 
@@ -45,6 +45,7 @@ class Job:
     spec: Measurement
     place: str
     part: int | None = None
+    again: bool = True
     needs: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     tries: int = 0
@@ -58,21 +59,24 @@ class Job:
         return self.status in ("finished", "failed")
 
 
-def jobs_of(stages: Mapping[str, Stage], spec: Measurement, bench: Bench) -> Iterator[Job]:
+def jobs_of(
+    stages: Mapping[str, Stage], spec: Measurement, bench: Bench, *, again: bool = False
+) -> Iterator[Job]:
     """The jobs that make a measurement's record: its parts, where it has any, then the whole, which has its id.
 
-    Call it when the subject's checkpoint is there.
+    Call it when the subject's checkpoint is there. `again`: also where the record is current when its turn comes, for what
+    it waited for may have turned out as it was.
     """
     stage, needs = stages[spec.kind], tuple(each.id for each in spec.inputs)
-    place = f"{spec.subject.model.name} {spec.subject.readable}"
+    place = f"{spec.loads.model.name} {spec.loads.readable}"
     parts = 0 if stage.num_parts is None else stage.num_parts(spec, bench)
     keys = []
     for part in range(parts):
-        job = Job(f"{spec.id}#{part}", stage, spec, place, part=part, needs=needs)
+        job = Job(f"{spec.id}#{part}", stage, spec, place, part=part, needs=needs, again=again)
         keys.append(job.key)
         yield job
     follows = tuple(each.id for each in spec.follows)
-    yield Job(spec.id, stage, spec, place, needs=(*needs, *keys), follows=follows)
+    yield Job(spec.id, stage, spec, place, needs=(*needs, *keys), follows=follows, again=again)
 
 
 @dataclass
@@ -151,10 +155,19 @@ class EvaluationPool:
             loaded = self._places.get(actor)
             job = next((job for job in ready if job.place == loaded), ready[0])
             ready.remove(job)
+            if not self.is_left(job):
+                job.status = "finished"
+                ended.append(job)
+                idle.append(actor)
+                continue
             self._start(actor, job)
         for actor in idle:  # nothing to do: its CPU is worth more elsewhere
             self._end(actor)
         return ended
+
+    def is_left(self, job: Job) -> bool:
+        """False for a job whose record is current when its turn comes: what it waited for turned out as it was."""
+        return job.again or not is_current(job.spec, self.bench.storage)
 
     def _start(self, actor: Any, job: Job) -> None:
         job.status, job.tries, job.begun = "running", job.tries + 1, time.monotonic()

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from rayfit.config import Options
-from rayfit.findings.across import agreement, differences, pooled_rows
-from rayfit.findings.join import join
+from rayfit.findings.current import filled
 from rayfit.plan.contexts import Contexts
 from rayfit.plan.plan import Plan
+from rayfit.plan.products import is_finished
 from rayfit.plan.rows import planned_rows
 from rayfit.records.provenance import git_commit, now
 from rayfit.records.storage import SWEEPS, Storage
@@ -67,25 +67,17 @@ def with_failures(record: SweepRecord, launch: Launch) -> SweepRecord:
 
 
 def ended_record(record: SweepRecord, launch: Launch) -> SweepRecord:
-    """The record when its launch is over: with rows, and with what only several of them say together."""
-    storage = launch.storage
+    """The record of a launch that began, `record`, when it is over: with all that was found."""
+    plan, storage = launch.plan, launch.storage
     record = with_failures(record, launch)
-    # Of an interrupted launch some were not tried again.
-    before = {key: current_failure(storage, key) for key in record.trials}
-    failed = {key: failure.error for key, failure in before.items() if failure is not None}
-    record = msgspec.structs.replace(record, failed={**failed, **record.failed})
-    rows = join(record, storage)
-    record = msgspec.structs.replace(record, rows=rows)
+    # Of an interrupted launch some trials were not tried again. What failed for another sweep is finished for this one.
+    left = (str(trial.id) for trial in plan.unique_trials if not is_finished(plan, trial, storage))
+    before = {key: failure.error for key in left if (failure := current_failure(storage, key)) is not None}
+    record = filled(msgspec.structs.replace(record, failed={**before, **record.failed}), storage)
     last = msgspec.structs.replace(record.launches[-1], finished_at=now())
     return msgspec.structs.replace(
         record,
         launches=(*record.launches[:-1], last),
-        rows=(*rows, *pooled_rows(record.on_texts(), storage)),
-        differences=tuple(differences(rows, storage)),
-        # As many pairs as the square of the checkpoints: only where it is shown.
-        agreement=agreement(rows, storage)
-        if "agreement" in {each["kind"] for each in record.figures}
-        else None,
         first_trained_by=_first_trained_by(storage, record.id, record.trials),
     )
 

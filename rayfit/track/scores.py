@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from rayfit.columns import COLUMNS, ORIGINAL, POOLED, TRAINED, TRUTH
+from rayfit.columns import COLUMNS, ORIGINAL, POOLED, TRUTH
 from rayfit.decoding import Decoding
+from rayfit.findings.join import is_current
 from rayfit.identity import slug
 from rayfit.records.codec import dumps
 from rayfit.records.measurement import MeasurementRecord
@@ -151,7 +152,9 @@ def read_measured(
     return [
         Measured(
             planned=each,
-            record=records[each.id] if each.id in records and _is_current(each.id, records, trial) else None,
+            record=records[each.id]
+            if each.id in records and is_current(records[each.id], records, trial)
+            else None,
             folder=storage.folder(each.kind, each.id),
             label=names.label(each),
             prefix=(
@@ -162,23 +165,6 @@ def read_measured(
         )
         for each in planned
     ]
-
-
-def _is_current(key: str, records: Mapping[str, MeasurementRecord], trial: TrialRecord | None) -> bool:
-    """True when a measurement is of the trial's weights as they are now, and so is all that it was computed from.
-
-    So a matched original, whose own weights no training changes, waits for the new temperature too.
-    """
-    record = records[key]
-    if trial is not None and record.who == TRAINED:
-        now = (trial.weights_sha256, trial.edition)
-        if (record.weights_sha256, record.edition) != now:
-            return False
-    return all(
-        records[each].content == content and _is_current(each, records, trial)
-        for each, content in record.inputs.items()
-        if each in records
-    )
 
 
 def is_complete(own: Sequence[Measured]) -> bool:

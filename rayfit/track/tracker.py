@@ -51,7 +51,7 @@ class Tracker:
     """A sweep's way to MLflow. `see` and `changed` note what there is to tell; a thread tells it.
 
     `uri`: where MLflow is. `place`: what follows the UI's address to compare the trials, empty until `finish` has sent
-    everything. `error`: why MLflow could not be told the last time, empty where it was.
+    everything. `error`: why MLflow could not be told the last time, empty where it was. `note`: what else went wrong.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Tracker:
         `curves_seconds`: between two sendings of curves; `children_seconds`: the least between two of what was trained
         and measured.
         """
-        self.uri, self.place, self.error = uri, "", ""
+        self.uri, self.place, self.error, self.note = uri, "", "", ""
         self._storage, self._client = storage, connect(uri, storage)
         self._seconds = (curves_seconds, children_seconds)
         self._curves = _LiveCurves(storage, self._client)
@@ -113,8 +113,8 @@ class Tracker:
         except RayfitError as error:
             self.error = first_line(error)
         else:
-            # All is there now. That the thread ended is a defect of rayfit, which is told all the same.
-            self.place, self.error = report.place, self._died
+            # All is there now. That the thread ended early is a defect of rayfit, which is told all the same.
+            self.place, self.error, self.note = report.place, "", self._died
 
     def tell(self, *, children: bool = True) -> None:
         """Send what waits: curves, and `children` that changed, all of them the first time.

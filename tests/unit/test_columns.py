@@ -185,7 +185,7 @@ def test_one_entry_reaches_every_table(
             "terminal": render_table(record),
             "Markdown": render_markdown(record),
             "report": render_report(record, storage),
-            "note": note(record, record.rows),
+            "note": note(record),
         }
 
     numbers = [added.text(0.25), added.text(0.75)]

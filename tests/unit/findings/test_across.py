@@ -12,7 +12,7 @@ import pytest
 
 from rayfit.findings.across import agreement, differences, pooled_rows
 from rayfit.findings.join import join
-from rayfit.plan.measurements import Generation, Prediction, TextScores
+from rayfit.plan.measurements import Generation, Prediction, TextScores, scores_of
 from rayfit.plan.plan import Plan
 from rayfit.records.frames import prediction_texts, scored_texts
 from rayfit.records.storage import Storage
@@ -149,6 +149,7 @@ def test_prompts_that_were_continued_under_another_file_s_name_are_the_same_cont
     (again,) = (spec for spec in second.generations() if spec.trial and spec.contexts.name == "renamed")
     made = Finished(storage, second)
     made.measure(again)
+    made.measure(scores_of(again))
     rows = list(join(made.begun(), storage))
     frames = [_texts(storage, row) for row in rows if row.domain == "renamed"]
     assert [set(frame["domain"]) for frame in frames] == [{"mine"}, {"renamed"}]

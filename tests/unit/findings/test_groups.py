@@ -31,12 +31,21 @@ def test_one_seed_keeps_its_interval_and_has_no_spread() -> None:
 
 
 def test_a_failed_seed_is_left_out_of_the_mean_and_kept_in_the_group() -> None:
-    failed = row("trained", seed=1, status="FAILED", reason="the loss is nan", train_loss=99.0)
+    failed = row("trained", seed=1, status="FAILED", reason="the loss is nan", minutes=99.0)
     (group,) = grouped([failed, row("trained", seed=0, train_loss=0.02)])
     cell = group.cell("train_loss")
     assert cell is not None and cell.value == 0.02
     assert group.unfinished == (failed,)
     assert group.row.seed == 0
+    assert group.cell("minutes") is None, "of a training that failed"
+
+
+def test_scores_that_are_there_count_though_another_measurement_failed() -> None:
+    failed = row("trained", seed=1, status="FAILED", reason="comparisons: out of memory", train_loss=0.04)
+    (group,) = grouped([failed, row("trained", seed=0, train_loss=0.02)])
+    cell = group.cell("train_loss")
+    assert cell is not None and cell.singles == (0.04, 0.02)
+    assert group.unfinished == (failed,)
 
 
 def test_what_is_declared_keeps_groups_apart() -> None:

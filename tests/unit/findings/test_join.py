@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from rayfit.config import Options
-from rayfit.findings.join import NO_PREDICTIONS, current, join
+from rayfit.findings.current import current
+from rayfit.findings.join import NO_PREDICTIONS, join
 from rayfit.plan.measurements import Measurement
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import Row
 from rayfit.records.trial import loss_floor
+from rayfit.report.table import render_table
 from tests.finished import Finished
 from tests.unit.plan.examples import BASE, SWEEP, plan_of
 
@@ -111,7 +113,58 @@ def test_a_failed_measurement_keeps_what_training_told(storage: Storage) -> None
     made.fail_measuring(_spec(made.plan, "scores", "trained"), "out of memory")
     row = made.record().rows[2]
     assert (row.status, row.reason) == ("FAILED", "scores: out of memory")
-    assert row.minutes == 1.5 and row.value("entropy_nats") is None
+    assert row.minutes == 1.5
+
+
+def test_what_is_there_is_shown_beside_what_failed_or_is_not_there_yet(storage: Storage) -> None:
+    made = Finished(storage, plan_of(storage))
+    made.train(made.plan.trials[0])
+    for spec in made.plan.measurements:
+        if spec.kind != "comparisons":
+            made.measure(spec)
+    row = join(made.begun(), storage)[2]
+    assert (row.status, row.value("ttr_last_96"), row.value("top_1_agreement")) == ("PENDING", 0.6, None)
+    assert set(row.measurements) == {"predictions", "generations", "scores"}
+    made.fail_measuring(_spec(made.plan, "comparisons", "trained"), "another tokenizer")
+    record = made.record()
+    row = record.rows[2]
+    assert (row.status, row.reason, row.value("ttr_last_96")) == (
+        "FAILED",
+        "comparisons: another tokenizer",
+        0.6,
+    )
+    shown = render_table(record)
+    assert "0.600" in shown and "another tokenizer" in shown
+
+
+def test_what_was_measured_of_other_weights_is_not_there(storage: Storage) -> None:
+    made = Finished(storage, plan_of(storage)).all()
+    made.train(made.plan.trials[0], digest="other", fresh=True)
+    row = join(made.begun(), storage)[2]
+    assert (row.status, row.scores) == ("PENDING", {})
+    for spec in made.plan.measurements:
+        if spec.who == "trained" and spec.kind != "scores":
+            made.measure(spec, texts=["a new text"])
+    row = join(made.begun(), storage)[2]
+    assert row.status == "PENDING" and row.value("entropy_nats") == 1.5
+    assert row.value("ttr_last_96") is None, "it is of the texts before"
+
+
+def test_a_trial_that_failed_for_another_sweep_is_finished_for_this_one(storage: Storage) -> None:
+    made = Finished(storage, plan_of(storage)).all()
+    made.fail(made.plan.trials[0], "the old record stays")
+    made.launch.trial_errors.clear()  # it was the other sweep's launch that failed
+    assert {row.status for row in made.record().rows} == {"FINISHED"}
+
+
+def test_a_killed_launch_takes_nothing_from_what_was_found(storage: Storage) -> None:
+    plan = plan_of(storage, samples=(8, 32), eval_datasets=("topics", "docstrings"))
+    before = Finished(storage, plan).all().record()
+    assert before.differences and [row for row in before.rows if row.domain == "pooled"]
+    begun = Finished(storage, plan, started_at="2026-03-02T10:00:00.000+00:00").begun()
+    assert storage.sweep(begun.id) == begun and not begun.is_over
+    now = current(begun, storage)
+    assert (now.rows, now.differences) == (before.rows, before.differences)
 
 
 @pytest.mark.parametrize(

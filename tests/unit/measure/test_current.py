@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rayfit.measure.stage import is_current
-from rayfit.plan.measurements import Generation, Measurement
+from rayfit.plan.measurements import Generation, Measurement, TextScores
 from rayfit.plan.plan import Plan
 from rayfit.records.storage import Storage
+from rayfit.sweep.evaluators import EvaluationPool, jobs_of
 from rayfit.sweep.launch import unfinished
 from tests.finished import Finished
 from tests.unit.plan.examples import plan_of
@@ -105,9 +106,35 @@ def test_a_temperature_that_changed_generates_again(storage: Storage) -> None:
     assert not is_current(matched, storage)
 
 
+def test_what_turned_out_as_it_was_is_not_done_again(storage: Storage) -> None:
+    plan = plan_of(storage, decodings=("greedy", "matched"))
+    Finished(storage, plan).all()
+    more = plan_of(storage, decodings=("greedy", "matched"), validation_rows=21)
+    made = Finished(storage, more)
+    left = unfinished(more, storage, fresh=False, retrained=())
+    assert "generations" in {spec.kind for spec in left}, "the temperature may be another"
+    pool = EvaluationPool(made.launch.bench, use_gpu=False, environment={})
+    for spec in left:
+        if spec.kind == "predictions":
+            made.measure(spec, validation_loss=7.0)
+    done = []
+    for spec in left:
+        if spec.kind != "predictions":
+            for job in jobs_of(made.launch.stages, spec, made.launch.bench):
+                assert not pool.is_left(job)
+                done.append(spec.kind)
+    assert {"generations", "temperatures", "comparisons"} <= set(done)
+    fresh = next(iter(jobs_of(made.launch.stages, left[-1], made.launch.bench, again=True)))
+    assert pool.is_left(fresh)
+
+
 def test_a_record_of_an_earlier_version_is_another_measurement(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Finished(storage, plan_of(storage)).all()
-    monkeypatch.setattr(type(_of(made.plan, "scores", "trained")), "version", 999)
-    assert _left(made.plan, storage) == {("scores", "truth"), ("scores", "original"), ("scores", "trained")}
+    Finished(storage, plan_of(storage)).all()
+    monkeypatch.setattr(TextScores, "version", 999)
+    assert _left(plan_of(storage), storage) == {
+        ("scores", "truth"),
+        ("scores", "original"),
+        ("scores", "trained"),
+    }

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rayfit.commands import run
 from rayfit.errors import RayfitError
-from rayfit.records.storage import RECORD, Storage
+from rayfit.records.codec import dumps, encode
+from rayfit.records.storage import MARK, RECORD, STORAGE_VERSION, Storage
 from rayfit.records.sweep import SweepRecord
+from rayfit.records.trials import FAILURE, read_failure
+from rayfit.records.values import Entry
 from tests.finished import Finished
 from tests.unit.plan.examples import plan_of
 
@@ -73,13 +77,13 @@ def test_a_wrong_key_is_named_with_its_file(
     assert f"remove the folder {file.parent}" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"id": "x"', "\x00\x00"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"id": "x"', b"\x00\x00", b'{"id": "\xff"}'])
 def test_a_record_that_was_cut_short_names_its_file_in_every_command(
-    made: tuple[Storage, SweepRecord], content: str
+    made: tuple[Storage, SweepRecord], content: bytes
 ) -> None:
     storage, sweep = made
     file = storage.folder("trials", sweep.trials[0]) / RECORD
-    file.write_text(content)
+    file.write_bytes(content)
     commands = (
         ["list"],
         ["show", sweep.trials[0]],
@@ -91,3 +95,28 @@ def test_a_record_that_was_cut_short_names_its_file_in_every_command(
             run([*command, "--storage", str(storage.root)])
         assert f"{file} was cut short" in str(caught.value), command
         assert "launch its sweep again" in str(caught.value)
+
+
+def test_what_is_to_be_removed_is_no_more_than_what_is_broken(made: tuple[Storage, SweepRecord]) -> None:
+    storage, sweep = made
+    failure = storage.folder("trials", sweep.trials[0]) / FAILURE
+    failure.write_text("{")
+    with pytest.raises(RayfitError, match="remove this file alone"):
+        read_failure(storage, sweep.trials[0])
+    for content in ("{", "{}"):
+        (storage.root / MARK).write_text(content)
+        with pytest.raises(RayfitError) as caught:
+            storage.check_version()
+        assert f'it is to hold {{"version": N}}, N being {STORAGE_VERSION}' in str(caught.value)
+        assert "remove the folder" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    entry = Entry(value=np.float64(0.5), low=np.float32(0.25), count=np.int64(3))
+    assert json.loads(dumps(encode(entry))) == {
+        "value": 0.5,
+        "low": 0.25,
+        "high": None,
+        "count": 3,
+        "reason": None,
+    }

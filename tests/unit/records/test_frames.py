@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from rayfit.errors import RayfitError
-from rayfit.plan.measurements import Generation, TextScores
+from rayfit.identity import SCORE_VERSION
+from rayfit.plan.measurements import Generation, TextScores, scores_of
 from rayfit.records.frames import generations, scored_texts, scores
-from rayfit.records.storage import Storage
+from rayfit.records.storage import MARK, Storage
 from tests.finished import CONTEXTS, Finished
 from tests.unit.plan.examples import plan_of
 
@@ -64,6 +65,30 @@ def test_texts_that_are_not_scored_have_no_frame_of_scored_texts(made: Finished)
     assert scored_texts(made.storage, None) is None
     frame = scored_texts(made.storage, specs["trained"].id)
     assert frame is not None and {"text", "token_ids", "ttr_last_96"} <= set(frame.columns)
+
+
+def test_the_latest_version_of_scores_counts(made: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = (spec for spec in made.plan.measurements if (spec.kind, spec.who) == ("scores", "trained"))
+    assert isinstance(spec, TextScores)
+    for version, ttr in ((901, 0.4), (903, 0.5), (902, 0.7)):
+        monkeypatch.setattr(TextScores, "version", version)
+        made.measure(scores_of(spec.generation), ttr_last_96=ttr)
+    own = generations(made.storage.root).filter(generation_id=spec.generation.id)
+    assert own["ttr_last_96"].unique().to_list() == [0.5]
+    found = scores(made.storage.root).filter(who="trained", score="ttr_last_96")
+    assert dict(found.select("version", "value").iter_rows()) == {
+        SCORE_VERSION: 0.6,
+        901: 0.4,
+        902: 0.7,
+        903: 0.5,
+    }
+
+
+@pytest.mark.parametrize("read", [generations, scores])
+def test_a_storage_of_another_version_is_told_apart(read: Any, made: Finished) -> None:
+    (made.storage.root / MARK).write_text('{"version": 2}')
+    with pytest.raises(RayfitError, match="was written by an earlier rayfit"):
+        read(made.storage.root)
 
 
 @pytest.mark.parametrize("read", [generations, scores])

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from rayfit.errors import RayfitError
+from rayfit.plan.declaration import FIGURES
 from rayfit.plan.measurements import TextScores
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
-from rayfit.report.figures import KINDS, figures
+from rayfit.report.figures import figures
 from rayfit.report.figures.heat import grid_figure
 from rayfit.report.figures.model import Figure, Heat, Panel
 from tests.finished import Finished
@@ -138,10 +139,10 @@ def test_calibration_leaves_out_what_lies_along_training(storage: Storage) -> No
 
 
 def test_every_kind_of_figure_says_what_is_missing_where_nothing_is_there(storage: Storage) -> None:
-    wanted = tuple({"kind": kind, "x": "samples", "y": "ttr_last_96"} for kind in KINDS)
+    wanted = tuple({"kind": kind, "x": "samples", "y": "ttr_last_96"} for kind in FIGURES)
     record = msgspec.structs.replace(Finished(storage, plan_of(storage)).begun(), figures=wanted)
     drawn = figures(record, storage)
-    assert [figure.kind for figure in drawn] == list(KINDS)
+    assert [figure.kind for figure in drawn] == list(FIGURES)
     assert all(figure.missing and not figure.panels for figure in drawn)
 
 
