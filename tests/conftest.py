@@ -22,7 +22,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-STARTING_RAY = ("test_evaluators", "test_every_sweep", "test_job", "test_sweep", "test_smoke")
+STARTING_RAY = (
+    "test_evaluators",
+    "test_every_sweep",
+    "test_job",
+    "test_own_measurement",
+    "test_sweep",
+    "test_smoke",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,15 +19,17 @@ SCRIPT = ROOT / "sweeps" / "data_quantity.py"
 SMALL = ("--model", "pydoc-0.5m", "--scale", "ci")
 
 
-def start(*arguments: object, script: Path = SCRIPT, **environment: str) -> subprocess.Popen[str]:
+def start(
+    *arguments: object, script: Path = SCRIPT, cwd: Path = ROOT, **environment: str
+) -> subprocess.Popen[str]:
     """Start a sweep, its output captured in one stream; of the quantity sweep, one arm."""
-    arms = ("--arms", "constant updates") if script == SCRIPT else ()
+    arms = ("--arms", "constant updates") if script.name == SCRIPT.name else ()
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, arguments), *arms],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **environment},
         start_new_session=True,
     )

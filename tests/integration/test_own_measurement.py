@@ -74,14 +74,18 @@ def test_a_kind_of_one_s_own_and_mended_scores(storage_root: Path, tmp_path: Pat
     assert "weight distance" in output and f"{found:.2f}" in output
     _it_reaches_everything(storage, found)
 
-    # What every score is computed from is there, so raised scores generate nothing. As its author would raise it.
+    # What every score is computed from is there, so raised scores generate nothing. Raised in a checkout, as they
+    # would be: Ray's workers import from where the driver was started before they look at PYTHONPATH.
     mended = tmp_path / "mended"
-    shutil.copytree(ROOT / "rayfit", mended / "rayfit", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("rayfit", "sweeps"):
+        shutil.copytree(ROOT / package, mended / package, ignore=shutil.ignore_patterns("__pycache__"))
     identity = mended / "rayfit" / "identity.py"
     raised = re.sub(r"^SCORE_VERSION = \d+$", "SCORE_VERSION = 999", identity.read_text(), flags=re.M)
     assert raised != identity.read_text()
     identity.write_text(raised)
-    output = launch(*options, PYTHONPATH=os.pathsep.join((str(mended), path)))
+    script = mended / "sweeps" / "data_quantity.py"
+    path = os.pathsep.join((str(mended), path))
+    output = launch(*options, script=script, cwd=mended, PYTHONPATH=path)
     assert "reused 1, running 0; 3 measurements" in output
     others = ("predictions", "generations", "comparisons")
     assert _made(storage, *others) == {
