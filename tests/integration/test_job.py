@@ -98,6 +98,6 @@ def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: 
     status, output = _submit(running_ray, storage_root, *options, "--precision", "fp32")
     assert status == 0, output
     assert "1 trials: reused 0, running 1" in output
-    assert trial_records(storage_root)[8]["num_updates"] == 48
+    assert trial_records(storage_root)[8].num_updates == 48
     assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 3
     assert (storage_root / "elsewhere.db").exists()
