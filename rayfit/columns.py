@@ -141,8 +141,7 @@ def _declared(name: str, title: str, about: str, *, tells: bool = True, **more: 
 
 
 def _seed(name: str, title: str, about: str, *axes: str, **more: Any) -> Column:
-    phrase = f"{title} {{}}"
-    return Column(name=name, title=title, about=about, role="seed", phrase=phrase, axes=axes, **more)
+    return Column(name=name, title=title, about=about, role="seed", phrase=f"{title} {{}}", axes=axes, **more)
 
 
 def _about(name: str, about: str, of: Of, form: Form = "words", **more: Any) -> Column:
@@ -324,7 +323,6 @@ COLUMNS: dict[str, Column] = {
 }
 """Every column by its name, in the order in which tables show them."""
 
-
 _BUILT_IN = frozenset(COLUMNS)
 
 
@@ -354,8 +352,7 @@ def column(name: str) -> Column:
 
 def published(name: str) -> Column:
     """The column of a quantity of the paper; one that rayfit has no column for is shown under its own name."""
-    plain = _published(name, name.replace("_", " "), form="rounded")
-    return COLUMNS.get(name, plain)
+    return COLUMNS.get(name) or _published(name, name.replace("_", " "), form="rounded")
 
 
 def names(asked: Callable[[Column], bool]) -> list[str]:
@@ -395,10 +392,7 @@ def axes() -> tuple[str, ...]:
 
 
 def check_columns(*given: str, where: str = "sweep: plot") -> None:
-    """Raises RayfitError, with the nearest name, for a name that is no column of numbers of a sweep's rows.
-
-    `where`: what the error says it stands in.
-    """
+    """Raises RayfitError, with the nearest name and `where` it stands, for what is no column of numbers of rows."""
     valid = sorted(names(lambda each: each.is_number and each.role != "published"))
     for name in given:
         if name not in valid:

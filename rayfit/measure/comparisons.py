@@ -14,7 +14,7 @@ from rayfit.errors import RayfitError
 from rayfit.measure.bench import Bench
 from rayfit.measure.checkpoint import held_model
 from rayfit.measure.stage import Measured
-from rayfit.plan.measurements import Comparison, Temperature
+from rayfit.plan.measurements import BesideOriginal, Comparison, Temperature
 from rayfit.prepare.model_shape import vocabulary_size
 from rayfit.records.values import Entry, missing
 from rayfit.score.pairs import choice_statistics, match_temperature, pair_scores
@@ -76,7 +76,7 @@ class _Logits:
             yield logits
 
 
-def _original_logits(spec: Comparison | Temperature, bench: Bench) -> _Logits:
+def _original_logits(spec: BesideOriginal, bench: Bench) -> _Logits:
     original = bench.original(spec)
     return _Logits(held_model(original), token_matrix(bench.contexts(spec)), original.device)
 

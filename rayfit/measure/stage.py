@@ -6,12 +6,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from rayfit.errors import RayfitError
 from rayfit.identity import digest, file_digest
 from rayfit.measure.bench import Bench, weights_of
 from rayfit.plan.measurements import Measurement
@@ -62,7 +63,15 @@ class Stage:
 
 
 def measure(stage: Stage, spec: Measurement, bench: Bench) -> MeasurementRecord:
-    """Run a measurement and publish its record, files first; files of an earlier record go."""
+    """Run a measurement and publish its record, files first; files of an earlier record go.
+
+    Raises RayfitError where the driver that planned it is of another rayfit, whose numbers may be others.
+    """
+    # The id came here with the spec; a copy computes it anew, from this process's versions.
+    if replace(spec).id != spec.id:
+        raise RayfitError(
+            f"{spec.id} is of another rayfit than this worker's: install the driver's on all nodes of the cluster"
+        )
     begin, storage = time.monotonic(), bench.storage
     before = storage.measurement(spec.kind, spec.id)
     inputs = _inputs(spec, storage)

@@ -93,10 +93,10 @@ class Sweep:
     `kind` names its MLflow experiment; `question` is one sentence; `source` the paper's section or figure; `varies`
     the options whose values are combined into trials; `scales` gives, for ci, laptop and paper, the defaults of
     options (what the command line says wins) and `holds` what is said once for all, where a value may be `AtScale`, as
-    in arms; `arms` are named groups of trials,
-    each the whole grid with some axes replaced (or with what only an arm can say: `ARM_ONLY`); `plot` names the
-    columns of the table to draw, x first; `figures` what else its report draws; `scores` the columns that its report's
-    table has beside those of every sweep and of its figures; `measures` kinds of measurements of its own.
+    in arms; `arms` are named groups of trials, each the whole grid with some axes replaced (or with what only an arm
+    can say: `ARM_ONLY`); `plot` names the columns of the table to draw, x first; `figures` what else its report draws;
+    `scores` the columns that its report's table has beside those of every sweep and of its figures; `measures` kinds
+    of measurements of its own.
     """
 
     kind: str

@@ -212,39 +212,37 @@ class Prediction(Measurement):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Temperature(Measurement):
-    """The temperature at which the original model has the mean entropy of a trial's predictions."""
+class BesideOriginal(Measurement):
+    """What is computed from a trial's predictions, which keep its choices, and from its original model, run anew.
 
-    kind = "temperatures"
+    The original's logits are too many to keep.
+    """
+
     version = COMPARE_VERSION
 
     @property
     def inputs(self) -> tuple[Measurement, ...]:
         """The trial's predictions."""
-        return (_predictions(self),)
+        return (Prediction(subject=self.subject, contexts=self.contexts, settings=self.settings),)
 
     @property
     def loads(self) -> Subject:
-        """The original, whose logits are divided by temperatures."""
+        """The original."""
         return self.subject.original
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Measurement):
+class Temperature(BesideOriginal):
+    """The temperature at which the original model has the mean entropy of a trial's predictions."""
+
+    kind = "temperatures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(BesideOriginal):
     """A trial's predictions beside those of its original: agreement and ranks."""
 
     kind = "comparisons"
-    version = COMPARE_VERSION
-
-    @property
-    def inputs(self) -> tuple[Measurement, ...]:
-        """The trial's predictions; the original is run anew, for its logits are too many to keep."""
-        return (_predictions(self),)
-
-    @property
-    def loads(self) -> Subject:
-        """The original: the trial's choices are kept with its predictions."""
-        return self.subject.original
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,10 +349,6 @@ class TextScores(Measurement):
     def matched_to(self) -> TrialSpec | None:
         """The generation's."""
         return self.generation.matched_to
-
-
-def _predictions(spec: Measurement) -> Prediction:
-    return Prediction(subject=spec.subject, contexts=spec.contexts, settings=spec.settings)
 
 
 def scores_of(generation: Generation, *, of_truth: bool = False) -> TextScores:

@@ -17,7 +17,7 @@ NOT_YET = "not evaluated yet"
 
 def planned_rows(plan: Plan) -> list[Row]:
     """All rows of a sweep: per model the true continuations and the original, then every trial. None has numbers yet."""
-    generations = [spec for spec in plan.generations() if not _is_further(spec)]
+    generations = [spec for spec in plan.generations() if spec.contexts.has_rows]
     rows: list[Row] = []
     for model in plan.models:
         rows += [
@@ -44,10 +44,6 @@ def _matched_to(trial: TrialSpec, own: list[Generation]) -> Iterator[Row]:
     for spec in own:
         if spec.matching is not None:
             yield msgspec.structs.replace(_row(spec), trial_id=trial.id, arm=f"matched to {trial.readable}")
-
-
-def _is_further(spec: Generation) -> bool:
-    return not isinstance(spec.contexts, Prompts) and bool(spec.contexts.further)
 
 
 def _row(spec: Generation) -> Row:

@@ -52,10 +52,6 @@ class Product(Value, frozen=True, kw_only=True):
             filter(None, [self.kind, None if self.update is None else str(self.update), self.dtype])
         )
 
-    def is_same(self, other: Product) -> bool:
-        """True when both are of the same kind and settings, wherever they lie."""
-        return self.name == other.name
-
 
 class TrainedModel(Value, frozen=True, kw_only=True):
     """The model a trial started from. `weights_sha256`: of made models, which another machine could make differently."""

@@ -34,7 +34,6 @@ class SyncReport:
     """Where a sweep is in MLflow, and how many of its runs, parent counted, were made, changed, left."""
 
     experiment_id: str
-    experiment_name: str
     parent_run_id: str
     created: int
     updated: int
@@ -107,7 +106,6 @@ class SweepSync:
             outcomes.append(self._write_parent(experiment, parent, is_new=is_new, finished=finished))
         return SyncReport(
             experiment_id=experiment.experiment_id,
-            experiment_name=experiment.name,
             parent_run_id=parent.info.run_id,
             created=outcomes.count("created"),
             updated=outcomes.count("updated"),

@@ -44,7 +44,7 @@ KINDS = (
 def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweeps, dict[str, str]]:
     """A storage in which all of them ran: its root, the sweeps' records by kind, and what they printed."""
     root = tmp_path_factory.mktemp("all")
-    (root / "models").symlink_to(made / "models")
+    shutil.copytree(made / "models", root / "models")
     shutil.copy(made / MARK, root)
     prompts = tmp_path_factory.mktemp("prompts") / "own.txt"
     prompts.write_text("\n".join(PROMPTS))

@@ -104,8 +104,11 @@ def _scores(storage: Storage) -> set[str]:
 def _distance(storage: Storage, trial_id: str) -> float:
     """Written out: the norm of all changes of all weights."""
     (after,) = storage.folder("trials", trial_id).glob("attempt-*/checkpoint")
-    (before,) = storage.root.glob("models/pydoc-0.5m-*/model.safetensors")
-    old, new = load_file(before), load_file(after / "model.safetensors")
+    sweep = storage.sweep(storage.ids("sweeps")[0])
+    assert sweep is not None
+    (before,) = sweep.uses.models
+    old = load_file(storage.folder("models", before) / "model.safetensors")
+    new = load_file(after / "model.safetensors")
     flat = [(new[name] - old[name]).astype(np.float64).ravel() for name in new]
     return float(np.linalg.norm(np.concatenate(flat)))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rayfit.measure.stage import is_current
-from rayfit.plan.measurements import Generation, Measurement, TextScores
+from rayfit.errors import RayfitError
+from rayfit.measure.bench import Bench
+from rayfit.measure.stage import Measured, Stage, is_current, measure
+from rayfit.plan.measurements import Generation, Measurement, Prediction, TextScores
 from rayfit.plan.plan import Plan
 from rayfit.records.storage import Storage
 from rayfit.sweep.evaluators import EvaluationPool, jobs_of
@@ -138,3 +142,18 @@ def test_a_record_of_an_earlier_version_is_another_measurement(
         ("scores", "original"),
         ("scores", "trained"),
     }
+
+
+def test_a_worker_of_another_rayfit_measures_nothing(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(storage)
+    spec = _of(plan, "predictions", "original")
+    asked: list[Any] = []
+    stage = Stage(kind=spec.kind, run=lambda *given: asked.append(given) or Measured())
+    assert spec.id
+    arrived = pickle.loads(pickle.dumps(spec))
+    monkeypatch.setattr(Prediction, "version", Prediction.version + 1)
+    with pytest.raises(RayfitError, match=f"{spec.id} is of another rayfit than this worker's"):
+        measure(stage, arrived, Bench(storage=storage, model_paths={}, device="cpu"))
+    assert not asked and storage.ids(spec.kind) == []
