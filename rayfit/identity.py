@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,71 +57,3 @@ def file_digest(path: Path) -> str:
     """sha256 in hex of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-class KnownFiles:
-    """sha256 of local files, remembered by path, size and modification time, so that a plan need not read them.
-
-    `memory` is a JSON file; a lost or broken one costs only reading the files again.
-    """
-
-    def __init__(self, memory: Path) -> None:
-        self._memory = memory
-
-    def _read(self) -> dict[str, list[Any]]:
-        try:
-            found = json.loads(self._memory.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        if not isinstance(found, dict):
-            return {}
-        return {path: entry for path, entry in found.items() if isinstance(entry, list) and len(entry) == 3}
-
-    def known(self, files: list[Path]) -> str | None:
-        """The joint digest of the files if every one of them was hashed before and has not changed; else None."""
-        memory = self._read()
-        found = []
-        for path in files:
-            entry = memory.get(str(path.resolve()))
-            stat = path.stat()
-            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                return None
-            found.append([path.name, entry[2]])
-        return digest(found)
-
-    def folder_of(self, files_digest: str, list_files: Callable[[Path], list[Path]]) -> Path | None:
-        """The remembered folder whose files, as `list_files` names them, have this joint digest now; None: there is none.
-
-        Files that were written again in their old size are read; nothing is remembered.
-        """
-        memory = self._read()
-        for folder in sorted({Path(path).parent for path in memory}):
-            if not folder.is_dir():
-                continue
-            found = []
-            for path in list_files(folder):
-                size, changed_ns, known = memory.get(str(path.resolve()), (None, None, None))
-                stat = path.stat()
-                if stat.st_size != size:
-                    break
-                found.append([path.name, known if stat.st_mtime_ns == changed_ns else file_digest(path)])
-            else:
-                if digest(found) == files_digest:
-                    return folder
-        return None
-
-    def hash(self, files: list[Path]) -> str:
-        """The joint digest of the files' names and contents; reads them where one is not remembered, and remembers."""
-        if (remembered := self.known(files)) is not None:
-            return remembered
-        fresh: dict[str, list[Any]] = {}
-        for path in files:
-            stat = path.stat()
-            fresh[str(path.resolve())] = [stat.st_size, stat.st_mtime_ns, file_digest(path)]
-        # Read again: hashing may have taken minutes, and another process may have remembered other files meanwhile.
-        memory = {**self._read(), **fresh}
-        self._memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._memory.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        temporary.write_text(json.dumps(memory, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(self._memory)
-        return digest([[path.name, fresh[str(path.resolve())][2]] for path in files])

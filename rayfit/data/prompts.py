@@ -29,16 +29,29 @@ def prompt_ids(
     """
     found = []
     for place, prompt in enumerate(prompts, start=1):
-        key = flag if len(prompts) == 1 else f"{flag}, prompt {place} of {len(prompts)}"
         ids = list(tokenize(prompt))
         if not ids:
+            key = _key(flag, place, len(prompts))
             raise RayfitError(f"{key}: {prompt!r} gives no token under the tokenizer of {model}")
         if bos_id is not None:
             ids.insert(0, bos_id)
-        if window is not None:
-            _check_length(len(ids), num_new_tokens, window, f"the context window of {model}", key)
         found.append(ids)
+    check_lengths(list(map(len, found)), window=window, num_new_tokens=num_new_tokens, model=model, flag=flag)
     return found
+
+
+def check_lengths(
+    lengths: Sequence[int], *, window: int | None, num_new_tokens: int, model: str, flag: str = _FLAG
+) -> None:
+    """Raises RayfitError as `prompt_ids` for the first prompt, of these lengths in tokens, that is too long."""
+    for place, length in enumerate(lengths, start=1):
+        if window is not None:
+            key = _key(flag, place, len(lengths))
+            _check_length(length, num_new_tokens, window, f"the context window of {model}", key)
+
+
+def _key(flag: str, place: int, count: int) -> str:
+    return flag if count == 1 else f"{flag}, prompt {place} of {count}"
 
 
 def _check_length(length: int, num_new_tokens: int, window: int, whose: str, key: str) -> None:

@@ -34,7 +34,7 @@ class SourceModule:
 
 def module_docstrings() -> Iterator[tuple[str, str]]:
     """(path, docstrings joined by blank lines) of every module, those without any included; order not promised."""
-    for path, relative in _module_files():
+    for path, relative in module_files():
         tree = _parsed(path.read_bytes())
         yield relative, "" if tree is None else _docstrings(tree)
 
@@ -43,7 +43,7 @@ def module_docstrings() -> Iterator[tuple[str, str]]:
 def source_modules() -> tuple[SourceModule, ...]:
     """Every module that is written as code, sorted by path: without character tables and build settings."""
     found = []
-    for path, relative in _module_files():
+    for path, relative in module_files():
         parts = Path(relative).parts
         if _NO_SOURCE_FOLDERS.intersection(parts) or parts[-1].startswith(_NO_SOURCE_PREFIX):
             continue
@@ -73,7 +73,8 @@ def take_apart(path: str, source: bytes, tree: ast.Module) -> SourceModule:
     return SourceModule(path, code, _joined_comments(comments), _described(tree))
 
 
-def _module_files() -> Iterator[tuple[Path, str]]:
+def module_files() -> Iterator[tuple[Path, str]]:
+    """(file, path relative to the library) of every module, order not promised; topics of the language are one."""
     library = Path(sysconfig.get_path("stdlib"))
     for path in library.rglob("*.py"):
         relative = path.relative_to(library)

@@ -85,6 +85,12 @@ class Plan:
             domain for trial in self.trials if trial.model == model for domain in self.domains_of(trial)
         )
 
+    def domains_with_rows(self, model: ModelSource) -> tuple[Domain, ...]:
+        """Every domain that the model is trained or evaluated on."""
+        trained = [trial.domain for trial in self.unique_trials if trial.model == model]
+        evaluated = self.domains_of_model(model)
+        return tuple(domain for domain in self.all_domains if domain in trained or domain in evaluated)
+
     def subjects_of(self, trial: TrialSpec) -> tuple[Subject, ...]:
         """The weights of a trial that are evaluated: those kept along training, then the final ones."""
         updates = (*trial.kept_updates(self.products.keep_every), None)

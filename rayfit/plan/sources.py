@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from rayfit.errors import RayfitError, nearest
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDataset
-from rayfit.identity import DOMAIN_VERSION, MAKE_VERSION, KnownFiles, digest, make_id, slug
+from rayfit.identity import DOMAIN_VERSION, MAKE_VERSION, digest, make_id, slug
+from rayfit.memory import KnownFiles
 from rayfit.plan.hub import check_hub_id, parse_hub_dataset, read_lock
 from rayfit.plan.weights import deciding_files, find_weights
 from rayfit.presets import (

@@ -18,7 +18,7 @@ from rayfit.plan.sources import ModelSource, known_files, model_files
 from rayfit.plan.weights import Weights, find_weights, small_files
 from rayfit.prepare.apart import run_apart
 from rayfit.prepare.hub import NoAccessError, UnreachableError, ask_hub
-from rayfit.prepare.model_check import check_model
+from rayfit.prepare.model_check import known_window
 from rayfit.records.provenance import provenance
 from rayfit.records.storage import Storage
 
@@ -46,9 +46,9 @@ def check_models(models: Iterable[ModelSource], storage: Storage) -> None:
     for model in models:
         if model.kind == "local":
             assert model.path is not None
-            check_model(model.path)
+            known_window(model.path, storage)
     for model, repository in found:
-        check_model(_fetch(model, repository, small_files(repository.files)))
+        known_window(_fetch(model, repository, small_files(repository.files)), storage)
 
 
 def hub_model(model: ModelSource, storage: Storage, console: Console) -> tuple[Path, str]:

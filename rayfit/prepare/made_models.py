@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import filelock
 
 from rayfit.console import Console, MakingProgress
 from rayfit.data import embedded, pydoc
+from rayfit.data.stdlib import module_files
 from rayfit.errors import RayfitError
-from rayfit.identity import bytes_digest
+from rayfit.identity import EXTRACTION_VERSION, bytes_digest
 from rayfit.plan.sources import ModelSource, resolve_model
+from rayfit.prepare.facts import known_facts
 from rayfit.prepare.making import make_in_process
 from rayfit.presets import MADE_MODELS
 from rayfit.records.provenance import provenance
@@ -29,7 +33,7 @@ def made_model(model: ModelSource, storage: Storage, console: Console) -> Path:
     base = None
     if preset.base:
         base = made_model(resolve_model(preset.base, "main", storage), storage, console)
-    fingerprint = corpus_fingerprint()
+    fingerprint = corpus_fingerprint(storage)
     folder = storage.folder("models", model.made_id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / f".{model.made_id}.lock"):
@@ -55,7 +59,7 @@ def _make(model: ModelSource, base: Path | None, storage: Storage, console: Cons
         "kind": "model",
         "id": model.made_id,
         "declared": model.declared,
-        "corpus_fingerprint": corpus_fingerprint(),
+        "corpus_fingerprint": corpus_fingerprint(storage),
         f"training_{counted}": len(material),
         **provenance(),
     }
@@ -79,8 +83,21 @@ def _make(model: ModelSource, base: Path | None, storage: Storage, console: Cons
     return record
 
 
-def corpus_fingerprint() -> str:
-    """sha256 over the names and texts of the whole corpus, held-out documents included."""
+def corpus_fingerprint(storage: Storage) -> str:
+    """sha256 over the names and texts of the whole corpus, held-out documents included; remembered."""
+    files = sorted(path for path, _ in module_files())
+    python, extraction = platform.python_version(), str(EXTRACTION_VERSION)
+    found: str = known_facts(storage).of(
+        f"embedded corpus of {sys.base_prefix}",
+        files,
+        _corpus_fingerprint,
+        python=python,
+        extraction=extraction,
+    )
+    return found
+
+
+def _corpus_fingerprint() -> str:
     return bytes_digest(
         *(part.encode() for document in pydoc.documents() for part in (document.name, document.text))
     )

@@ -1,21 +1,40 @@
-"""Checks of a model's directory before any training: its kind, its tokenizer, its context window."""
+"""Checks of a model's directory before any training: its kind, its tokenizer, its context window.
+
+What transformers finds is remembered, so that a launch with nothing to do need not load it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rayfit.errors import RayfitError, first_line
+from rayfit.plan.weights import small_files
+from rayfit.prepare.facts import known_facts
+from rayfit.prepare.model_shape import context_window
 from rayfit.prepare.tokenizer import check_round_trip, leading_bos
+from rayfit.records.storage import Storage
 
 _NO_REMOTE_CODE = "code that comes with a model is never run"
 
 
-def check_model(path: Path) -> None:
-    """Raises RayfitError unless transformers itself can build a causal language model of what lies in `path`.
+def known_window(path: Path, storage: Storage) -> int | None:
+    """What `check_model` finds of a directory, remembered while its configuration and tokenizer stay as they are."""
+    files = [path / name for name in small_files(file.name for file in path.iterdir())]
+    libraries = {name: metadata.version(name) for name in ("transformers", "tokenizers")}
+    found: int | None = known_facts(storage).of(
+        f"context window of {path}", files, lambda: check_model(path), **libraries
+    )
+    return found
 
-    Reads the configuration and the tokenizer, not the weights.
+
+def check_model(path: Path) -> int | None:
+    """The context window (`context_window`) of what lies in `path`.
+
+    Reads the configuration and the tokenizer, not the weights. Raises RayfitError unless transformers itself can build a
+    causal language model of it, and as `load_tokenizer`.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
@@ -32,6 +51,7 @@ def check_model(path: Path) -> None:
             f"model; only models that predict the next token can be hyperfitted ({_NO_REMOTE_CODE})"
         )
     load_tokenizer(path)
+    return context_window(config)
 
 
 def load_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:

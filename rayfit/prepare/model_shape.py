@@ -35,13 +35,6 @@ def _text_part(config: Any) -> Any:
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
 
-def read_window(path: Path) -> int | None:
-    """`context_window` of a model's directory."""
-    from transformers import AutoConfig
-
-    return context_window(AutoConfig.from_pretrained(path, trust_remote_code=False))
-
-
 def load_causal_model(path: str | Path, **options: Any) -> Any:
     """The causal language model of a directory; `options` are transformers' (`dtype`, `attn_implementation`).
 

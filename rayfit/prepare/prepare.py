@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from rayfit.config import Options
 from rayfit.console import Console
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.errors import RayfitError
+from rayfit.plan.contexts import HeldOut
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
@@ -20,8 +19,9 @@ from rayfit.plan.sources import ModelSource, absolute_name, known_files, model_f
 from rayfit.prepare.corpora import identify_text
 from rayfit.prepare.given_models import check_models, hub_model, local_model
 from rayfit.prepare.made_models import made_model
-from rayfit.prepare.model_shape import read_window
-from rayfit.prepare.token_rows import domain_spans, prepare_rows
+from rayfit.prepare.model_check import known_window
+from rayfit.prepare.token_rows import CutTexts, ModelRows
+from rayfit.presets import MADE_MODELS
 from rayfit.records.storage import Storage
 
 
@@ -44,29 +44,36 @@ def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) 
         known_files(storage).hash(model_files(Path(options.mauve_model)))
     plan = make_plan(sweep, options, storage)
     # The texts first: too little of one is found out before a model is made or fetched.
-    spans = {domain.name: domain_spans(domain, storage) for domain in plan.all_domains}
-    _check_texts(plan, spans)
+    texts = CutTexts(storage)
+    _check_texts(plan, texts, storage)
     paths = {model.name: _model_path(model, storage, console) for model in plan.models}
     plan = make_plan(sweep, options, storage)
     assert not plan.pending
     for model in plan.models:
-        _check_window(plan, model, paths[model.name])
-        prepare_rows(plan, model, paths[model.name], spans, storage)
+        window = _window(model, paths[model.name], storage)
+        _check_window(plan, model, window)
+        ModelRows(plan, model, paths[model.name], window, texts, storage).prepare()
     return Prepared(plan, paths)
 
 
-def _check_texts(plan: Plan, spans: dict[str, pl.DataFrame]) -> None:
+def _check_texts(plan: Plan, texts: CutTexts, storage: Storage) -> None:
+    """Raises RayfitError for a text that gives too little. Rows that are kept were drawn from enough."""
+    sizes = {
+        "num_contexts": plan.evaluation.num_contexts,
+        "num_validation": plan.evaluation.num_validation,
+    }
     for domain in plan.all_domains:
-        frame = spans[domain.name]
+        texts.make(domain)
+        models = [model for model in plan.models if domain in plan.domains_with_rows(model)]
+        held_out = [plan.evaluation.rows_id(HeldOut(domain=domain), model) for model in models]
+        trials = [trial for trial in plan.unique_trials if trial.domain == domain]
+        missing = [trial.selection for trial in trials if storage.rows(trial.rows_id) is None]
         try:
-            draw_held_out(
-                frame,
-                num_contexts=plan.evaluation.num_contexts,
-                num_validation=plan.evaluation.num_validation,
-            )
-            for trial in plan.trials:
-                if trial.domain == domain:
-                    draw_samples(frame, trial.selection.samples, trial.selection.sample_seed)
+            if any(storage.rows(identifier) is None for identifier in held_out):
+                draw_held_out(texts.of(domain), **sizes)
+            if missing:
+                most = max(missing, key=lambda selection: selection.samples)
+                draw_samples(texts.of(domain), most.samples, most.sample_seed)
         except RayfitError as error:
             raise RayfitError(f"text {domain.name}: {error}") from error
 
@@ -81,9 +88,12 @@ def _model_path(model: ModelSource, storage: Storage, console: Console) -> Path:
     return local_model(model.path, model.name, storage, console)
 
 
-def _check_window(plan: Plan, model: ModelSource, model_path: Path) -> None:
+def _window(model: ModelSource, path: Path, storage: Storage) -> int | None:
+    return MADE_MODELS[model.name].context_window if model.kind == "made" else known_window(path, storage)
+
+
+def _check_window(plan: Plan, model: ModelSource, window: int | None) -> None:
     """Rows and generations must fit the model's context window, which is known before any training."""
-    window = read_window(model_path)
     generated = plan.options.context_length + max(decoding.num_new_tokens for decoding in plan.decodings)
     need = max(plan.options.sequence_length, generated)
     if window is not None and need > window:

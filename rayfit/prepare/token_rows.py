@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from rayfit.data.prompts import prompt_ids, prompt_rows
+from rayfit.data.prompts import check_lengths, prompt_ids, prompt_rows
 from rayfit.data.rows import Tokenize, rows_fingerprint, tokenize_spans
 from rayfit.data.selection import draw_further, draw_held_out, draw_samples
 from rayfit.plan.contexts import Contexts, HeldOut, Prompts
@@ -17,7 +18,7 @@ from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.prepare.corpora import read_spans
 from rayfit.prepare.model_check import load_tokenizer
-from rayfit.prepare.model_shape import read_window
+from rayfit.prepare.tokenizer import made_tokenizer
 from rayfit.records.codec import encode
 from rayfit.records.prepared import RowsRecord
 from rayfit.records.provenance import git_commit, library_versions, provenance
@@ -38,84 +39,144 @@ def contexts_file(contexts: Contexts) -> str:
     return FURTHER if contexts.further else CONTEXTS
 
 
-def domain_spans(domain: Domain, storage: Storage) -> pl.DataFrame:
-    """The cut and split text, made once per storage."""
+class CutTexts:
+    """The cut and split texts of a storage, by domain: each made once per storage, and read when it is first asked for."""
 
-    def fill(folder: Path) -> dict[str, Any]:
-        spans, facts = read_spans(
-            domain.text,
-            storage,
-            span_characters=domain.settings.span_characters,
-            held_out_share=domain.settings.held_out_share,
-        )
-        write_parquet(folder / SPANS, spans)
-        return {
-            "kind": "text",
-            "id": domain.spans_id,
-            "declared": domain.declared_spans(),
-            **facts,
-            **provenance(),
-        }
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._frames: dict[str, pl.DataFrame] = {}
 
-    if storage.read("texts", domain.spans_id) is None:
-        storage.make_folder("texts", domain.spans_id, fill)
-    return pl.read_parquet(storage.folder("texts", domain.spans_id) / SPANS)
+    def of(self, domain: Domain) -> pl.DataFrame:
+        """A domain's spans, as `rayfit.data.spans.cut_spans` gives them. Raises RayfitError as `read_spans`."""
+        if domain.spans_id not in self._frames:
+            self.make(domain)
+            self._frames[domain.spans_id] = pl.read_parquet(
+                self._storage.folder("texts", domain.spans_id) / SPANS
+            )
+        return self._frames[domain.spans_id]
+
+    def make(self, domain: Domain) -> None:
+        """Cut a domain's text, unless that is done. Raises RayfitError as `read_spans`."""
+
+        def fill(folder: Path) -> dict[str, Any]:
+            spans, facts = read_spans(
+                domain.text,
+                self._storage,
+                span_characters=domain.settings.span_characters,
+                held_out_share=domain.settings.held_out_share,
+            )
+            write_parquet(folder / SPANS, spans)
+            return {
+                "kind": "text",
+                "id": domain.spans_id,
+                "declared": domain.declared_spans(),
+                **facts,
+                **provenance(),
+            }
+
+        if self._storage.read("texts", domain.spans_id) is None:
+            self._storage.make_folder("texts", domain.spans_id, fill)
 
 
-def prepare_rows(
-    plan: Plan, model: ModelSource, model_path: Path, spans: dict[str, pl.DataFrame], storage: Storage
-) -> None:
-    """The rows that one model trains and is evaluated on, under its tokenizer. `spans`: the cut texts by name.
+class ModelRows:
+    """The rows that one model of a plan trains and is evaluated on, under its tokenizer.
 
-    Raises RayfitError for a span that gives too few tokens and for a prompt that the model's window cannot hold.
+    `path`: the model's directory. `window`: tokens that it can hold, None for any number. The texts, and the tokenizer,
+    are read only where rows are missing.
     """
-    tokenize, bos_id = load_tokenizer(model_path)
-    if plan.prompts is not None:
-        _prompt_rows(plan, plan.prompts, model, tokenize, bos_id, read_window(model_path), storage)
 
-    def cut(frame: pl.DataFrame, domain: Domain) -> pl.DataFrame:
+    def __init__(
+        self,
+        plan: Plan,
+        model: ModelSource,
+        path: Path,
+        window: int | None,
+        texts: CutTexts,
+        storage: Storage,
+    ) -> None:
+        self._plan, self._model, self._path, self._window = plan, model, path, window
+        self._texts, self._storage = texts, storage
+
+    def prepare(self) -> None:
+        """Make what is missing of them.
+
+        Raises RayfitError for a span that gives too few tokens and for a prompt that the model's window cannot hold.
+        """
+        plan, model = self._plan, self._model
+        if plan.prompts is not None:
+            self._prompts(plan.prompts)
+        for domain in plan.domains_with_rows(model):
+            for contexts in plan.held_out(domain):
+                self._held_out(contexts)
+        for trial in plan.unique_trials:
+            if trial.model == model:
+                self._training(trial)
+
+    @cached_property
+    def _tokenizer(self) -> tuple[Tokenize, int | None]:
+        return (made_tokenizer if self._model.kind == "made" else load_tokenizer)(self._path)
+
+    def _cut(self, frame: pl.DataFrame, domain: Domain) -> pl.DataFrame:
+        tokenize, bos_id = self._tokenizer
         return tokenize_spans(
             frame,
             tokenize,
             bos_id=bos_id,
             sequence_length=domain.settings.sequence_length,
-            tokenizer_name=model.name,
+            tokenizer_name=self._model.name,
         )
 
-    trials = [trial for trial in plan.unique_trials if trial.model == model]
-    trained_on = [trial.domain for trial in trials]
-    for domain in plan.all_domains:
-        if domain in trained_on or domain in plan.domains_of_model(model):
-            for contexts in plan.held_out(domain):
-                _held_out_rows(plan, model, contexts, spans[domain.name], storage, bos_id, cut)
-    for trial in trials:
-        _training_rows(trial, spans[trial.domain.name], storage, bos_id, cut)
+    def _write(
+        self,
+        identifier: str,
+        kind: str,
+        declared: dict[str, Any],
+        frames: Mapping[str, pl.DataFrame],
+        dropped: int | None = None,
+    ) -> None:
+        write_rows(self._storage, identifier, kind, declared, self._tokenizer[1], frames, dropped)
 
+    def _held_out(self, contexts: HeldOut) -> None:
+        """The usual contexts of a domain with its validation rows, or those beyond them."""
+        evaluation = self._plan.evaluation
+        identifier = evaluation.rows_id(contexts, self._model)
+        if self._storage.rows(identifier) is not None:
+            return
+        spans = self._texts.of(contexts.domain)
+        sizes = {"num_contexts": evaluation.num_contexts, "num_validation": evaluation.num_validation}
+        if contexts.further:
+            drawn = {FURTHER: draw_further(spans, **sizes, num_further=contexts.further)}
+        else:
+            usual, validation = draw_held_out(spans, **sizes)
+            drawn = {CONTEXTS: usual, VALIDATION: validation}
+        frames = {name: self._cut(frame, contexts.domain) for name, frame in drawn.items()}
+        dropped = spans.filter(pl.col("split") == "near_duplicate").height
+        self._write(identifier, "held-out rows", evaluation.declared_contexts(contexts), frames, dropped)
 
-def _held_out_rows(
-    plan: Plan,
-    model: ModelSource,
-    contexts: HeldOut,
-    spans: pl.DataFrame,
-    storage: Storage,
-    bos_id: int | None,
-    cut: Callable[[pl.DataFrame, Domain], pl.DataFrame],
-) -> None:
-    """The usual contexts of a domain with its validation rows, or those beyond them."""
-    identifier = plan.evaluation.rows_id(contexts, model)
-    if storage.rows(identifier) is not None:
-        return
-    sizes = {"num_contexts": plan.evaluation.num_contexts, "num_validation": plan.evaluation.num_validation}
-    if contexts.further:
-        drawn = {FURTHER: draw_further(spans, **sizes, num_further=contexts.further)}
-    else:
-        usual, validation = draw_held_out(spans, **sizes)
-        drawn = {CONTEXTS: usual, VALIDATION: validation}
-    frames = {name: cut(frame, contexts.domain) for name, frame in drawn.items()}
+    def _prompts(self, prompts: Prompts) -> None:
+        """Prompts, each whole; whether they fit depends on the decodings too, so it is asked every time."""
+        window, model = self._window, self._model.name
+        most = max(decoding.num_new_tokens for decoding in self._plan.decodings_of_trials)
+        identifier = self._plan.evaluation.rows_id(prompts, self._model)
+        if self._storage.rows(identifier) is not None:
+            kept = pl.read_parquet(self._storage.folder("rows", identifier) / PROMPTS)
+            lengths = kept["token_ids"].list.len().to_list()
+            check_lengths(lengths, window=window, num_new_tokens=most, model=model)
+            return
+        tokenize, bos_id = self._tokenizer
+        token_ids = prompt_ids(
+            prompts.texts, tokenize, bos_id=bos_id, window=window, num_new_tokens=most, model=model
+        )
+        declared = self._plan.evaluation.declared_contexts(prompts)
+        self._write(identifier, "prompts", declared, {PROMPTS: prompt_rows(prompts.texts, token_ids)})
 
-    dropped = spans.filter(pl.col("split") == "near_duplicate").height
-    declared = plan.evaluation.declared_contexts(contexts)
-    write_rows(storage, identifier, "held-out rows", declared, bos_id, frames, dropped)
+    def _training(self, trial: TrialSpec) -> None:
+        declared = trial.declared_rows()
+        if self._storage.rows(trial.rows_id) is not None or declared is None:
+            return
+        selection = trial.selection
+        drawn = draw_samples(self._texts.of(trial.domain), selection.samples, selection.sample_seed)
+        self._write(trial.rows_id, "training rows", declared, {ROWS: self._cut(drawn, trial.domain)})
 
 
 def write_rows(
@@ -146,42 +207,3 @@ def write_rows(
         return dict(encode(record))
 
     storage.make_folder("rows", identifier, fill)
-
-
-def _prompt_rows(
-    plan: Plan,
-    prompts: Prompts,
-    model: ModelSource,
-    tokenize: Tokenize,
-    bos_id: int | None,
-    window: int | None,
-    storage: Storage,
-) -> None:
-    """Prompts under a model's tokenizer; whether they fit depends on the decodings too, so it is asked every time."""
-    token_ids = prompt_ids(
-        prompts.texts,
-        tokenize,
-        bos_id=bos_id,
-        window=window,
-        num_new_tokens=max(decoding.num_new_tokens for decoding in plan.decodings_of_trials),
-        model=model.name,
-    )
-    identifier = plan.evaluation.rows_id(prompts, model)
-    if storage.rows(identifier) is not None:
-        return
-    frames = {PROMPTS: prompt_rows(prompts.texts, token_ids)}
-    write_rows(storage, identifier, "prompts", plan.evaluation.declared_contexts(prompts), bos_id, frames)
-
-
-def _training_rows(
-    trial: TrialSpec,
-    spans: pl.DataFrame,
-    storage: Storage,
-    bos_id: int | None,
-    cut: Callable[[pl.DataFrame, Domain], pl.DataFrame],
-) -> None:
-    declared = trial.declared_rows()
-    if storage.rows(trial.rows_id) is not None or declared is None:
-        return
-    rows = cut(draw_samples(spans, trial.selection.samples, trial.selection.sample_seed), trial.domain)
-    write_rows(storage, trial.rows_id, "training rows", declared, bos_id, {ROWS: rows})

@@ -1,7 +1,8 @@
-"""Demands on a model's tokenizer, and what it puts in front of a text by itself."""
+"""Demands on a model's tokenizer, what it puts in front of a text by itself, and the embedded models' own."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,15 @@ def leading_bos(tokenizer: Any, path: Path) -> int | None:
         return bos if stated else None
     ids = tokenizer(_PROBE)["input_ids"]
     return bos if ids and ids[0] == bos else None
+
+
+def made_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
+    """(text -> ids without special tokens, BOS id) of an embedded model, as transformers gives them.
+
+    It is a plain tokenizer.json that was written here, so it is read without transformers, whose torch takes seconds.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    bos = tokenizer.token_to_id((read_json(path / "tokenizer_config.json") or {})["bos_token"])
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids), bos
