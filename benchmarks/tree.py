@@ -58,17 +58,18 @@ class Cost:
 def cost_of(command: Sequence[str], *, with_memory: bool = False) -> Cost:
     """Run a command and watch its tree; `output`: its lines with the seconds at which they came."""
     begin = time.monotonic()
-    root = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    root = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert root.stdout is not None
     os.set_blocking(root.stdout.fileno(), False)
     seen: dict[int, Process] = {}
-    peak, measured, said, rest = 0, 0.0, [], ""
+    said: list[tuple[float, str]] = []
+    peak, measured, rest = 0, 0.0, b""
     while True:
         ended = root.poll() is not None
         now = time.monotonic() - begin
-        rest += _available(root.stdout)
-        *lines, rest = rest.split("\n")
-        said += [(now, line) for line in lines]
+        rest += root.stdout.read() or b""
+        *lines, rest = rest.split(b"\n")
+        said += [(now, line.decode(errors="replace")) for line in lines]
         there = descendants(root.pid)
         for pid in there:
             _look(seen.setdefault(pid, Process(pid, now)), now)
@@ -106,10 +107,6 @@ def proportional_kib(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
-def _available(stream: object) -> str:
-    return getattr(stream, "read", lambda: "")() or ""
 
 
 def _look(process: Process, now: float) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayfit.report.shading import shade_of, token_pieces
-from rayfit.score.overlap import repeated_runs
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def spans_of_tokens(tokens: Tokens, ids: Sequence[int], text: str) -> list[Span]
     pieces = tokens.pieces(ids)
     if "".join(pieces) != text or not ids:
         return None
-    return _merged(pieces, repeated_runs([list(ids)])[0].tolist())
+    return _merged(pieces, _runs(ids))
 
 
 def spans_of_words(text: str) -> list[Span]:
@@ -51,7 +50,15 @@ def spans_of_words(text: str) -> list[Span]:
         return [Span(text, 0)] if text else []
     numbers: dict[str, int] = {}
     ids = [numbers.setdefault(word.strip(), len(numbers)) for word in words]
-    return _merged(words, repeated_runs([ids])[0].tolist())
+    return _merged(words, _runs(ids))
+
+
+def _runs(ids: Sequence[int]) -> list[int]:
+    from rayfit.score.overlap import (
+        repeated_runs,
+    )  # compiled kernels, whose compiler takes half a second to import
+
+    return list(repeated_runs([list(ids)])[0].tolist())
 
 
 def _merged(pieces: Sequence[str], runs: Sequence[int]) -> list[Span]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rayfit.config import Options
@@ -25,6 +27,8 @@ SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # reports and ends of runs wait for a health check
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",  # a cloud node may take that long to come
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process for each group, of whose warnings nothing is made
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
@@ -69,6 +73,57 @@ def check_cluster_options(given: Options) -> None:
         raise RayfitError("--num-cpus: is for a Ray that is started here; this one is running already")
 
 
+class StartingRay:
+    """A running Ray for the block that this is the context of, from when it is asked for: in a thread, for it takes seconds.
+
+    What Ray, Tune and Train print in this process from then on goes to `log`; the console keeps the terminal.
+    """
+
+    def __init__(self, options: Options, log: Path) -> None:
+        self._options, self._log = options, log
+        self._redirected = ExitStack()
+        self._environment: Future[dict[str, str]] = Future()
+        self._thread: threading.Thread | None = None
+        self._ends = threading.Event()
+
+    def __enter__(self) -> StartingRay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._redirected:
+            self._ends.set()
+            if self._thread is not None:
+                self._thread.join()  # a Ray that is half started must be ended too
+
+    def begin(self) -> None:
+        """Start it now; asking again changes nothing."""
+        if self._thread is not None:
+            return
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        # Never closed: loggers that were set up meanwhile keep writing to it until the process ends.
+        stream = self._log.open("a", buffering=1)
+        self._redirected.enter_context(contextlib.redirect_stdout(stream))
+        self._redirected.enter_context(contextlib.redirect_stderr(stream))
+        self._thread = threading.Thread(target=self._hold, name="ray")
+        self._thread.start()
+
+    def _hold(self) -> None:
+        # The whole life of this Ray in one thread: its processes are ended with the thread that started them.
+        try:
+            with ray_cluster(self._options) as environment:
+                self._environment.set_result(environment)
+                self._ends.wait()
+        except BaseException as error:
+            if self._environment.done():
+                raise
+            self._environment.set_exception(error)
+
+    def ready(self) -> dict[str, str]:
+        """The environment that Ray's processes must be given, once it runs. Raises what starting it raised."""
+        self.begin()
+        return self._environment.result()
+
+
 @contextmanager
 def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
     """A running Ray for the block; gives the environment that its processes must be given. A Ray started here ends with it.
@@ -78,24 +133,24 @@ def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
     environment = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
     os.environ.update(environment)
     import ray
+    import ray.tune
+
+    # Here, before there are threads that use it: see there.
+    import rayfit.sweep.train_v2  # noqa: F401
 
     if joins_running_ray():
         context = ray.init(namespace=NAMESPACE, log_to_driver=False, logging_level="warning")
         if context.dashboard_url:
-            environment["RAY_API_SERVER_ADDRESS"] = f"http://{context.dashboard_url}"
+            address = environment["RAY_API_SERVER_ADDRESS"] = f"http://{context.dashboard_url}"
+            os.environ["RAY_API_SERVER_ADDRESS"] = address
     else:
-        port = _free_port()
-        # Without this, the end of each Train run spends 12 s looking for the address.
-        os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
         environment = {}
         ray.init(
             address="local",
             namespace=NAMESPACE,
             num_cpus=options.num_cpus or len(os.sched_getaffinity(0)),
             object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            dashboard_port=port,
+            include_dashboard=False,  # nobody looks at it, and it is a dozen processes
             log_to_driver=False,
             logging_level="warning",
         )
@@ -111,9 +166,3 @@ def cluster_resources() -> Resources:
 
     found = ray.cluster_resources()
     return Resources(found.get("CPU", 0.0), found.get("GPU", 0.0))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,9 +17,9 @@ from rayfit.records.provenance import now
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import TrialFailure
 from rayfit.records.trials import write_failure
-from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources
+from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources, joins_running_ray
 from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
-from rayfit.sweep.group import run_group
+from rayfit.sweep.group_run import GroupRun
 from rayfit.sweep.launch import Launch
 from rayfit.sweep.progress import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue, TrialState
@@ -30,7 +29,7 @@ from rayfit.sweep.trial import GroupConfig
 from rayfit.sweep.tune import TuneRun
 from rayfit.track.tracker import Tracker
 
-_TICK_SECONDS = 0.2
+_TICK_SECONDS = 0.5
 _MAX_FAILED_GROUPS = 3
 
 # Large blocks go back to the system when freed; otherwise every worker that loads a model at stage 3 stays at the whole
@@ -52,7 +51,7 @@ class Conductor:
         self._cluster = cluster_resources()
         check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._use_gpu)
         self._stamp = secrets.token_hex(3)
-        self._groups: dict[Any, str] = {}
+        self._groups: list[GroupRun] = []
         self._kinds: dict[str, str] = {}
         self._failed_groups: Counter[str] = Counter()
         self._handled: set[str] = set()
@@ -60,7 +59,9 @@ class Conductor:
             name: count_parameters(path) for name, path in launch.prepared.model_paths.items()
         }
         self._trials = in_groups(launch.trials, self._num_parameters)
-        self._pool = EvaluationPool(launch.bench, self._use_gpu, environment)
+        # On a Ray of our own, without GPUs, it is known here what is busy: evaluators need not hold a CPU to stay.
+        share_cpus = not self._use_gpu and not joins_running_ray()
+        self._pool = EvaluationPool(launch.bench, self._use_gpu, environment, share_cpus=share_cpus)
         self._stages = launch.stages
         self._queue: Any = None
         self._tune: TuneRun | None = None
@@ -75,7 +76,7 @@ class Conductor:
         }
         overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
         while not self._tick(overview):
-            time.sleep(_TICK_SECONDS)
+            self._pool.wait(_TICK_SECONDS)
         if self._tune is not None:
             self._tune.join()
 
@@ -128,7 +129,7 @@ class Conductor:
                 self._trial_ended(trial_id, trial.error)
         training = len(self._handled) < len(self._trials)
         self._run_groups(training)
-        for job in self._pool.step(self._max_evaluators(training)):
+        for job in self._pool.step(self._max_evaluators(training, state), more=training):
             self._job_ended(job)
         if not self._is_written:
             # Once for all that failed in this tick: it names every measurement of the sweep.
@@ -194,8 +195,10 @@ class Conductor:
             self._launch.console.note(f"{job.key}  {job.stage.kind} done")
             self._track.changed(key)
 
-    def _max_evaluators(self, training: bool) -> int:
+    def _max_evaluators(self, training: bool, state: Mapping[str, TrialState]) -> int:
         need = evaluator_resources(self._use_gpu)
+        if training and self._pool.share_cpus and not any(trial.tries for trial in state.values()):
+            return 0  # the first group's start has all cores to itself
         if not training:
             return max(1, self._cluster.holds(need))
         # What training leaves free, and one in any case; more would only make training wait.
@@ -205,23 +208,18 @@ class Conductor:
     def _run_groups(self, training: bool) -> None:
         import ray
 
-        ended, _ = (
-            ray.wait(list(self._groups), num_returns=len(self._groups), timeout=0)
-            if self._groups
-            else ([], [])
-        )
-        for reference in ended:
-            group_id = self._groups.pop(reference)
-            try:
-                error = ray.get(reference)
-            except ray.exceptions.RayError as failure:
-                error = str(failure)
-            ray.get(self._queue.group_ended.remote(group_id, error))
-            kind = self._kinds.pop(group_id)
-            if error:
+        for group in [group for group in self._groups if not group.is_alive()]:
+            self._groups.remove(group)
+            placements = ray.get(self._queue.group_ended.remote(group.name, group.error))
+            kind = self._kinds.pop(group.name)
+            if group.error:
+                from rayfit.sweep.train_v2 import free
+
+                for placement in placements:
+                    free(placement)
                 self._failed_groups[kind] += 1
                 self._launch.console.say(
-                    f"worker group {group_id} ended with an error: {error.strip().splitlines()[-1]}"
+                    f"worker group {group.name} ended with an error: {group.error.strip().splitlines()[-1]}"
                 )
         if not training:
             ray.get(self._queue.set_limit.remote(0))
@@ -268,13 +266,13 @@ class Conductor:
         )
         self._kinds[group_id] = kind
         ray.get(self._queue.open_group.remote(group_id, kind))
-        host = ray.remote(num_cpus=0, resources=HEAD, max_retries=0)(run_group)
-        reference = host.options(runtime_env={"env_vars": self._environment}).remote(
+        group = GroupRun(
             config,
             train_folder=launch.storage.root / "logs" / "train",
             environment={**self._environment, **(_FREE_LOADED if placement.use_gpu and stage == 3 else {})},
         )
-        self._groups[reference] = group_id
+        group.start()
+        self._groups.append(group)
 
 
 def group_kind(trial: TrialSpec) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,16 @@ from rayfit.console import Console, Running
 from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.declaration import Sweep
+from rayfit.plan.plan import Plan
+from rayfit.plan.planning import make_plan
 from rayfit.plan.products import is_finished
 from rayfit.plan.show import exchange_notes, zero_stage_notes
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared, absolute, prepare
+from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
-from rayfit.sweep.cluster import check_cluster_options, joins_running_ray, ray_cluster
+from rayfit.sweep.cluster import StartingRay, check_cluster_options, joins_running_ray
 from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.launch import Launch, unfinished
@@ -49,23 +51,27 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     launch: Launch | None = None
     record: SweepRecord | None = None
     track: Tracker | None = None
-    with _termination_as_interrupt():
+    started_at = now()
+    log = storage.root / "logs" / "launches" / f"{started_at.replace(':', '')}.log"
+    with _termination_as_interrupt(), StartingRay(options, log) as starting_ray:
         try:
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
             if not joins_running_ray():
                 check_engine(options.engine)
+            if _is_something_left(make_plan(sweep, options, storage), storage):
+                starting_ray.begin()
             prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
-            launch = _what_to_do(prepared, storage, script, command, console)
+            launch = _what_to_do(prepared, storage, script, command, console, started_at)
             _say_what_is_done(launch)
             _check_base(launch)
+            track.ready()
             record = with_failures(begun_record(launch), launch)
             write_record(record, storage)
             track.start(record)
             if launch.trials or launch.measurements:
                 console.watch([Running("starting", "Ray")])
-                with _libraries_talk_to_a_file(storage, launch), ray_cluster(options) as environment:
-                    Conductor(launch, record, environment, track).run()
+                Conductor(launch, record, starting_ray.ready(), track).run()
             return conclude(launch, record, track)
         except KeyboardInterrupt:
             console.close()
@@ -111,13 +117,20 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
     return shown
 
 
-def _what_to_do(prepared: Prepared, storage: Storage, script: str, command: str, console: Console) -> Launch:
+def _is_something_left(plan: Plan, storage: Storage) -> bool:
+    """Whether it is known already that a trial must be trained; ids may be known only when all is prepared."""
+    return not plan.pending and any(not is_finished(plan, trial, storage) for trial in plan.unique_trials)
+
+
+def _what_to_do(
+    prepared: Prepared, storage: Storage, script: str, command: str, console: Console, started_at: str
+) -> Launch:
     plan = prepared.plan
     fresh = plan.options.fresh
     trials = [trial for trial in plan.unique_trials if fresh or not is_finished(plan, trial, storage)]
     again = {trial.id for trial in trials}
     left = unfinished(plan, storage, fresh=fresh, retrained=again)
-    return Launch(prepared, storage, script, command, console, trials, left)
+    return Launch(prepared, storage, script, command, console, trials, left, started_at)
 
 
 def _say_what_is_done(launch: Launch) -> None:
@@ -144,17 +157,6 @@ def _check_base(launch: Launch) -> None:
                 f"trial {trial.id} was trained from another {trial.model.name} than the one this storage holds now "
                 f"({str(record.model.weights_sha256)[:12]}, not {base[:12]}); --fresh trains it again"
             )
-
-
-@contextmanager
-def _libraries_talk_to_a_file(storage: Storage, launch: Launch) -> Iterator[None]:
-    """What Ray, Tune and Train print in this process goes to a log file; the console keeps the terminal."""
-    folder = storage.root / "logs" / "launches"
-    folder.mkdir(parents=True, exist_ok=True)
-    # Never closed: loggers that were set up meanwhile keep writing to it until the process ends.
-    stream = (folder / f"{launch.started_at.replace(':', '')}.log").open("a", buffering=1)
-    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-        yield
 
 
 @contextmanager

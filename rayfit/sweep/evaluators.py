@@ -19,6 +19,12 @@ MAX_TRIES = 3
 class Evaluator:
     """The actor: holds its process, whose imports, compiled kernels and last model the next job finds warm."""
 
+    def __init__(self) -> None:
+        """Imports what nearly every job needs, which takes seconds: an actor may be there before its first job."""
+        import rayfit.measure.generations
+        import rayfit.measure.predictions
+        import rayfit.measure.text_scores  # noqa: F401
+
     def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
         """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""
         try:
@@ -84,11 +90,14 @@ class EvaluationPool:
     """Runs jobs on as many actors as it is told; an actor that dies costs its job one of three tries.
 
     What a job waits for counts as there when the pool was never asked for it: then it was finished before.
+    `share_cpus`: actors take no CPU of Ray's, so that one may stay, idle, for the next job: starting another takes as
+    long as many a job. Whoever calls `step` then says how many may be busy.
     """
 
     bench: Bench
     use_gpu: bool
     environment: dict[str, str]
+    share_cpus: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
     seconds: float = 0.0  # of actors, spent on jobs that have ended
     _actors: list[Any] = field(default_factory=list)
@@ -112,7 +121,7 @@ class EvaluationPool:
     @property
     def num_actors(self) -> int:
         """Actors that hold resources now."""
-        return len(self._actors)
+        return len(self._running) if self.share_cpus else len(self._actors)
 
     @property
     def done(self) -> bool:
@@ -138,15 +147,27 @@ class EvaluationPool:
                 failed.append(job)
         return failed
 
-    def step(self, max_actors: int) -> list[Job]:
-        """Collect what ended, start what can; returns the jobs that ended since the last call."""
+    def wait(self, seconds: float) -> None:
+        """Wait until an actor is done, at most so long."""
+        import ray
+
+        if self._running:
+            ray.wait(list(self._running), timeout=seconds)
+        else:
+            time.sleep(seconds)
+
+    def step(self, max_actors: int, *, more: bool = False) -> list[Job]:
+        """Collect what ended, start what can on at most so many actors; returns the jobs that ended since the last call.
+
+        `more`: jobs will be added when those that are here have ended.
+        """
         ended = self._collect()
         while hopeless := self._fail_the_hopeless():
             ended += hopeless
         ready = self._ready()
         busy = {actor for actor, _ in self._running.values()}
         idle = [actor for actor in self._actors if actor not in busy]
-        while ready:
+        while ready and (not self.share_cpus or len(self._running) < max_actors):
             if not idle and len(self._actors) < max_actors:
                 idle.append(self._new_actor())
             if not idle:
@@ -161,7 +182,11 @@ class EvaluationPool:
                 idle.append(actor)
                 continue
             self._start(actor, job)
-        for actor in idle:  # nothing to do: its CPU is worth more elsewhere
+        if self.share_cpus and more and max_actors and not self._actors:
+            idle.append(self._new_actor())  # there when the first trial has ended
+        # Nothing to do: what it holds is worth more elsewhere.
+        stays = self.share_cpus and (more or not self.done) and len(idle) == len(self._actors)
+        for actor in idle[1:] if stays else idle:
             self._end(actor)
         return ended
 
@@ -204,7 +229,7 @@ class EvaluationPool:
         import ray
 
         need = evaluator_resources(self.use_gpu)
-        remote = ray.remote(num_cpus=need.cpus, num_gpus=need.gpus)(Evaluator)
+        remote = ray.remote(num_cpus=0 if self.share_cpus else need.cpus, num_gpus=need.gpus)(Evaluator)
         actor = remote.options(runtime_env={"env_vars": self.environment}).remote()
         self._actors.append(actor)
         return actor

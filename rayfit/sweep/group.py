@@ -1,4 +1,4 @@
-"""A worker group: one long Train run that trains the trials handed to it one after another."""
+"""A worker group's workers: each serves the queue until nothing is left, training trial after trial."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rayfit.errors import RayfitError, TrialError, WeightsError
+from rayfit.errors import TrialError, WeightsError
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
@@ -79,6 +78,7 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     while True:
         order, task = agree("next")
         if order == "close":
+            dist.destroy_process_group()
             return
         if order == "wait":
             time.sleep(_WAIT_SECONDS)
@@ -216,36 +216,3 @@ def _logging_to(file: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def run_group(config: GroupConfig, *, train_folder: Path, environment: dict[str, str]) -> str:
-    """Run a group to its end (in an actor of its own, on the head node); returns an error's text, or "".
-
-    Train restarts the workers when they die; the queue counts tries per trial. `config.max_restarts` only ends a group
-    whose workers die before they reach the queue.
-    """
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    resources = {"CPU": 1.0}
-    trainer = TorchTrainer(
-        group_loop,
-        train_loop_config={"config": config},
-        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=config.use_gpu,
-            resources_per_worker={**resources, "GPU": 1.0} if config.use_gpu else resources,
-        ),
-        run_config=ray.train.RunConfig(
-            name=config.group_id,
-            storage_path=str(train_folder),
-            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
-            worker_runtime_env={"env_vars": environment},
-        ),
-    )
-    try:
-        trainer.fit()
-    except (RayfitError, RuntimeError, ray.exceptions.RayError, ray.train.TrainingFailedError):
-        return traceback.format_exc(limit=3)
-    return ""

@@ -49,6 +49,7 @@ class _Group:
     starts: int = 0
     starts_without_work: int = 0
     closing: bool = False
+    placements: list[str] = field(default_factory=list)
 
 
 class TrialQueue:
@@ -146,6 +147,10 @@ class TrialQueue:
         served = {group.kind for group in self._groups.values() if not group.closing}
         return any(trial.status == "queued" and trial.kind not in served for trial in self._trials.values())
 
+    def holds(self, group_id: str, placement_id: str) -> None:
+        """The group's workers are in this placement group of Ray's."""
+        self._groups.setdefault(group_id, _Group()).placements.append(placement_id)
+
     def cannot_build(self, group_id: str, error: str) -> None:
         """The group's model cannot be trained at all: every trial of its kind fails with the reason, and the group ends.
 
@@ -199,8 +204,11 @@ class TrialQueue:
         """The driver is starting a group; it counts from now on, though its workers are not there yet."""
         self._groups[group_id] = _Group(kind)
 
-    def group_ended(self, group_id: str, error: str = "") -> None:
-        """The group's Train run is over and its resources are free; with an error, its trial is queued again."""
+    def group_ended(self, group_id: str, error: str = "") -> list[str]:
+        """The group's Train run is over; with an error, its trial is queued again.
+
+        Returns the ids of the placement groups that it had told: with an error, they may still be held.
+        """
         group = self._groups.pop(group_id, _Group())
         if group.in_hand:
             trial = self._trials[group.in_hand]
@@ -208,6 +216,7 @@ class TrialQueue:
                 self._end(trial, error=error or "its worker group ended while training it")
             else:
                 trial.status, trial.points = "queued", []
+        return group.placements
 
     def state(self) -> dict[str, TrialState]:
         """Where every trial stands, by its id."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from filelock import FileLock
 
@@ -26,6 +27,8 @@ from rayfit.track.writer import create_run, log_metrics, supersede, write_params
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_Made = TypeVar("_Made")
 
 CURVES_SECONDS = 5.0
 CHILDREN_SECONDS = 10.0
@@ -62,15 +65,18 @@ class Tracker:
         curves_seconds: float = CURVES_SECONDS,
         children_seconds: float = CHILDREN_SECONDS,
     ) -> None:
-        """Connect. Raises as `rayfit.track.connection.connect`.
+        """Begin to connect, which takes seconds; `ready` waits for it.
 
         `curves_seconds`: between two sendings of curves; `children_seconds`: the least between two of what was trained
         and measured.
         """
         self.uri, self.place, self.error, self.note = uri, "", "", ""
-        self._storage, self._client = storage, connect(uri, storage)
+        self._storage, self._connecting = (
+            storage,
+            _begun(lambda: connect(uri, storage)),
+        )
         self._seconds = (curves_seconds, children_seconds)
-        self._curves = _LiveCurves(storage, self._client)
+        self._curves = _LiveCurves(storage)
         self._sync: SweepSync | None = None
         self._report: SyncReport | None = None
         self._record: SweepRecord | None = None
@@ -79,6 +85,14 @@ class Tracker:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._died = ""
+
+    def ready(self) -> None:
+        """Wait until MLflow has answered once. Raises as `rayfit.track.connection.connect`."""
+        self._connecting.result()
+
+    @property
+    def _client(self) -> MlflowClient:
+        return self._connecting.result()
 
     def start(self, record: SweepRecord) -> None:
         """Begin to tell, now and then, of the sweep that this record declares."""
@@ -125,7 +139,7 @@ class Tracker:
         if self._sync is None or self._report is None or (children and self._changed):
             self._tell_children()
         assert self._sync is not None and self._report is not None
-        self._curves.send(self._sync.index, self._report)
+        self._curves.send(self._client, self._sync.index, self._report)
 
     def _tell_children(self) -> None:
         with self._lock:
@@ -162,6 +176,20 @@ class Tracker:
             self.error = self._died
 
 
+def _begun(call: Callable[[], _Made]) -> Future[_Made]:
+    """A call in a thread. The process does not end before it has: a database that is half made stays broken."""
+    made: Future[_Made] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            made.set_exception(error)
+
+    threading.Thread(target=run, name="connecting to MLflow").start()
+    return made
+
+
 @dataclass
 class _Training:
     """One try at training a trial. `since`: when it began, in milliseconds since 1970."""
@@ -179,8 +207,8 @@ class _LiveCurves:
     What is sent is the beginning of what a later sync writes, to the millisecond, so that nothing stands twice.
     """
 
-    def __init__(self, storage: Storage, client: MlflowClient) -> None:
-        self._storage, self._client = storage, client
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._trainings: dict[str, _Training] = {}
         self._lock = threading.Lock()
 
@@ -203,7 +231,7 @@ class _LiveCurves:
             training.last_update = point.update
             training.waiting += measured_points(point, training.since)
 
-    def send(self, sweep: SweepIndex, place: SyncReport) -> None:
+    def send(self, client: MlflowClient, sweep: SweepIndex, place: SyncReport) -> None:
         """Write what waits: one call for each trial that runs, and the run of one that has none yet.
 
         `place`: where the sweep is in MLflow. Raises TrackingError when MLflow cannot be reached or refuses; then the
@@ -214,12 +242,12 @@ class _LiveCurves:
             trainings = {key: self._trainings[key] for key in waiting}
         if not waiting:
             return
-        with FileLock(self._storage.root / LOCK), tracking_errors(self._client):
+        with FileLock(self._storage.root / LOCK), tracking_errors(client):
             for trial_id, training in trainings.items():
                 if not training.run_id and not self._has_ended(trial_id, training):
-                    training.run_id = self._create(trial_id, training, sweep, place)
+                    training.run_id = self._create(client, trial_id, training, sweep, place)
                 if training.run_id:
-                    log_metrics(self._client, training.run_id, waiting[trial_id])
+                    log_metrics(client, training.run_id, waiting[trial_id])
                 with self._lock:
                     del training.waiting[: len(waiting[trial_id])]
 
@@ -232,7 +260,14 @@ class _LiveCurves:
         )
         return any(end is not None and end > training.since for end in ends)
 
-    def _create(self, trial_id: str, training: _Training, sweep: SweepIndex, place: SyncReport) -> str:
+    def _create(
+        self,
+        client: MlflowClient,
+        trial_id: str,
+        training: _Training,
+        sweep: SweepIndex,
+        place: SyncReport,
+    ) -> str:
         before = self._storage.trial(trial_id)
         edition = 1 if before is None else before.edition + bool(sweep.record.options["fresh"])
         tags = {"rayfit.who": TRAINED, column("arm").tag: sweep.arms(trial_id)}
@@ -246,9 +281,9 @@ class _LiveCurves:
             params=declared_params(sweep.declared_row(trial_id)),
         )
         query = f"tags.`mlflow.parentRunId` = '{place.parent_run_id}' and tags.`{TRIAL}` = '{trial_id}'"
-        earlier = [run for run in search(self._client, [place.experiment_id], query) if was_given_up(run)]
-        run = create_run(self._client, place.experiment_id, content, place.parent_run_id, tags=content.tags)
-        write_params(self._client, run, content)
+        earlier = [run for run in search(client, [place.experiment_id], query) if was_given_up(run)]
+        run = create_run(client, place.experiment_id, content, place.parent_run_id, tags=content.tags)
+        write_params(client, run, content)
         for other in earlier:
-            supersede(self._client, other, run.info.run_id)
+            supersede(client, other, run.info.run_id)
         return str(run.info.run_id)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 
 from rayfit.errors import RayfitError
 from rayfit.plan.adapters import Adapter
 from rayfit.prepare.model_shape import num_layers
 from rayfit.train.directory import file_values
+from rayfit.train.lean_deepspeed import deepspeed
 
 _NAME = "default"  # peft's own name of a model's only adapter
 
@@ -127,13 +127,17 @@ def _set(engine: Any, parameter: Any, value: torch.Tensor) -> None:
     else:
         parameter.data.copy_(value)
     if engine.zero_optimization_stage() > 0:
-        safe_set_full_fp32_param(parameter, value)
+        deepspeed.utils.safe_set_full_fp32_param(parameter, value)
 
 
 def full_master(engine: Any, parameter: Any) -> torch.Tensor:
     """A trained parameter's whole fp32 master, on its device. All ranks must call it."""
     # Stage 0 in fp32 has no separate masters: the parameter is its own.
-    whole = parameter.data if engine.zero_optimization_stage() == 0 else safe_get_full_fp32_param(parameter)
+    whole = (
+        parameter.data
+        if engine.zero_optimization_stage() == 0
+        else deepspeed.utils.safe_get_full_fp32_param(parameter)
+    )
     return whole.detach().float()
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.utils import safe_set_full_fp32_param
 from transformers.integrations import HfDeepSpeedConfig
 
 from rayfit.plan.adapters import Adapter
 from rayfit.prepare.model_shape import load_causal_model
 from rayfit.train.adapters import add_adapter, start_adapter
 from rayfit.train.directory import file_values
+from rayfit.train.lean_deepspeed import deepspeed
 
 
 def start_process_group(*, use_gpu: bool = False) -> None:
@@ -84,4 +83,4 @@ def set_masters(engine: Any, model_path: Path) -> None:
     """
     parameters = dict(engine.module.named_parameters())
     for name, tensor in file_values(model_path, parameters, engine.module.base_model_prefix):
-        safe_set_full_fp32_param(parameters[name], tensor.float())
+        deepspeed.utils.safe_set_full_fp32_param(parameters[name], tensor.float())

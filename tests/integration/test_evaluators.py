@@ -23,6 +23,7 @@ from rayfit.sweep.cluster import ray_cluster
 from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
 from tests.finished import Finished
 from tests.patience import wait_for
+from tests.processes import descendants
 from tests.unit.plan.examples import SWEEP
 
 pytestmark = pytest.mark.integration
@@ -135,8 +136,6 @@ def _prepared_elsewhere(prepared: Prepared, root: Path) -> tuple[Prepared, Stora
 
 
 def test_a_killed_actor_costs_its_own_part_only(storage_root: Path, cluster: None) -> None:
-    from ray.util.state import list_actors
-
     prepared, storage = _prepared(storage_root)
     told: dict[str, Any] = {}
 
@@ -146,8 +145,8 @@ def test_a_killed_actor_costs_its_own_part_only(storage_root: Path, cluster: Non
         if told or not done or not any("nucleus" in job.key for job in running):
             return
         told["file"], told["made"] = done[0], done[0].stat().st_mtime_ns
-        (actor,) = list_actors(filters=[("class_name", "=", "Evaluator"), ("state", "=", "ALIVE")])
-        os.kill(actor.pid, signal.SIGKILL)
+        (actor,) = descendants(os.getpid(), "ray::Evaluator")
+        os.kill(actor, signal.SIGKILL)
         told["job"] = next(job for job in running if "nucleus" in job.key)
         told["seen"] = []
 

@@ -19,6 +19,7 @@ from rayfit.records.storage import Storage
 from rayfit.track.connection import connect
 from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
 from tests.patience import cpu_seconds, files_of, finish, wait_for
+from tests.processes import children, descendants
 
 pytestmark = pytest.mark.integration
 
@@ -208,8 +209,8 @@ def _rayfit(*words: str, storage: Path) -> str:
     return done.stdout
 
 
-def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: Path) -> None:
-    """Two trials one after another in a group, then each in a group of its own, one of which loses a worker."""
+def test_two_workers_at_stage_3_a_used_group_and_what_is_killed(storage_root: Path) -> None:
+    """Two trials one after another in a group, then each in a group of its own: one loses a worker, one its controller."""
     options = (
         *SHORT,
         "--samples",
@@ -232,17 +233,22 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
 
     process = start(*options, "--trials-per-group", "1", "--fresh")
     try:
-        log = wait_for(
-            lambda: _log_of_a_second_attempt(storage_root),
-            "a trial under way",
-            partial(files_of, storage_root),
-        )
+        signs = partial(files_of, storage_root)
+        log = wait_for(lambda: _log_of_a_second_attempt(storage_root), "a trial under way", signs)
         os.kill(int(re.findall(r"process (\d+)", log.read_text())[-1]), signal.SIGKILL)
+        other = wait_for(
+            lambda: _log_of_a_second_attempt(storage_root, log), "the other trial under way", signs
+        )
+        # What it holds is held until somebody frees it, and there is no room for another group beside it.
+        (controller,) = descendants(process.pid, "ray::TrainController")
+        os.kill(controller, signal.SIGKILL)
         output = finish(process, storage_root)
     finally:
         process.kill()
     assert process.returncode == 0, output
-    assert log.read_text().count(" in group ") == 3, "once before, killed, and served once more"
+    for each in (log, other):
+        assert each.read_text().count(" in group ") == 3, "once before, killed, and served once more"
+    assert output.count("ended with an error") == 1
     assert not _live_runs(storage_root), "the sweep's end ends its runs"
     isolated = trial_records(storage_root)
     assert isolated[8].worker_group != isolated[16].worker_group
@@ -250,11 +256,11 @@ def test_two_workers_at_stage_3_a_used_group_and_a_killed_worker(storage_root: P
     assert _digests(storage_root) == digests
 
 
-def _log_of_a_second_attempt(root: Path) -> Path | None:
+def _log_of_a_second_attempt(root: Path, other_than: Path | None = None) -> Path | None:
     """The log of the second rank of a trial that was trained before and is under way again."""
     for attempt in root.glob("trials/*/attempt-*"):
         log = attempt.parent / "logs" / "rank1.log"
-        if log.exists() and log.read_text().count(" in group ") == 2:
+        if log != other_than and log.exists() and log.read_text().count(" in group ") == 2:
             return log
     return None
 
@@ -298,11 +304,11 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
         storage = tmp_path / "runs" / "models"
 
         def signs() -> int:
-            return cpu_seconds(pid for process in processes for pid in (process.pid, *_children(process.pid)))
+            return cpu_seconds(pid for process in processes for pid in (process.pid, *children(process.pid)))
 
         wait_for(lambda: list(storage.glob(".*.tmp")), "the maker's folder", signs)
         # The maker is the one that has started a process of its own to train in; the other waits for the lock.
-        maker = wait_for(lambda: [p for p in processes if len(_children(p.pid)) > 1], "the maker", signs)[0]
+        maker = wait_for(lambda: [p for p in processes if len(children(p.pid)) > 1], "the maker", signs)[0]
         other = next(process for process in processes if process is not maker)
         os.killpg(maker.pid, signal.SIGKILL)
         output = finish(other, tmp_path / "runs")
@@ -316,8 +322,3 @@ def test_two_processes_make_the_embedded_model_and_one_is_killed(tmp_path: Path)
     (record,) = storage.glob("*/record.json")
     assert json.loads(record.read_text())["updates"] == 300
     assert (record.parent / "model.safetensors").exists()
-
-
-def _children(pid: int) -> list[int]:
-    """Direct children: multiprocessing's resource tracker, and a maker's training process."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -16,6 +16,7 @@ VOCABULARY = {
     "hub_presets",
     "identity",
     "listing",
+    "memory",
     "presets",
     "scores",
     "terminal",

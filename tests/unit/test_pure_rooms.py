@@ -26,6 +26,7 @@ PURE = {
         "rayfit.hub_presets",
         "rayfit.identity",
         "rayfit.listing",
+        "rayfit.memory",
         "rayfit.presets",
         "rayfit.text_files",
         "rayfit.cli",

@@ -54,6 +54,15 @@ def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
     assert len(queue.set_limit(4)) == 0
 
 
+def test_what_a_group_held_is_told_when_it_has_ended() -> None:
+    queue = _queue("a")
+    _start(queue, "g")
+    for placement in ("one", "after a restart"):
+        queue.holds("g", placement)
+    assert queue.group_ended("g", "its controller died") == ["one", "after a restart"]
+    assert queue.group_ended("h", "it never came up") == []
+
+
 def test_a_group_waits_for_what_tune_has_not_submitted_yet() -> None:
     queue = _queue("a", submitted=False)
     assert len(queue.set_limit(1)) == 1  # a group may start before the trial is here

@@ -41,7 +41,7 @@ def quick(storage: Storage) -> Tracker:
 
 def test_a_wrong_address_is_refused_before_training(storage: Storage) -> None:
     with pytest.raises(TrackingError, match="no MLflow server answers"):
-        Tracker(storage, "http://127.0.0.1:9")
+        Tracker(storage, "http://127.0.0.1:9").ready()
 
 
 def test_it_tells_without_being_asked(storage: Storage) -> None:
