@@ -105,7 +105,9 @@ class Options:
     )
     engine: str = option("transformers", "what generates: transformers, or vllm on GPUs", choices=ENGINES)
     eval_every: int | None = option(
-        None, "updates between measurements along training (default: 20 times)", minimum=1
+        None,
+        "updates between measurements along training (default: 20, or what a tenth of their time allows)",
+        minimum=1,
     )
     keep_every: float | None = option(
         None, "epochs between weights that are kept along training and evaluated too", above=0.0

@@ -132,7 +132,11 @@ class Finished:
         task = trial_task(self.prepared, trial, self.storage, self.launch.script)
         last = stopped_at or task.schedule.num_updates
         measured = sorted(
-            {*curve_updates(task.schedule.num_updates, task.eval_every), *task.schedule.keep, last}
+            {
+                *curve_updates(task.schedule.num_updates, task.schedule.batch_size, task.eval_every),
+                *task.schedule.keep,
+                last,
+            }
         )
         points = list(
             curve

@@ -14,6 +14,12 @@ from tests.launching import SMALL, launch, summary, trial_records
 
 pytestmark = pytest.mark.smoke
 
+# Python runs it at the start of a process that finds it on its path.
+TELLS_ITS_MODULES = """
+import atexit, pathlib, sys
+atexit.register(lambda: pathlib.Path("{file}").write_text(" ".join(sys.modules)))
+"""
+
 COLUMNS = [
     "who",
     "trial_id",
@@ -71,8 +77,15 @@ def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: P
     assert len(runs) == 4  # the sweep, the original model, two trials
 
     begin = time.monotonic()
-    again = launch(*SMALL, "--storage", storage_root)
+    (tmp_path / "watched").mkdir()
+    (tmp_path / "watched" / "sitecustomize.py").write_text(
+        TELLS_ITS_MODULES.format(file=tmp_path / "modules")
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path / "watched"), os.environ.get("PYTHONPATH"))))
+    again = launch(*SMALL, "--storage", storage_root, PYTHONPATH=path)
     assert "reused 2, running 0" in again
+    imported = set((tmp_path / "modules").read_text().split())
+    assert "rayfit.sweep.driver" in imported and not imported & {"torch", "transformers", "ray"}
     assert time.monotonic() - begin < first / 2, "nothing is done twice"
     assert summary(storage_root) == rows
     assert sorted(run.info.run_id for run in _mlflow_runs(storage_root)) == sorted(
@@ -107,7 +120,7 @@ def _mlflow_runs(root: Path) -> list:
     for record in trial_records(root).values():
         (run,) = [run for run in runs if run.data.tags.get("rayfit.trial_id") == record.id]
         curve = client.get_metric_history(run.info.run_id, "curve/validation_loss")
-        assert curve[0].step == 0 and curve[-1].step == record.num_updates and len(curve) > 15
+        assert curve[0].step == 0 and curve[-1].step == record.num_updates and len(curve) == 14
         assert curve[-1].value == pytest.approx(record.final.validation_loss)
         assert "mlflow.parentRunId" in run.data.tags
     assert os.path.exists(root / "mlflow.db")

@@ -26,7 +26,7 @@ class Placement:
 class Products:
     """The products of a trial beside its final weights. They are in no trial's id; a trial that lacks one is trained again.
 
-    `eval_every`: updates between points of the curve, None for about twenty in all. `keep_every`: epochs between
+    `eval_every`: updates between points of the curve, None for what `curve_updates` decides. `keep_every`: epochs between
     weights that are kept, which are evaluated too and so are part of the sweep's id. `export_dtype`: of all weights.
     """
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from rayfit.plan.plan import Plan
-from rayfit.plan.trials import TrialSpec, curve_updates
+from rayfit.plan.trials import CURVE_ROWS, TrialSpec, curve_updates
 from rayfit.records.storage import Storage
 from rayfit.records.trial import Product, checkpoint, curve, weights
 
 
 def wanted_products(plan: Plan, trial: TrialSpec) -> list[Product]:
     """Return the products that this plan needs of a trial."""
-    measured = curve_updates(trial.recipe.num_updates, plan.products.eval_every)
+    recipe = trial.recipe
+    measured = curve_updates(recipe.num_updates, recipe.batch_size, plan.products.eval_every)
     dtype = plan.products.export_dtype
     return [
         checkpoint(dtype),
-        curve(measured[1] - measured[0], plan.evaluation.num_validation),
+        curve(measured[1] - measured[0], min(CURVE_ROWS, plan.evaluation.num_validation)),
         *(weights(update, dtype) for update in trial.kept_updates(plan.products.keep_every)),
     ]
 

@@ -12,7 +12,7 @@ from rayfit.plan.precision import Precision
 from rayfit.plan.products import is_finished
 from rayfit.plan.resources import worker_resources
 from rayfit.plan.sources import ModelSource
-from rayfit.plan.trials import TrialSpec, curve_updates
+from rayfit.plan.trials import CURVE_ROWS, TrialSpec, curve_updates
 from rayfit.records.storage import Storage
 
 _BYTES = {"fp32": 4, "bf16": 2}
@@ -111,14 +111,16 @@ def _settings(plan: Plan) -> list[str]:
     stages = [effective_zero_stage(each.zero_stage, recipe.precision)[0] for each in plan.placements.values()]
     workers = _listed(each.num_workers for each in plan.placements.values())
     rates = _listed(f"{each.learning_rate:g}" for each in recipes)
-    measured = _listed(len(curve_updates(each.num_updates, products.eval_every)) for each in recipes)
+    measured = _listed(
+        len(curve_updates(each.num_updates, each.batch_size, products.eval_every)) for each in recipes
+    )
     kept = "" if products.keep_every is None else f"; weights kept every {products.keep_every:g} epochs"
     return [
         f"recipe: Adam {recipe.betas}, epsilon {recipe.epsilon:g}, constant learning rate {rates}, "
         f"batch {_listed(each.batch_size for each in recipes)}, no decay, no clipping, no dropout, "
         f"{Precision(recipe.precision, plan.precision_reason).described}",
         f"workers: {workers} per trial, ZeRO stage {_listed(stages)}; "
-        f"measured at {measured} updates along training{kept}",
+        f"measured at {measured} updates along training, over {CURVE_ROWS} training and {CURVE_ROWS} validation rows{kept}",
         *(
             f"rows of {domain.name}: {options.sequence_length} tokens from spans of "
             f"{domain.settings.span_characters} characters; {domain.settings.held_out_share:g} of the documents held out"

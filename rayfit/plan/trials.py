@@ -13,7 +13,12 @@ from rayfit.plan.deepspeed import ADAM_BETAS, ADAM_EPSILON
 from rayfit.plan.order import ExchangedEpochs, epochs_of, exchanged_epochs
 from rayfit.plan.sources import ModelSource, TextSource
 
+# A curve is measured over the first rows of training and of validation text: in about twenty points, or in as few as keep
+# their forward passes, each a third of a training row's work, below a tenth of the updates.
 CURVE_POINTS = 20
+CURVE_ROWS = 16
+CURVE_SHARE = 0.1
+_FORWARD = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +203,11 @@ def _readable_seeds(selection: Selection, training_seed: int | None) -> str:
     return seeds + (f"t{training_seed}" if training_seed else "")
 
 
-def curve_updates(num_updates: int, eval_every: int | None) -> list[int]:
-    """The updates after which the curve is measured: 0, every `eval_every` (about 20 in all by default), the last."""
-    every = eval_every or -(-num_updates // CURVE_POINTS)
+def curve_updates(num_updates: int, batch_size: int, eval_every: int | None) -> list[int]:
+    """The updates after which the curve is measured: 0, every `eval_every`, the last.
+
+    By default as many as `CURVE_SHARE` allows, but not more than about `CURVE_POINTS`.
+    """
+    affordable = CURVE_SHARE * num_updates * batch_size / (2 * CURVE_ROWS * _FORWARD)
+    every = eval_every or math.ceil(num_updates / max(1, min(CURVE_POINTS, int(affordable) - 1)))
     return sorted({*range(0, num_updates, every), num_updates})

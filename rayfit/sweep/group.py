@@ -192,11 +192,12 @@ def _train_task(task: TrialTask, attempt: Path, kept_before: list[int]) -> Any:
     from rayfit.train.loop import TrainTask
 
     schedule = task.schedule
-    measured = {*curve_updates(schedule.num_updates, task.eval_every), *schedule.keep, *kept_before}
+    regular = curve_updates(schedule.num_updates, schedule.batch_size, task.eval_every)
+    measured = {*regular, *schedule.keep, *kept_before}
     return TrainTask(
         schedule=schedule,
         train_ids=token_matrix(pl.read_parquet(task.rows_path)),
-        validation_ids=token_matrix(pl.read_parquet(task.validation_path)),
+        validation_ids=token_matrix(pl.read_parquet(task.validation_path).head(task.num_validation)),
         measured_updates=tuple(sorted(measured)),
         checkpoint_path=attempt / "checkpoint",
     )

@@ -12,7 +12,7 @@ from rayfit.plan.contexts import HeldOut
 from rayfit.plan.declaration import AXES
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.plan import Plan
-from rayfit.plan.trials import TrialSpec
+from rayfit.plan.trials import CURVE_ROWS, TrialSpec
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared
 from rayfit.prepare.token_rows import ROWS, VALIDATION
@@ -106,7 +106,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         rows_path=storage.folder("rows", trial.rows_id) / ROWS,
         validation_path=storage.folder("rows", held_out) / VALIDATION,
         sequence_length=trial.domain.settings.sequence_length,
-        num_validation=plan.evaluation.num_validation,
+        num_validation=min(CURVE_ROWS, plan.evaluation.num_validation),
         eval_every=plan.products.eval_every,
         fresh=plan.options.fresh,
     )

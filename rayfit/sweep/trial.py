@@ -54,7 +54,8 @@ class GroupConfig:
 class TrialTask:
     """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
 
-    `eval_every`: updates between points of the curve, None for about twenty in all.
+    `eval_every`: updates between points of the curve, None for what `curve_updates` decides; `num_validation`: the rows
+    that it is measured over, of validation text and of training text each.
     """
 
     about: AboutTrial
@@ -161,7 +162,8 @@ def trial_record(
 
 
 def _products(task: TrialTask, result: TrainResult) -> tuple[Product, ...]:
-    regular = curve_updates(task.schedule.num_updates, task.eval_every)
+    schedule = task.schedule
+    regular = curve_updates(schedule.num_updates, schedule.batch_size, task.eval_every)
     dtype = task.schedule.export_dtype
     kept = (
         weights(update, dtype, "checkpoint" if update == result.updates else f"weights-{update}")

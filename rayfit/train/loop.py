@@ -47,8 +47,9 @@ def train_trial(
 ) -> TrainResult:
     """Reset the engine, train, measure, export. Every rank calls it with the same task; rank 0 reports points.
 
-    Training rows are measured in evaluation mode: the first min(rows, validation rows) of them along the way, all at the
-    end. Raises TrialError, on all ranks alike, at a loss that is not finite.
+    Training rows are measured in evaluation mode: the first min(rows, validation rows) of them, at the end too, for the
+    evaluator measures all of them then; but all where training stops at their loss. Raises TrialError, on all ranks
+    alike, at a loss that is not finite.
     """
     restore(engine, snapshot, seed=task.schedule.order_seed)
     if adapted_modules(engine.module):
@@ -175,8 +176,9 @@ def _measure_point(
     whole: Measurement | None = None,
 ) -> None:
     """Measure and report one point of the curve; `whole` is what is measured over all rows already, if it is."""
-    rows = task.train_ids if final else task.train_ids[: len(task.validation_ids)]
-    train = whole if final and whole is not None else _measure_rows(engine, task, rows)
+    stops = final and whole is not None
+    rows = task.train_ids if stops else task.train_ids[: len(task.validation_ids)]
+    train = whole if stops and whole is not None else _measure_rows(engine, task, rows)
     validation = _measure_rows(engine, task, task.validation_ids)
     if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
         raise TrialError(f"the loss is not finite after update {update} of {task.schedule.num_updates}")

@@ -130,21 +130,30 @@ def test_planning_leaves_nothing_on_disk(storage: Storage) -> None:
 
 @given(st.integers(1, 6000), st.integers(1, 7000))
 def test_the_curve_has_the_first_the_last_and_every_kth_update(num_updates: int, every: int) -> None:
-    updates = curve_updates(num_updates, every)
+    updates = curve_updates(num_updates, 8, every)
     assert updates[0] == 0 and updates[-1] == num_updates
     assert updates == sorted(set(updates))
     assert all(update % every == 0 for update in updates[:-1])
     assert max(b - a for a, b in pairwise(updates)) <= every
 
 
-@given(st.integers(20, 100_000))
+@given(st.integers(300, 100_000))
 def test_the_curve_has_about_twenty_points_by_default(num_updates: int) -> None:
-    assert 11 <= len(curve_updates(num_updates, None)) <= 21
+    assert 11 <= len(curve_updates(num_updates, 8, None)) <= 21
 
 
-@pytest.mark.parametrize(("num_updates", "points"), [(400, 21), (5000, 21), (192, 21), (7, 8), (1, 2)])
+@given(st.integers(1, 10_000), st.integers(1, 64))
+def test_the_curve_costs_at_most_a_tenth_of_the_updates(num_updates: int, batch_size: int) -> None:
+    points = len(curve_updates(num_updates, batch_size, None))
+    # An update is three passes over each of its rows, a point one over 16 rows of each text; two points there must be.
+    assert points == 2 or points * 2 * 16 <= 0.1 * num_updates * 3 * batch_size + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("num_updates", "points"), [(400, 21), (5000, 21), (192, 14), (128, 9), (7, 2), (1, 2)]
+)
 def test_points_of_the_curve_for_usual_numbers_of_updates(num_updates: int, points: int) -> None:
-    assert len(curve_updates(num_updates, None)) == points
+    assert len(curve_updates(num_updates, 8, None)) == points
 
 
 class TestDeclaration:
