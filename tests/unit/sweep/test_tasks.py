@@ -72,7 +72,7 @@ def test_a_trial_is_finished_when_every_product_that_is_wanted_is_there(storage:
     assert not is_finished(plan, trial, storage)
     Finished(storage, plan).train(trial)
     assert is_finished(plan, trial, storage)
-    for lacking in ({"eval_every": 50}, {"validation_rows": 21}, {"export_dtype": "bf16"}):
+    for lacking in ({"eval_every": 50}, {"validation_rows": 15}, {"export_dtype": "bf16"}):
         other = plan_of(storage, **lacking)
         assert other.trials[0].id == trial.id
         assert not is_finished(other, other.trials[0], storage)
