@@ -75,8 +75,12 @@ class Conductor:
             for key, trial in self._trials.items()
         }
         overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
-        while not self._tick(overview):
-            self._pool.wait(_TICK_SECONDS)
+        try:
+            while not self._tick(overview):
+                self._pool.wait(_TICK_SECONDS)
+        finally:
+            for group in self._groups:
+                group.abort()
         if self._tune is not None:
             self._tune.join()
 

@@ -17,8 +17,9 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE, get_env_vars_to_propagate
 from ray.train.v2._internal.execution.callback import RayTrainCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from rayfit.sweep.group import group_loop
@@ -53,6 +54,21 @@ class GroupTrainer(DataParallelTrainer):
             ),
         )
         self._told = _TellsWhatItHolds(config.queue, config.namespace, config.group_id)
+        self._controller: Any = None
+
+    def _initialize_and_run_controller(self, **given: Any) -> Any:
+        """As Train's own, on this node; but who made it can end it."""
+        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        environment = {"env_vars": get_env_vars_to_propagate()}
+        remote = ray.remote(num_cpus=0, label_selector=here, runtime_env=environment)(TrainController)
+        self._controller = remote.remote(**given)
+        ray.get(self._controller.run.remote())
+        return ray.get(self._controller.get_result.remote())
+
+    def abort(self) -> None:
+        """End the run from another thread: `fit` raises."""
+        if self._controller is not None:
+            ray.kill(self._controller)
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         left_out = (DatasetsCallback, PlacementGroupCleanerCallback)
