@@ -13,7 +13,8 @@ HYPERFITTED_MARGIN = 0.1
 class Point(Value, frozen=True, kw_only=True):
     """One measurement of a worker along training, in the precision of training; losses and entropy in nats per token.
 
-    `train_loss` and `train_accuracy` are over the first `train_rows` rows, all of them at the end. `batch_loss` and
+    `train_loss` and `train_accuracy` are over the first `train_rows` rows; all of them where training stopped at their
+    loss. `batch_loss` and
     `gradient_norm` are null at update 0; `seconds` count from the trial's start.
     """
 
@@ -141,7 +142,8 @@ class TrialRecord(AboutTrial, frozen=True, kw_only=True):
 
     `products`: what it left. `weights_sha256`: of its fp32 masters; `weights_differ_from` the digest of an earlier
     training of the same trial where that gave other bits. `edition` counts its trainings with `--fresh`. `kept`: by
-    update, as text. `final`: the curve's last point; `floor`: the least mean loss (nats per token) that its rows allow.
+    update, as text. `final`: the curve's last point; `floor`: the least mean loss (nats per token) that its rows allow;
+    `hyperfitted`: by the final point, whose rows may be the first few. Tables say it by all rows, which evaluators measure.
     `updates_trained` of at most `num_updates`. `overhead_seconds`: between the group's previous trial and this one,
     null for a group's first. `deterministic_kernels`: null on CPUs, whose kernels are.
     """
@@ -222,5 +224,5 @@ def loss_floor(num_samples: int, sequence_length: int) -> float:
 
 
 def is_hyperfitted(train_loss: float, floor: float) -> bool:
-    """True when the final training loss, over all rows in evaluation mode, is at most 0.1 nats above the floor."""
+    """True when the final training loss, in evaluation mode, is at most 0.1 nats above the floor."""
     return train_loss <= floor + HYPERFITTED_MARGIN

@@ -54,9 +54,8 @@ def spans_of_words(text: str) -> list[Span]:
 
 
 def _runs(ids: Sequence[int]) -> list[int]:
-    from rayfit.score.overlap import (
-        repeated_runs,
-    )  # compiled kernels, whose compiler takes half a second to import
+    # Compiled kernels, whose compiler takes half a second to import.
+    from rayfit.score.overlap import repeated_runs
 
     return list(repeated_runs([list(ids)])[0].tolist())
 

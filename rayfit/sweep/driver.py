@@ -36,7 +36,7 @@ from rayfit.track.tracker import Tracker
 def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str] = ()) -> int:
     """Run a sweep to its table; returns the process's exit status: 0, or 1 when anything FAILED, 130 on Ctrl-C.
 
-    Raises RayfitError for what the user can mend, before anything is started.
+    Raises RayfitError for what the user can mend, before anything is trained.
     """
     check_columns(*sweep.plot, *sweep.scores)
     check_cluster_options(given)
@@ -119,7 +119,9 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
 
 def _is_something_left(plan: Plan, storage: Storage) -> bool:
     """Whether it is known already that a trial must be trained; ids may be known only when all is prepared."""
-    return not plan.pending and any(not is_finished(plan, trial, storage) for trial in plan.unique_trials)
+    if plan.pending:
+        return False
+    return plan.options.fresh or any(not is_finished(plan, trial, storage) for trial in plan.unique_trials)
 
 
 def _what_to_do(

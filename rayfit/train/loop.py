@@ -77,7 +77,7 @@ def train_trial(
         if final or update in measured:
             with _timed(spent, "measure"):
                 _measure_point(
-                    engine, task, update, batch_loss, norm, begin, report, final=final, whole=whole
+                    engine, task, update, batch_loss, norm, begin, report, whole=whole if final else None
                 )
         if update in task.schedule.keep and not final:
             with _timed(spent, "export"):
@@ -172,13 +172,11 @@ def _measure_point(
     begin: float,
     report: Callable[[Point], None],
     *,
-    final: bool = False,
     whole: Measurement | None = None,
 ) -> None:
-    """Measure and report one point of the curve; `whole` is what is measured over all rows already, if it is."""
-    stops = final and whole is not None
-    rows = task.train_ids if stops else task.train_ids[: len(task.validation_ids)]
-    train = whole if stops and whole is not None else _measure_rows(engine, task, rows)
+    """Measure and report one point of the curve; `whole`: what was measured over all training rows, to be reported."""
+    rows = task.train_ids if whole else task.train_ids[: len(task.validation_ids)]
+    train = whole or _measure_rows(engine, task, rows)
     validation = _measure_rows(engine, task, task.validation_ids)
     if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
         raise TrialError(f"the loss is not finite after update {update} of {task.schedule.num_updates}")

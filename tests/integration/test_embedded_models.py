@@ -11,6 +11,7 @@ from rayfit.data import embedded
 from rayfit.data.rows import tokenize_spans
 from rayfit.data.spans import cut_spans
 from rayfit.prepare.model_check import check_model, load_tokenizer
+from rayfit.prepare.tokenizer import made_tokenizer
 from rayfit.presets import DATASETS, MADE_MODELS
 
 pytestmark = pytest.mark.integration
@@ -24,6 +25,15 @@ def model(made: Path) -> Path:
 
 def test_a_made_model_passes_the_check_of_models(model: Path) -> None:
     check_model(model)
+
+
+def test_its_tokenizer_alone_gives_what_transformers_gives(model: Path) -> None:
+    (plain, plain_bos), (tokenize, bos_id) = made_tokenizer(model), load_tokenizer(model)
+    assert plain_bos == bos_id == 0
+    texts = [document.text[:2000] for document in embedded.documents("code")[::8]]
+    assert len(texts) > 20
+    for text in (*texts, "", " a  b\n\n\t", "naïve \U0001f600 日本", "<s> <bos> </s> [PAD]"):
+        assert plain(text) == tokenize(text)
 
 
 @pytest.mark.parametrize("domain", DATASETS)

@@ -177,6 +177,25 @@ def test_what_waits_for_a_failed_job_fails_with_its_reason(storage_root: Path, c
         assert (storage.measurement(spec.kind, spec.id) is None) == hangs_on_the_trial
 
 
+def test_where_cpus_are_shared_one_actor_stays_while_there_is_more_to_come(
+    storage_root: Path, cluster: None
+) -> None:
+    bench = Bench(storage=Storage(storage_root), model_paths={}, device="cpu")
+    pool = EvaluationPool(bench, use_gpu=False, environment={}, share_cpus=True)
+
+    def evaluators() -> int:
+        return len(descendants(os.getpid(), "ray::Evaluator"))
+
+    wait_for(lambda: evaluators() == 0, "the end of actors of earlier tests", evaluators)
+    assert pool.step(0, more=True) == [] and evaluators() == 0
+    for _ in range(2):
+        assert pool.step(1, more=True) == []
+        wait_for(lambda: evaluators() == 1, "the actor that is there before its first job", evaluators)
+        assert pool.num_actors == 0, "it holds nothing"
+    assert pool.step(1, more=False) == []
+    wait_for(lambda: evaluators() == 0, "the actor's end", evaluators)
+
+
 def test_a_job_whose_actor_dies_every_time_fails(storage_root: Path, cluster: None) -> None:
     bench = Bench(storage=Storage(storage_root), model_paths={}, device="cpu")
     pool = EvaluationPool(bench, use_gpu=False, environment={})
