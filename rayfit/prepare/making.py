@@ -38,10 +38,12 @@ def _make(
 ) -> dict[str, Any]:
     from transformers.utils import logging
 
+    from rayfit.allocator import keep_freed_memory
     from rayfit.train.instruct import instruct_model
     from rayfit.train.make import make_model
 
     logging.disable_progress_bar()
+    keep_freed_memory()
     preset = MADE_MODELS[name]
     make = (
         partial(make_model, preset, material)

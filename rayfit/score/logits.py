@@ -13,7 +13,14 @@ import torch
 from rayfit.errors import RayfitError
 from rayfit.scores import TOP_K
 
-_CHUNK_VALUES = 1 << 22
+# Values that are worked on at once: what a core's cache holds; on a GPU enough to keep it busy.
+_CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 22
+_SMALLEST_LOG = -87.0  # of a probability
+
+
+def _positions_at_once(logits_BTV: torch.Tensor) -> int:
+    values = _CHUNK_ON_CPU if logits_BTV.device.type == "cpu" else _CHUNK_ELSEWHERE
+    return max(1, values // logits_BTV.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ def token_statistics(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> Toke
             "the tokenizer of the text is not the model's"
         )
     shape = targets_BT.shape
-    step = max(1, _CHUNK_VALUES // num_entries)
+    step = _positions_at_once(logits_BTV)
     parts = [
         _chunk(logits, targets)
         for logits, targets in zip(
@@ -95,14 +102,14 @@ def _chunk(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> tuple[torch.Tens
 
 @torch.no_grad()
 def loss_sums(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-    """Sums over all positions: loss (nats), correct argmax, entropy (nats), positions; float64, shape (4,).
+    """Sums over all positions: loss (nats), correct argmax, entropy (nats), positions; float64 on their device, shape (4,).
 
     The part of `token_statistics` that a training curve needs, without sorting: sums of batches add up, over workers
     too. Not finite where the logits are not: the caller decides.
     """
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums = torch.zeros(4, dtype=torch.float64, device=logits_BTV.device)
     num_entries = logits_BTV.shape[-1]
-    step = max(1, _CHUNK_VALUES // num_entries)
+    step = _positions_at_once(logits_BTV)
     for logits_PV, targets_P in zip(
         logits_BTV.reshape(-1, num_entries).split(step), targets_BT.reshape(-1).split(step), strict=True
     ):
@@ -110,6 +117,8 @@ def loss_sums(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tenso
         log_p_PV = torch.log_softmax(logits_PV, dim=-1)
         nll_P = -log_p_PV.gather(-1, targets_P.unsqueeze(-1)).squeeze(-1)
         correct = (logits_PV.argmax(-1) == targets_P).sum()
+        # What is smaller than any normal fp32 number adds nothing, and CPUs are slow at it.
+        log_p_PV.clamp_min_(_SMALLEST_LOG)
         entropy_P = -(log_p_PV.exp() * log_p_PV).sum(-1)
         sums += torch.stack(
             [
@@ -118,5 +127,5 @@ def loss_sums(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tenso
                 entropy_P.double().sum(),
                 torch.tensor(float(len(targets_P)), device=nll_P.device),
             ]
-        ).cpu()
+        )
     return sums

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rayfit.allocator import keep_freed_memory
 from rayfit.errors import RayfitError
 from rayfit.measure.bench import Bench
 from rayfit.measure.stage import Stage, is_current, measure
@@ -24,6 +25,8 @@ class Evaluator:
         import rayfit.measure.generations
         import rayfit.measure.predictions
         import rayfit.measure.text_scores  # noqa: F401
+
+        keep_freed_memory()
 
     def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
         """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rayfit.allocator import keep_freed_memory
 from rayfit.errors import TrialError, WeightsError
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
@@ -56,6 +57,8 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     from rayfit.train.reset import take_snapshot
 
     torch.set_num_threads(config.num_threads)
+    if not config.use_gpu:
+        keep_freed_memory()
     start_process_group(use_gpu=config.use_gpu)
 
     def agree(method: str, *arguments: Any) -> Any:

@@ -19,9 +19,12 @@ from rayfit.plan.order import epoch_ends, epochs_of, update_rows
 from rayfit.records.trial import Point
 from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export
+from rayfit.train.loss import next_token_loss
 from rayfit.train.measure import Measurement, measure
 from rayfit.train.reset import Snapshot, restore
 from rayfit.train.schedule import Schedule, TrainResult
+
+_MOST_PENDING = 64  # losses that are not looked at; a training that has gone wrong ends so many updates later
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +65,12 @@ def train_trial(
     first_measure, first_update_at = spent["measure"], time.time()
     measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
     kept: dict[int, str] = {}
-    update, stopped = 0, False
+    update, stopped, losses = 0, False, _BatchLosses(task.schedule.num_updates)
     while update < task.schedule.num_updates and not stopped:
         update += 1
-        wants_norm = update in measured or update in may_stop
-        batch_loss, norm = _update(engine, task, update, wants_norm=wants_norm)
+        told = update in measured or update in may_stop
+        norm = _update(engine, task, update, losses, wants_norm=told)
+        batch_loss = losses.last() if told or losses.num_pending >= _MOST_PENDING else None
         whole = None
         if task.schedule.stop_at_train_loss is not None and update in may_stop:
             with _timed(spent, "measure"):
@@ -118,8 +122,40 @@ def _may_stop(task: TrainTask) -> frozenset[int]:
     return frozenset({*ends, task.schedule.num_updates})
 
 
-def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> tuple[float, float | None]:
-    """Optimiser update `update`, from 1 on; the batch's mean loss over all workers and, if wanted, its gradient's norm."""
+class _BatchLosses:
+    """The mean loss of each batch over all workers; it leaves the device, and is looked at, when it is asked for."""
+
+    def __init__(self, num_updates: int) -> None:
+        self._num_updates, self._pending = num_updates, list[torch.Tensor]()
+        self._update = 0
+
+    @property
+    def num_pending(self) -> int:
+        """How many have not been looked at."""
+        return len(self._pending)
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Take the next update's loss over this worker's equal share of the batch."""
+        self._pending.append(loss.detach())
+        self._update += 1
+
+    def last(self) -> float:
+        """Return the last batch's loss, in nats per token. Raises TrialError where one since the last call is not finite."""
+        losses = torch.stack(self._pending).double()
+        self._pending.clear()
+        # All ranks see the same numbers, so all decide alike.
+        dist.all_reduce(losses)
+        means = (losses / dist.get_world_size()).tolist()
+        for update, mean in enumerate(means, start=self._update - len(means) + 1):
+            if not math.isfinite(mean):
+                raise TrialError(f"the training loss is {mean} at update {update} of {self._num_updates}")
+        return float(means[-1])
+
+
+def _update(
+    engine: Any, task: TrainTask, update: int, losses: _BatchLosses, *, wants_norm: bool
+) -> float | None:
+    """Optimiser update `update`, from 1 on; its batch's loss goes to `losses`. The gradient's norm, if it is wanted."""
     share = task.schedule.batch_size // dist.get_world_size()
     rows = update_rows(
         len(task.train_ids),
@@ -130,15 +166,8 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
     )
     mine = rows[dist.get_rank() * share : (dist.get_rank() + 1) * share]
     batch = torch.from_numpy(task.train_ids[mine]).to(engine.device)
-    loss = engine(input_ids=batch, labels=batch).loss
-    # The mean of equal shares is the batch's mean; all ranks see the same number, so all decide alike.
-    total = loss.detach().double()
-    dist.all_reduce(total)
-    batch_loss = float(total) / dist.get_world_size()
-    if not math.isfinite(batch_loss):
-        raise TrialError(
-            f"the training loss is {batch_loss} at update {update} of {task.schedule.num_updates}"
-        )
+    loss = next_token_loss(engine(input_ids=batch).logits, batch)
+    losses.add(loss)
     engine.backward(loss)
     norm = None
     if wants_norm and engine.zero_optimization_stage() == 0:
@@ -148,8 +177,9 @@ def _update(engine: Any, task: TrainTask, update: int, *, wants_norm: bool) -> t
         norm = float(engine.get_global_grad_norm())
     # DeepSpeed leaves an update out, without a word, when a gradient overflows; a trial must not pass for trained then.
     if engine.skipped_steps or (norm is not None and not math.isfinite(norm)):
+        losses.last()  # a loss that is not finite says more
         raise TrialError(f"the gradient is not finite at update {update} of {task.schedule.num_updates}")
-    return batch_loss, norm
+    return norm
 
 
 def _plain_norm(engine: Any) -> float:

@@ -32,7 +32,7 @@ def measure(engine: Any, token_ids: np.ndarray, *, batch_rows: int) -> Measureme
     num_rows = len(token_ids)
     per_rank = -(-num_rows // world)
     mine = np.arange(rank * per_rank, (rank + 1) * per_rank)
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums = torch.zeros(4, dtype=torch.float64, device=engine.device)
     engine.eval()
     for start in range(0, per_rank, batch_rows):
         rows = mine[start : start + batch_rows]
@@ -42,7 +42,6 @@ def measure(engine: Any, token_ids: np.ndarray, *, batch_rows: int) -> Measureme
         if counted:
             sums += loss_sums(logits_BTV[:counted, :-1], batch[:counted, 1:])
     engine.train()
-    total = sums.to(engine.device)
-    dist.all_reduce(total)
-    loss, correct, entropy, positions = (float(value) for value in total.cpu())
+    dist.all_reduce(sums)
+    loss, correct, entropy, positions = sums.tolist()
     return Measurement(loss / positions, correct / positions, entropy / positions)

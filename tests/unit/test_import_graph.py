@@ -7,6 +7,7 @@ import ast
 from tests.unit.fresh import ROOT
 
 VOCABULARY = {
+    "allocator",
     "columns",
     "config",
     "console",

@@ -105,7 +105,7 @@ def test_any_float_dtype_is_read_in_fp32_and_told_in_float64(dtype: torch.dtype)
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, targets = (torch.from_numpy(part) for part in _random(5, 13, scale=3.0))
     whole, sums = token_statistics(logits, targets), loss_sums(logits, targets)
-    monkeypatch.setattr(logits_module, "_CHUNK_VALUES", 40)  # three positions at a time, one at the end
+    monkeypatch.setattr(logits_module, "_CHUNK_ON_CPU", 40)  # three positions at a time, one at the end
     pieces = token_statistics(logits, targets)
     for name in ("nll_nats", "entropy_nats", "correct", "rank", "top_mass", "top_1"):
         assert torch.equal(getattr(whole, name), getattr(pieces, name)), name

@@ -17,6 +17,7 @@ def _modules(room: str) -> list[str]:
 PURE = {
     "vocabulary": [
         "rayfit",
+        "rayfit.allocator",
         "rayfit.columns",
         "rayfit.config",
         "rayfit.errors",
