@@ -10,6 +10,25 @@ from rayfit.records.values import Entry, Status, Value, Who
 from rayfit.scores import Score
 
 
+class LaunchSeconds(Value, frozen=True, kw_only=True):
+    """Wall seconds of a launch's parts, which follow each other and add up; null where there was nothing of it, or not yet.
+
+    `preparing`: reading, cutting, models; Ray starts beside it. `ray`: waiting for Ray. `first_group`: until workers ask
+    for their first trial. `first_update`: until the first trial is measured as it begins, and its updates start.
+    `training`: until the last trial's end, with the measuring beside it. `measuring`: what is left of it then. `report`:
+    rows, pictures, pages. `mlflow`: telling MLflow what it has not been told while the sweep ran.
+    """
+
+    preparing: float | None = None
+    ray: float | None = None
+    first_group: float | None = None
+    first_update: float | None = None
+    training: float | None = None
+    measuring: float | None = None
+    report: float | None = None
+    mlflow: float | None = None
+
+
 class Launch(Value, frozen=True, kw_only=True):
     """One launch of a sweep. `finished_at` is null while it runs, and for good where it was killed."""
 
@@ -19,6 +38,7 @@ class Launch(Value, frozen=True, kw_only=True):
     reused: int
     ran: int
     git_commit: str | None
+    seconds: LaunchSeconds = LaunchSeconds()
 
 
 class PlannedMeasurement(Value, frozen=True, kw_only=True):

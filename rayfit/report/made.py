@@ -15,13 +15,26 @@ from rayfit.records.trial import TrialRecord
 
 # Where a sweep lies and is tracked says nothing about its numbers.
 _NOT_SHOWN = ("plan", "fresh", "storage", "tracking_uri")
+_PARTS = {
+    "preparing": "preparing",
+    "ray": "waiting for Ray",
+    "first_group": "first workers",
+    "first_update": "first measurement",
+    "training": "training",
+    "measuring": "measuring after it",
+    "report": "report",
+    "mlflow": "MLflow",
+}
 # Where a measurement that reads contexts says which they are.
 _CONTEXTS = "contexts_fingerprint"
 
 
 @dataclass(frozen=True)
 class MadeLaunch:
-    """One launch in words; `took` is empty where it never ended, `commit` where none is known."""
+    """One launch in words; `took` is empty where it never ended, `commit` where none is known.
+
+    `parts`: how long each of its parts took, as far as they are known.
+    """
 
     command: str
     started: str
@@ -29,6 +42,7 @@ class MadeLaunch:
     ran: int
     reused: int
     commit: str
+    parts: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,11 @@ def _launch(launch: Launch) -> MadeLaunch:
         ran=launch.ran,
         reused=launch.reused,
         commit=launch.git_commit or "",
+        parts=", ".join(
+            f"{words} {duration(seconds)}"
+            for name, words in _PARTS.items()
+            if (seconds := getattr(launch.seconds, name)) is not None
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from rayfit.report.plot import draw_plot, write_pictures
 from rayfit.report.table import render_table
 from rayfit.scores import SCORES
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.record import ended_record, write_record
+from rayfit.sweep.record import ended_record, timed, write_record
 from rayfit.track.connection import ui_address, ui_command
 from rayfit.track.tracker import Tracker
 
@@ -41,7 +41,10 @@ def conclude(launch: Launch, record: SweepRecord, track: Tracker) -> int:
     drawn = figures(record, storage)
     write_report(record, storage, drawn)
     write_pictures(drawn, folder / "figures")
+    launch.stopwatch.over("report")
     track.finish(record)
+    launch.stopwatch.over("mlflow")
+    write_record(timed(record, launch), storage)
     console.show(f"\n{record.question}\n\n{table}\n")
     console.show(f"report   {folder / 'report.html'}")
     console.show(f"summary  {folder / 'summary.json'}")

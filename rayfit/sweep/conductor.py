@@ -83,6 +83,7 @@ class Conductor:
                 group.abort()
         if self._tune is not None:
             self._tune.join()
+        self._launch.stopwatch.over("measuring")
 
     def _groups_at_once(self) -> int:
         """How many trials can be trained beside each other while nothing is measured."""
@@ -132,6 +133,7 @@ class Conductor:
                 self._handled.add(trial_id)
                 self._trial_ended(trial_id, trial.error)
         training = len(self._handled) < len(self._trials)
+        self._time(state, training)
         self._run_groups(training)
         for job in self._pool.step(self._max_evaluators(training, state), more=training):
             self._job_ended(job)
@@ -144,6 +146,15 @@ class Conductor:
         if self._tune is not None and not self._tune.is_alive():
             self._give_up_what_tune_left(ray.get(self._queue.state.remote()))
         return not training and self._pool.done and not self._groups
+
+    def _time(self, state: Mapping[str, TrialState], training: bool) -> None:
+        stopwatch = self._launch.stopwatch
+        if any(trial.tries for trial in state.values()):
+            stopwatch.over("first_group")
+        if any(trial.last_point is not None for trial in state.values()):
+            stopwatch.over("first_update")
+        if state and not training:
+            stopwatch.over("training")
 
     def _give_up_what_tune_left(self, state: Mapping[str, TrialState]) -> None:
         """Tune ends once all its trials have; one that it never handed out would be waited for without end."""

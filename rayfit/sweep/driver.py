@@ -27,6 +27,7 @@ from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
 from rayfit.sweep.launch import Launch, unfinished
 from rayfit.sweep.record import begun_record, ended_record, with_failures, write_record
+from rayfit.sweep.stopwatch import Stopwatch
 from rayfit.sweep.tasks import script_name
 from rayfit.terminal import open_console
 from rayfit.track.connection import default_tracking_uri, without_password
@@ -51,7 +52,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     launch: Launch | None = None
     record: SweepRecord | None = None
     track: Tracker | None = None
-    started_at = now()
+    started_at, stopwatch = now(), Stopwatch()
     log = storage.root / "logs" / "launches" / f"{started_at.replace(':', '')}.log"
     with _termination_as_interrupt(), StartingRay(options, log) as starting_ray:
         try:
@@ -62,16 +63,19 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 starting_ray.begin()
             prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
-            launch = _what_to_do(prepared, storage, script, command, console, started_at)
+            launch = _what_to_do(prepared, storage, script, command, console, started_at, stopwatch)
             _say_what_is_done(launch)
             _check_base(launch)
             track.ready()
             record = with_failures(begun_record(launch), launch)
             write_record(record, storage)
             track.start(record)
+            stopwatch.over("preparing")
             if launch.trials or launch.measurements:
                 console.watch([Running("starting", "Ray")])
-                Conductor(launch, record, starting_ray.ready(), track).run()
+                environment = starting_ray.ready()
+                stopwatch.over("ray")
+                Conductor(launch, record, environment, track).run()
             return conclude(launch, record, track)
         except KeyboardInterrupt:
             console.close()
@@ -125,14 +129,20 @@ def _is_something_left(plan: Plan, storage: Storage) -> bool:
 
 
 def _what_to_do(
-    prepared: Prepared, storage: Storage, script: str, command: str, console: Console, started_at: str
+    prepared: Prepared,
+    storage: Storage,
+    script: str,
+    command: str,
+    console: Console,
+    started_at: str,
+    stopwatch: Stopwatch,
 ) -> Launch:
     plan = prepared.plan
     fresh = plan.options.fresh
     trials = [trial for trial in plan.unique_trials if fresh or not is_finished(plan, trial, storage)]
     again = {trial.id for trial in trials}
     left = unfinished(plan, storage, fresh=fresh, retrained=again)
-    return Launch(prepared, storage, script, command, console, trials, left, started_at)
+    return Launch(prepared, storage, script, command, console, trials, left, started_at, stopwatch=stopwatch)
 
 
 def _say_what_is_done(launch: Launch) -> None:

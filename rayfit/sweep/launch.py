@@ -16,6 +16,7 @@ from rayfit.plan.trials import TrialSpec
 from rayfit.prepare.prepare import Prepared
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
+from rayfit.sweep.stopwatch import Stopwatch
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Launch:
     started_at: str = field(default_factory=now)
     errors: dict[str, str] = field(default_factory=dict)
     trial_errors: dict[str, str] = field(default_factory=dict)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def plan(self) -> Plan:

@@ -74,12 +74,16 @@ def ended_record(record: SweepRecord, launch: Launch) -> SweepRecord:
     left = (str(trial.id) for trial in plan.unique_trials if not is_finished(plan, trial, storage))
     before = {key: failure.error for key in left if (failure := current_failure(storage, key)) is not None}
     record = filled(msgspec.structs.replace(record, failed={**before, **record.failed}), storage)
-    last = msgspec.structs.replace(record.launches[-1], finished_at=now())
-    return msgspec.structs.replace(
-        record,
-        launches=(*record.launches[:-1], last),
-        first_trained_by=_first_trained_by(storage, record.id, record.trials),
+    record = msgspec.structs.replace(
+        record, first_trained_by=_first_trained_by(storage, record.id, record.trials)
     )
+    return timed(record, launch)
+
+
+def timed(record: SweepRecord, launch: Launch) -> SweepRecord:
+    """The record with what this launch, which ends now, took by now."""
+    last = msgspec.structs.replace(record.launches[-1], finished_at=now(), seconds=launch.stopwatch.seconds)
+    return msgspec.structs.replace(record, launches=(*record.launches[:-1], last))
 
 
 def write_record(record: SweepRecord, storage: Storage) -> None:
