@@ -119,7 +119,9 @@ class Conductor:
             folder=launch.storage.root / "logs" / "tune",
             name=f"tune-{self._stamp}",
         )
-        self._tune.start()
+        # Those that Tune hands out first. It starts when they have: what it imports would take their workers' cores.
+        for key in list(tasks)[: self._groups_at_once()]:
+            self._queue.submit.remote(key)
 
     def _tick(self, overview: Overview) -> bool:
         """One look around; True when all is done."""
@@ -134,6 +136,9 @@ class Conductor:
                 self._trial_ended(trial_id, trial.error)
         training = len(self._handled) < len(self._trials)
         self._time(state, training)
+        begun = any(trial.last_point is not None for trial in state.values())
+        if self._tune is not None and self._tune.ident is None and (begun or not training):
+            self._tune.start()
         self._run_groups(training)
         for job in self._pool.step(self._max_evaluators(training, state), more=training):
             self._job_ended(job)
@@ -143,7 +148,7 @@ class Conductor:
             self._is_written = True
         if self._tune is not None and self._tune.error is not None:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
-        if self._tune is not None and not self._tune.is_alive():
+        if self._tune is not None and self._tune.has_ended:
             self._give_up_what_tune_left(ray.get(self._queue.state.remote()))
         return not training and self._pool.done and not self._groups
 
@@ -249,7 +254,9 @@ class Conductor:
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
         )
-        for kind in ray.get(self._queue.set_limit.remote(limit)):
+        # Where evaluators take no CPU of Ray's, a group that must make room waits: ending it would cost its start again.
+        held = max(limit, len(self._groups)) if self._pool.share_cpus else limit
+        for kind in ray.get(self._queue.set_limit.remote(held, limit)):
             self._start_group(kind)
 
     def _start_group(self, kind: str) -> None:

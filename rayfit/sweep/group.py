@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rayfit.group")
 
-_WAIT_SECONDS = 0.05
+_WAIT_SECONDS = 0.1
 
 
 def group_loop(passed: dict[str, GroupConfig]) -> None:

@@ -69,7 +69,7 @@ class TrialQueue:
         kinds = kinds or {}
         self._trials = {trial_id: _Trial(task, kinds.get(trial_id, "")) for trial_id, task in tasks.items()}
         self._groups: dict[str, _Group] = {}
-        self._limit = 1
+        self._limit = self._may_train = 1
         self._trials_per_group = trials_per_group
 
     # Tune's side
@@ -123,6 +123,8 @@ class TrialQueue:
         if self._must_close(group):
             group.closing = True
             return "close", None
+        if sum(bool(other.in_hand) for other in self._groups.values()) >= self._may_train:
+            return "wait", None
         for trial_id, trial in self._trials.items():
             if trial.status == "queued" and trial.kind == group.kind:
                 trial.status, trial.group = "running", group_id
@@ -185,9 +187,12 @@ class TrialQueue:
 
     # the driver's side
 
-    def set_limit(self, limit: int) -> list[str]:
-        """How many groups may hold resources; returns the kinds of the groups that are wanted now, in the trials' order."""
-        self._limit = limit
+    def set_limit(self, limit: int, may_train: int | None = None) -> list[str]:
+        """How many groups may hold resources, and how many of them may begin a trial now (default: all).
+
+        Returns the kinds of the groups that are wanted now, in the trials' order.
+        """
+        self._limit, self._may_train = limit, limit if may_train is None else may_train
         wanted: list[str] = []
         for kind in dict.fromkeys(trial.kind for trial in self._trials.values()):
             waiting = sum(

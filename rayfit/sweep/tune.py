@@ -47,6 +47,11 @@ class TuneRun(threading.Thread):
         self._queue, self._trial_ids, self._at_once = queue, trial_ids, at_once
         self._folder, self._name = folder, name
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and is over."""
+        return self.ident is not None and not self.is_alive()
+
     def run(self) -> None:
         """Called by `start`."""
         from ray import tune

@@ -228,6 +228,19 @@ def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
     assert queue.next("h") == ("close", None)
 
 
+def test_groups_that_must_make_room_wait_with_their_engines_built() -> None:
+    queue = _queue("a", "b", "c")
+    queue.set_limit(2)
+    _start(queue, "g", "h")
+    queue.next("g"), queue.next("h")
+    assert queue.set_limit(2, 1) == []
+    queue.finish("g", "a", 7.5)
+    assert queue.next("g") == ("wait", None), "h trains, and one may"
+    queue.finish("h", "b", 7.5)
+    assert queue.next("g") == ("train", "task of c")
+    assert queue.next("h") == ("close", None)
+
+
 @pytest.mark.parametrize(("trials", "limit", "wanted"), [(3, 8, 3), (3, 2, 2), (3, 0, 0), (1, 4, 1)], ids=str)
 def test_no_more_groups_are_wanted_than_there_is_work_or_room(trials: int, limit: int, wanted: int) -> None:
     queue = _queue(*"abc"[:trials])

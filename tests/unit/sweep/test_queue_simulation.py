@@ -21,6 +21,7 @@ class World:
         self.queue = TrialQueue(
             {trial_id: trial_id for trial_id in self.ids}, trials_per_group=self.per_group
         )
+        self.may_train = 1
         self.starting: set[str] = set()  # opened by the driver, without workers yet
         self.in_hand: dict[str, str] = {}  # what each group with workers is training, "" for nothing
         self.closing: set[str] = set()
@@ -36,7 +37,8 @@ class World:
 
     def tick(self, limit: int) -> None:
         """The driver's look around."""
-        wanted = len(self.queue.set_limit(limit))
+        self.may_train = self.rng.choice([limit, limit, 1])
+        wanted = len(self.queue.set_limit(limit, self.may_train))
         assert 0 <= wanted <= max(0, limit - len(self.starting) - len(self.in_hand))
         for _ in range(wanted):
             name = f"group-{len(self.served)}"
@@ -56,6 +58,7 @@ class World:
         if order == "close":
             self.closing.add(name)
         if order == "train":
+            assert len(self.busy()) < self.may_train
             assert task not in self.in_hand.values(), f"{task} is trained by two groups at once"
             assert task not in self.ended, f"{task} has ended and is trained again"
             self.in_hand[name] = task
