@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import os
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -76,10 +77,12 @@ def take_apart(path: str, source: bytes, tree: ast.Module) -> SourceModule:
 def module_files() -> Iterator[tuple[Path, str]]:
     """(file, path relative to the library) of every module, order not promised; topics of the language are one."""
     library = Path(sysconfig.get_path("stdlib"))
-    for path in library.rglob("*.py"):
-        relative = path.relative_to(library)
-        if not _SKIPPED_FOLDERS.intersection(relative.parts):
-            yield path, relative.as_posix()
+    for folder, folders, files in os.walk(library):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        for name in files:
+            if name.endswith(".py"):
+                path = Path(folder, name)
+                yield path, path.relative_to(library).as_posix()
 
 
 def _parsed(source: bytes) -> ast.Module | None:

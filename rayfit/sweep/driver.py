@@ -61,17 +61,20 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 check_engine(options.engine)
             if _is_something_left(make_plan(sweep, options, storage), storage):
                 starting_ray.begin()
+                track.connect()
             prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
             launch = _what_to_do(prepared, storage, script, command, console, started_at, stopwatch)
             _say_what_is_done(launch)
             _check_base(launch)
-            track.ready()
+            is_idle = not (launch.trials or launch.measurements)
+            if not (is_idle and track.has_told(storage.sweep(launch.plan.sweep_id))):
+                track.ready()
             record = with_failures(begun_record(launch), launch)
             write_record(record, storage)
-            track.start(record)
             stopwatch.over("preparing")
-            if launch.trials or launch.measurements:
+            if not is_idle:
+                track.start(record)
                 console.watch([Running("starting", "Ray")])
                 environment = starting_ray.ready()
                 stopwatch.over("ray")

@@ -128,6 +128,11 @@ def _check_address(uri: str) -> None:
         )
 
 
+def database_file(uri: str) -> Path | None:
+    """The file that a SQLite URI names; None for a server's address."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
 def _database_path(uri: str) -> Path:
     text = uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else ""
     if not text.startswith("/"):

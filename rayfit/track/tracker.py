@@ -15,9 +15,10 @@ from rayfit.columns import TRAINED, column
 from rayfit.errors import RayfitError, first_line
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
+from rayfit.records.told import remember_told, told_of
 from rayfit.records.trial import Point as CurvePoint
 from rayfit.records.trials import read_failure
-from rayfit.track.connection import connect, tracking_errors
+from rayfit.track.connection import connect, database_file, tracking_errors, without_password
 from rayfit.track.content import CURRENT, LIVE_SINCE, TRIAL, Content, Point, as_tags, milliseconds
 from rayfit.track.index import SweepIndex
 from rayfit.track.matching import was_given_up
@@ -65,16 +66,14 @@ class Tracker:
         curves_seconds: float = CURVES_SECONDS,
         children_seconds: float = CHILDREN_SECONDS,
     ) -> None:
-        """Begin to connect, which takes seconds; `ready` waits for it.
+        """Connects to nothing yet.
 
         `curves_seconds`: between two sendings of curves; `children_seconds`: the least between two of what was trained
         and measured.
         """
         self.uri, self.place, self.error, self.note = uri, "", "", ""
-        self._storage, self._connecting = (
-            storage,
-            _begun(lambda: connect(uri, storage)),
-        )
+        self._storage = storage
+        self._connecting: Future[MlflowClient] | None = None
         self._seconds = (curves_seconds, children_seconds)
         self._curves = _LiveCurves(storage)
         self._sync: SweepSync | None = None
@@ -86,13 +85,30 @@ class Tracker:
         self._thread: threading.Thread | None = None
         self._died = ""
 
+    def connect(self) -> None:
+        """Begin to connect, which takes seconds, in a thread; asking again changes nothing."""
+        if self._connecting is None:
+            self._connecting = _begun(lambda: connect(self.uri, self._storage))
+
     def ready(self) -> None:
-        """Wait until MLflow has answered once. Raises as `rayfit.track.connection.connect`."""
-        self._connecting.result()
+        """Connect and wait until MLflow has answered once. Raises as `rayfit.track.connection.connect`."""
+        _ = self._client
 
     @property
     def _client(self) -> MlflowClient:
+        self.connect()
+        assert self._connecting is not None
         return self._connecting.result()
+
+    def has_told(self, record: SweepRecord | None) -> bool:
+        """Whether an earlier launch has sent all of this record, but for launches that did nothing.
+
+        A server may have lost it since; `rayfit sync` tells it again whatever is remembered.
+        """
+        database = database_file(self.uri)
+        if record is None or (database is not None and not database.exists()):
+            return False
+        return told_of(self._storage, record).get("mlflow") == without_password(self.uri)
 
     def start(self, record: SweepRecord) -> None:
         """Begin to tell, now and then, of the sweep that this record declares."""
@@ -120,10 +136,17 @@ class Tracker:
             self._thread.join()
 
     def finish(self, record: SweepRecord) -> None:
-        """Stop the thread and send everything, the report's files with it; sets `place`, or `error`."""
+        """Stop the thread and send everything, the report's files with it; sets `place`, or `error`.
+
+        Where nothing was sent in this launch, and all of the record was sent by an earlier one, it is left at that.
+        """
         self.stop()
+        if self._connecting is None and self.has_told(record):
+            self.place = told_of(self._storage, record)["place"]
+            return
         try:
             report = sync_sweep(self._storage, record, self._client, finished=True)
+            remember_told(self._storage, record, mlflow=without_password(self.uri), place=report.place)
         except RayfitError as error:
             self.error = first_line(error)
         else:

@@ -1,0 +1,158 @@
+"""What a launch costs beside its training: until its first update, at its end, between trials, in memory.
+
+    python benchmarks/launches.py [--rounds 3] [--precision auto] [--quick]
+
+The sweep is data_quantity at scale ci on the embedded model, in a fresh storage into which the model alone has been put; the
+alternative is the stock pattern (stock.py) with as many trials of as many updates on the same rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from results import HERE, Result, Target, arguments, tell
+from tree import Cost, cost_of
+
+SWEEP = HERE.parent / "sweeps" / "data_quantity.py"
+BEFORE = ("preparing", "ray", "first_group", "first_update")
+
+
+class Launched:
+    """A launch of the sweep, done: what it cost, and what its record says."""
+
+    def __init__(self, storage: Path, options: list[str]) -> None:
+        began = time.time()
+        self.cost: Cost = cost_of(
+            [sys.executable, str(SWEEP), "--storage", str(storage), *options], with_memory=True
+        )
+        if self.cost.status:
+            raise SystemExit("\n".join(line for _, line in self.cost.output[-20:]))
+        (file,) = (storage / "sweeps").glob("*/record.json")
+        self.record: dict[str, Any] = json.loads(file.read_text())
+        launch = self.record["launches"][-1]
+        self.seconds: dict[str, float | None] = launch["seconds"]
+        self.python_starts = datetime.fromisoformat(launch["started_at"]).timestamp() - began
+
+    def sum_of(self, *parts: str) -> float:
+        """Seconds of some of the launch's parts."""
+        return sum(self.seconds[part] or 0.0 for part in parts)
+
+
+def fresh(models: Path, folder: Path) -> Path:
+    """A storage that holds the made models alone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(models, folder / "models")
+    return folder
+
+
+def stock(storage: Path, record: dict[str, Any]) -> tuple[Cost, list[tuple[float, float]], float]:
+    """The same number of trials, each of the sweep's mean number of updates, by the stock pattern."""
+    trials = [json.loads((storage / "trials" / key / "record.json").read_text()) for key in record["trials"]]
+    (model,) = (path.parent for path in (storage / "models").glob("*/config.json"))
+    rows = next((storage / "rows" / trials[-1]["rows"]["id"]).glob("*.parquet"))
+    updates = sum(trial["num_updates"] for trial in trials) // len(trials)
+    command = [sys.executable, str(HERE / "stock.py"), str(model), str(rows), "--trials", str(len(trials))]
+    began = time.time()
+    cost = cost_of(
+        [*command, "--updates", str(updates), "--precision", trials[0]["precision"]], with_memory=True
+    )
+    if cost.status:
+        raise SystemExit("\n".join(line for _, line in cost.output[-20:]))
+    return cost, json.loads(cost.output[-1][1]), began
+
+
+def measure(rounds: int, options: list[str]) -> list[Result]:
+    """All rows, each launch beside the stock pattern in its round."""
+    ours: dict[str, list[float]] = {
+        "first": [],
+        "rest": [],
+        "again": [],
+        "memory": [],
+        "between": [],
+        "cpu": [],
+    }
+    theirs: dict[str, list[float]] = {"first": [], "rest": [], "memory": [], "between": [], "cpu": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Launched(folder / "made", options)  # makes the model
+        for _ in range(rounds):
+            storage = fresh(folder / "made" / "models", folder / "runs")
+            launch = Launched(storage, options)
+            ours["first"].append(launch.python_starts + launch.sum_of(*BEFORE))
+            ours["rest"].append(launch.cost.seconds - launch.sum_of("training", "measuring"))
+            ours["memory"].append(launch.cost.peak_kib / 2**20)
+            ours["cpu"].append(launch.cost.cpu_seconds)
+            ours["between"] += between_trials(storage, launch.record)
+            ours["again"].append(Launched(storage, options).cost.seconds)
+            cost, spans, began = stock(storage, launch.record)
+            theirs["first"].append(min(begin for begin, _ in spans) - began)
+            busy = max(end for _, end in spans) - min(begin for begin, _ in spans)
+            theirs["rest"].append(cost.seconds - busy)
+            theirs["memory"].append(cost.peak_kib / 2**20)
+            theirs["cpu"].append(cost.cpu_seconds)
+            theirs["between"] += gaps(spans)
+
+    def row(what: str, key: str, unit: str, target: Target | None) -> Result:
+        peer = theirs.get(key)
+        return Result(
+            what,
+            statistics.median(ours[key]),
+            unit,
+            "stock pattern" if peer else "",
+            statistics.median(peer) if peer else None,
+            target,
+            tuple(ours[key]),
+        )
+
+    return [
+        row("launch with everything finished", "again", "s", Target("at most", 3.0)),
+        row("from the command to the first update", "first", "s", Target("at most", 10.0)),
+        row("all of a launch but training and measuring", "rest", "s", Target("at most", 12.0)),
+        row("between two trials of a group", "between", "s", Target("at most", 0.2)),
+        row("a launch's CPU time, of all processes", "cpu", "CPU s", None),
+        row("peak memory, all processes' proportional set sizes", "memory", "GiB", Target("at most", 4.0)),
+    ]
+
+
+def between_trials(storage: Path, record: dict[str, Any]) -> list[float]:
+    """What groups took between one trial's end and the next one's beginning."""
+    trials = [json.loads((storage / "trials" / key / "record.json").read_text()) for key in record["trials"]]
+    return [trial["overhead_seconds"] for trial in trials if trial["overhead_seconds"] is not None]
+
+
+def gaps(spans: list[tuple[float, float]]) -> list[float]:
+    """From each trial's last update to the first one of the next that began after it, in the order of ends."""
+    begins = sorted(begin for begin, _ in spans)
+    found = []
+    for end in sorted(end for _, end in spans):
+        later = [begin for begin in begins if begin > end]
+        if later:
+            found.append(later[0] - end)
+            begins.remove(later[0])
+    return found
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    given = parser.parse_args()
+    options = ["--scale", "ci", "--precision", given.precision]
+    if given.quick:
+        small = ["--samples", "8,16", "--num-updates", "2", "--contexts", "8", "--validation-rows", "8"]
+        tell("Launches", measure(1, [*options, *small]), keep=False)
+    else:
+        tell("Launches", measure(given.rounds, options), keep=True)
+
+
+if __name__ == "__main__":
+    main()
