@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import tiny
 from results import HERE, Result, Target, arguments, tell
 from tree import Cost, cost_of
 
@@ -46,17 +47,24 @@ class Launched:
         return sum(self.seconds[part] or 0.0 for part in parts)
 
 
-def fresh(models: Path, folder: Path) -> Path:
-    """A storage that holds the made models alone."""
+def fresh(folder: Path, made: Path) -> Path:
+    """A storage that holds the made models of another alone."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(models, folder / "models")
+    if (made / "models").exists():
+        shutil.copytree(made / "models", folder / "models")
     return folder
+
+
+def model_of(storage: Path, record: dict[str, Any]) -> Path:
+    """The directory of the sweep's one model: made in its storage, or given."""
+    made = [path.parent for path in (storage / "models").glob("*/config.json")]
+    return made[0] if made else Path(record["options"]["model"][0])
 
 
 def stock(storage: Path, record: dict[str, Any]) -> tuple[Cost, list[tuple[float, float]], float]:
     """The same number of trials, each of the sweep's mean number of updates, by the stock pattern."""
     trials = [json.loads((storage / "trials" / key / "record.json").read_text()) for key in record["trials"]]
-    (model,) = (path.parent for path in (storage / "models").glob("*/config.json"))
+    model = model_of(storage, record)
     rows = next((storage / "rows" / trials[-1]["rows"]["id"]).glob("*.parquet"))
     updates = sum(trial["num_updates"] for trial in trials) // len(trials)
     command = [sys.executable, str(HERE / "stock.py"), str(model), str(rows), "--trials", str(len(trials))]
@@ -69,7 +77,7 @@ def stock(storage: Path, record: dict[str, Any]) -> tuple[Cost, list[tuple[float
     return cost, json.loads(cost.output[-1][1]), began
 
 
-def measure(rounds: int, options: list[str]) -> list[Result]:
+def measure(folder: Path, rounds: int, options: list[str]) -> list[Result]:
     """All rows, each launch beside the stock pattern in its round."""
     ours: dict[str, list[float]] = {
         "first": [],
@@ -80,25 +88,25 @@ def measure(rounds: int, options: list[str]) -> list[Result]:
         "cpu": [],
     }
     theirs: dict[str, list[float]] = {"first": [], "rest": [], "memory": [], "between": [], "cpu": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        Launched(folder / "made", options)  # makes the model
-        for _ in range(rounds):
-            storage = fresh(folder / "made" / "models", folder / "runs")
-            launch = Launched(storage, options)
-            ours["first"].append(launch.python_starts + launch.sum_of(*BEFORE))
-            ours["rest"].append(launch.cost.seconds - launch.sum_of("training", "measuring"))
-            ours["memory"].append(launch.cost.peak_kib / 2**20)
-            ours["cpu"].append(launch.cost.cpu_seconds)
-            ours["between"] += between_trials(storage, launch.record)
-            ours["again"].append(Launched(storage, options).cost.seconds)
-            cost, spans, began = stock(storage, launch.record)
-            theirs["first"].append(min(begin for begin, _ in spans) - began)
-            busy = max(end for _, end in spans) - min(begin for begin, _ in spans)
-            theirs["rest"].append(cost.seconds - busy)
-            theirs["memory"].append(cost.peak_kib / 2**20)
-            theirs["cpu"].append(cost.cpu_seconds)
-            theirs["between"] += gaps(spans)
+    for _ in range(rounds):
+        storage = fresh(folder / "runs", folder / "made")
+        launch = Launched(storage, options)
+        ours["first"].append(launch.python_starts + launch.sum_of(*BEFORE))
+        ours["rest"].append(launch.cost.seconds - launch.sum_of("training", "measuring"))
+        ours["memory"].append(launch.cost.peak_kib / 2**20)
+        ours["cpu"].append(launch.cost.cpu_seconds)
+        ours["between"] += between_trials(storage, launch.record)
+        ours["again"].append(Launched(storage, options).cost.seconds)
+        cost, spans, began = stock(storage, launch.record)
+        theirs["first"].append(min(begin for begin, _ in spans) - began)
+        busy = max(end for _, end in spans) - min(begin for begin, _ in spans)
+        theirs["rest"].append(cost.seconds - busy)
+        theirs["memory"].append(cost.peak_kib / 2**20)
+        theirs["cpu"].append(cost.cpu_seconds)
+        theirs["between"] += gaps(spans)
+
+    def command(*words: str) -> float:
+        return min(cost_of([sys.executable, *words]).seconds for _ in range(3))
 
     def row(what: str, key: str, unit: str, target: Target | None) -> Result:
         peer = theirs.get(key)
@@ -112,14 +120,25 @@ def measure(rounds: int, options: list[str]) -> list[Result]:
             tuple(ours[key]),
         )
 
-    return [
+    found = [
+        Result(
+            "`--plan`",
+            command(str(SWEEP), "--plan", "--storage", str(folder / "none")),
+            "s",
+            "importing numpy and polars",
+            imports := command("-c", "import numpy, polars"),
+            Target("at most", 3.0, "ratio"),
+        ),
+        Result("`--help`", command(str(SWEEP), "--help"), "s", target=Target("at most", imports + 0.3)),
         row("launch with everything finished", "again", "s", Target("at most", 3.0)),
         row("from the command to the first update", "first", "s", Target("at most", 10.0)),
         row("all of a launch but training and measuring", "rest", "s", Target("at most", 12.0)),
-        row("between two trials of a group", "between", "s", Target("at most", 0.2)),
         row("a launch's CPU time, of all processes", "cpu", "CPU s", None),
         row("peak memory, all processes' proportional set sizes", "memory", "GiB", Target("at most", 4.0)),
     ]
+    if ours["between"]:
+        found.append(row("between two trials of a group", "between", "s", Target("at most", 0.2)))
+    return found
 
 
 def between_trials(storage: Path, record: dict[str, Any]) -> list[float]:
@@ -146,12 +165,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="auto")
     given = parser.parse_args()
-    options = ["--scale", "ci", "--precision", given.precision]
-    if given.quick:
-        small = ["--samples", "8,16", "--num-updates", "2", "--contexts", "8", "--validation-rows", "8"]
-        tell("Launches", measure(1, [*options, *small]), keep=False)
-    else:
-        tell("Launches", measure(given.rounds, options), keep=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if given.quick:
+            tell("Launches", measure(folder, 1, tiny.options(folder)), keep=False)
+            return
+        options = ["--scale", "ci", "--precision", given.precision]
+        Launched(folder / "made", options)  # makes the model
+        tell("Launches", measure(folder, given.rounds, options), keep=True)
 
 
 if __name__ == "__main__":

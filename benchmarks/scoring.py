@@ -1,7 +1,7 @@
 """How long the text scores take at the paper's size, each beside a plain alternative measured in the same
 run.
 
-    python benchmarks/scoring.py [--num-threads 2]
+    python benchmarks/scoring.py [--num-threads 1] [--quick]
 
 Rows and texts are pieces of the Python standard library's source, so they repeat and overlap as real texts
 do; nothing is downloaded. The alternatives are timed on a sample of each line's own pairs and extrapolated to all
@@ -10,14 +10,12 @@ of them. Last, the same evaluations are scored on 1 and on 4 threads and Ray tas
 
 from __future__ import annotations
 
-import argparse
 import re
 import statistics
 import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -25,6 +23,7 @@ import numpy as np
 import polars as pl
 import ray
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+from results import Result, Target, arguments, tell
 
 from rayfit.score.bleu import dataset_bleu, self_bleu, window_index
 from rayfit.score.overlap import OverlapIndex
@@ -40,24 +39,17 @@ NUM_EVALUATED = 300
 SAMPLED_PAIRS = 300
 
 
-@dataclass(frozen=True)
-class Line:
-    """One claim: what was run, the most it may take, what it took, and the peer's extrapolated seconds."""
-
-    what: str
-    aim_seconds: float | None
-    seconds: float
-    added_mib: float | None
-    peer: str = ""
-    peer_seconds: float | None = None
-    aim_mib: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        """Whether what it took is within the aims; empty without any."""
-        pairs = ((self.seconds, self.aim_seconds), (self.added_mib, self.aim_mib))
-        known = [took < aim for took, aim in pairs if took is not None and aim is not None]
-        return "" if not known else "met" if all(known) else "MISSED"
+def timed(
+    what: str,
+    work: Callable[[], object],
+    alternative: str = "",
+    theirs: float | None = None,
+    *,
+    at_most: float | None = None,
+) -> Result:
+    """Seconds of a piece of work beside those of its alternative, extrapolated."""
+    target = None if at_most is None else Target("at most", at_most)
+    return Result(what, measured(work)[0], "s", alternative, theirs, target)
 
 
 def library_tokens(num_tokens: int) -> np.ndarray:
@@ -161,47 +153,41 @@ def rows_and_texts() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def lines(rows: np.ndarray, texts: np.ndarray, num_threads: int) -> list[Line]:
+def results(rows: np.ndarray, texts: np.ndarray, num_threads: int) -> list[Result]:
     """All claims, measured one after another."""
     few = texts[:NUM_EVALUATED]
 
     start = time.perf_counter()
     evaluation(texts[:3, :WINDOW], rows[:2], num_threads)
-    compiling = Line(
-        "first call of all scores: compiling, or reading what was", None, time.perf_counter() - start, None
-    )
+    compiling = time.perf_counter() - start
 
-    size = f"{NUM_EVALUATED} texts x {NUM_ROWS} rows of {ROW_TOKENS}"
+    size = f"{len(few)} texts x {len(rows)} rows of {ROW_TOKENS}"
     return [
-        compiling,
-        *dataset_bleu_lines(rows, few, num_threads, size),
-        *other_lines(rows, texts, num_threads, size),
+        Result("first call of all scores: compiling, or reading what was", compiling, "s"),
+        *dataset_bleu_results(rows, few, num_threads, size),
+        *other_results(rows, texts, num_threads, size),
     ]
 
 
-def dataset_bleu_lines(rows: np.ndarray, few: np.ndarray, num_threads: int, size: str) -> list[Line]:
+def dataset_bleu_results(rows: np.ndarray, few: np.ndarray, num_threads: int, size: str) -> list[Result]:
     """Dataset BLEU on real text and near its worst case."""
     num_windows = window_index(rows, WINDOW).num_windows
     # Drawn from four ids every row holds nearly every n-gram, so that the bounds spare few windows.
     generator = np.random.default_rng(0)
     few_ids, few_ids_rows = generator.integers(0, 4, few.shape), generator.integers(0, 4, rows.shape)
-    return [
-        Line(
-            f"Dataset BLEU, {size} ({num_windows:,} windows)",
-            6.0,
-            *measured(lambda: dataset_bleu(few, rows, num_threads=num_threads)),
-            "nltk",
-            nltk_per_window(few, rows) * NUM_EVALUATED * num_windows,
-            aim_mib=1024,
-        ),
-        Line(
-            "  the same, random over 4 ids (near the worst case)",
-            None,
-            *measured(lambda: dataset_bleu(few_ids, few_ids_rows, num_threads=num_threads)),
-            "nltk",
-            nltk_per_window(few_ids, few_ids_rows) * NUM_EVALUATED * num_windows,
-        ),
-    ]
+    seconds, added_mib = measured(lambda: dataset_bleu(few, rows, num_threads=num_threads))
+    what = f"Dataset BLEU, {size} ({num_windows:,} windows)"
+    theirs = nltk_per_window(few, rows) * len(few) * num_windows
+    found = [Result(what, seconds, "s", "nltk", theirs, Target("at most", 6.0))]
+    if added_mib is not None:
+        found.append(Result(f"{what}: memory added", added_mib, "MiB", target=Target("at most", 1024)))
+    worst = timed(
+        f"Dataset BLEU, {size}, random over 4 ids (near the worst case)",
+        lambda: dataset_bleu(few_ids, few_ids_rows, num_threads=num_threads),
+        "nltk",
+        nltk_per_window(few_ids, few_ids_rows) * len(few) * num_windows,
+    )
+    return [*found, worst]
 
 
 def nltk_per_window(texts: np.ndarray, rows: np.ndarray) -> float:
@@ -212,38 +198,37 @@ def nltk_per_window(texts: np.ndarray, rows: np.ndarray) -> float:
     return seconds_per_pair(nltk_bleu, texts[:, :WINDOW], windows[row, place])
 
 
-def other_lines(rows: np.ndarray, texts: np.ndarray, num_threads: int, size: str) -> list[Line]:
+def other_results(rows: np.ndarray, texts: np.ndarray, num_threads: int, size: str) -> list[Result]:
     """Self-BLEU, overlap, repetition, and all text scores of one evaluation."""
     few = texts[:NUM_EVALUATED]
-    pairs = NUM_TEXTS * (NUM_TEXTS - 1)
-    overlap = seconds_per_pair(difflib_overlap, texts, rows) * NUM_TEXTS * NUM_ROWS
-    plain = seconds_per_pair(python_repetition, few, few) * NUM_EVALUATED
+    pairs = len(texts) * (len(texts) - 1)
+    overlap = seconds_per_pair(difflib_overlap, texts, rows) * len(texts) * len(rows)
+    plain = seconds_per_pair(python_repetition, few, few) * len(few)
     return [
-        Line(
-            f"Self-BLEU, {NUM_TEXTS} texts of {WINDOW}",
-            5.0,
-            *measured(lambda: self_bleu(texts, num_threads=num_threads)),
+        timed(
+            f"Self-BLEU, {len(texts)} texts of {WINDOW}",
+            lambda: self_bleu(texts, num_threads=num_threads),
             "nltk",
             seconds_per_pair(nltk_bleu, texts[:, :WINDOW], texts[:, :WINDOW]) * pairs,
+            at_most=5.0,
         ),
-        Line(
-            f"longest overlap, {NUM_TEXTS} texts of {TEXT_TOKENS} x {NUM_ROWS} rows",
-            1.0,
-            *measured(lambda: OverlapIndex(rows).longest_overlaps(texts)),
+        timed(
+            f"longest overlap, {len(texts)} texts of {TEXT_TOKENS} x {len(rows)} rows",
+            lambda: OverlapIndex(rows).longest_overlaps(texts),
             "difflib",
             overlap,
+            at_most=1.0,
         ),
-        Line(
-            f"TTR, rep-n, loops, {NUM_EVALUATED} texts of {TEXT_TOKENS}",
-            None,
-            *measured(lambda: repetition(few)),
+        timed(
+            f"TTR, rep-n, loops, {len(few)} texts of {TEXT_TOKENS}",
+            lambda: repetition(few),
             "plain Python",
             plain,
         ),
-        Line(
+        timed(
             f"all text scores of one evaluation, {size}",
-            15.0,
-            *measured(lambda: evaluation(few, rows, num_threads)),
+            lambda: evaluation(few, rows, num_threads),
+            at_most=15.0,
         ),
     ]
 
@@ -281,27 +266,17 @@ def same_everywhere(rows: np.ndarray, texts: np.ndarray) -> list[tuple[str, bool
 
 
 def main() -> int:
-    """Measure and print; status 1 where scores depend on how many computed them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure and tell; status 1 where scores depend on how many computed them."""
+    parser = arguments(__doc__)
     parser.add_argument("--num-threads", type=int, default=1, help="threads of both BLEUs (1)")
-    num_threads = parser.parse_args().num_threads
+    given = parser.parse_args()
     rows, texts = rows_and_texts()
-    print(f"numpy {np.__version__}, {num_threads} thread(s); seconds are medians of three runs\n")
-    print("| what | aim s | s | aim MiB | MiB added | | peer | peer's s | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for line in lines(rows, texts, num_threads):
-        aim, aim_mib, mib = (
-            "" if number is None else f"{number:,.0f}"
-            for number in (line.aim_seconds, line.aim_mib, line.added_mib)
-        )
-        peer = ratio = ""
-        if line.peer_seconds is not None:
-            peer, ratio = f"{line.peer_seconds:,.2f}", f"{line.peer_seconds / line.seconds:,.0f}x"
-        cells = (line.what, aim, f"{line.seconds:.3f}", aim_mib, mib, line.verdict, line.peer, peer, ratio)
-        print(f"| {' | '.join(cells)} |")
-    print("\n| four evaluations of 250 texts on | s on 1 | s on 4 | scores |\n|---|---|---|---|")
+    if given.quick:
+        rows, texts = rows[:50], texts[:20]
+    tell("Scoring", results(rows, texts, given.num_threads), keep=not given.quick)
+    print(
+        f"\n| four evaluations of {len(texts) // 4} texts on | s on 1 | s on 4 | scores |\n|---|---|---|---|"
+    )
     found = same_everywhere(rows, texts)
     for what, same, one, four in found:
         print(f"| {what} | {one:.2f} | {four:.2f} | {'the same, to the bit' if same else 'DIFFERENT'} |")

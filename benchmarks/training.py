@@ -38,6 +38,10 @@ SHAPES = {
     },
 }
 VOCABULARY = {"tiny": 256, "pydoc-1m": 2048, "50m": 16384}
+IN_A_GROUP = (
+    "rayfit",
+    "Trainer with DeepSpeed",
+)  # of processes; a Trainer that finds one wraps the model for it
 ARMS = ("rayfit", "plain loop", "Trainer", "Trainer with DeepSpeed")
 
 
@@ -214,13 +218,16 @@ def apart(
     """An arm in processes of its own; the first one's tokens per second."""
     processes = []
     for rank in range(workers):
-        environment = {
-            **os.environ,
+        group = {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(workers),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
+        }
+        environment = {
+            **os.environ,
+            **(group if arm in IN_A_GROUP else {}),
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": "1",
             "TRANSFORMERS_VERBOSITY": "error",
@@ -234,15 +241,15 @@ def apart(
     return float(outputs[0].strip().splitlines()[-1])
 
 
-def measure(models: list[str], rounds: int, seconds: float) -> list[Result]:
-    """All arms on all shapes in both precisions, then two workers."""
+def measure(models: list[str], precisions: list[str], rounds: int, seconds: float) -> list[Result]:
+    """All arms on all shapes in the precisions, then two workers on the last shape."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         paths = {shape: Path(folder) / shape for shape in models}
         for shape, path in paths.items():
             save_model(shape, path)
         for shape, path in paths.items():
-            for precision in ("fp32", "bf16"):
+            for precision in precisions:
                 rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
                 for _ in range(rounds):
                     for arm in ARMS:
@@ -254,7 +261,7 @@ def measure(models: list[str], rounds: int, seconds: float) -> list[Result]:
                     ours, theirs = statistics.median(own), statistics.median(rates[arm])
                     found.append(Result(what, ours, "tokens/s", arm, theirs, target, own))
         shape, path = list(paths.items())[-1]
-        for precision in ("fp32", "bf16"):
+        for precision in precisions:
             two = tuple(apart("rayfit", path, precision, seconds, workers=2) for _ in range(rounds))
             one = statistics.median(apart("rayfit", path, precision, seconds) for _ in range(rounds))
             what = f"two workers of one thread, {shape}, {precision}"
@@ -274,9 +281,9 @@ def main() -> None:
     parser.add_argument("--models", default="pydoc-1m,50m", help=f"of {', '.join(SHAPES)}")
     given = parser.parse_args()
     if given.quick:
-        tell("Training", measure(["tiny"], 1, 0.1), keep=False)
+        tell("Training", measure(["tiny"], ["fp32"], 1, 0.1), keep=False)
     else:
-        tell("Training", measure(given.models.split(","), given.rounds, 10.0), keep=True)
+        tell("Training", measure(given.models.split(","), ["fp32", "bf16"], given.rounds, 10.0), keep=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_EVERY_SECONDS = 0.2
+_EVERY_SECONDS = 0.1
 _MEMORY_SECONDS = 0.5
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -56,9 +55,7 @@ def _path_without_compiler(folder: Path) -> str:
 
 def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: Path) -> None:
     environment = {"PATH": _path_without_compiler(tmp_path / "bin"), "CC": "", "CXX": ""}
-    begin = time.monotonic()
     output = launch(*SMALL, "--storage", storage_root, **environment)
-    first = time.monotonic() - begin
     assert "2 trials: reused 0, running 2" in output
     rows = summary(storage_root)
     assert [row["who"] for row in rows] == ["truth", "original", "trained", "trained"]
@@ -76,7 +73,6 @@ def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: P
     runs = _mlflow_runs(storage_root)
     assert len(runs) == 4  # the sweep, the original model, two trials
 
-    begin = time.monotonic()
     (tmp_path / "watched").mkdir()
     (tmp_path / "watched" / "sitecustomize.py").write_text(
         TELLS_ITS_MODULES.format(file=tmp_path / "modules")
@@ -85,8 +81,8 @@ def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: P
     again = launch(*SMALL, "--storage", storage_root, PYTHONPATH=path)
     assert "reused 2, running 0" in again
     imported = set((tmp_path / "modules").read_text().split())
-    assert "rayfit.sweep.driver" in imported and not imported & {"torch", "transformers", "ray"}
-    assert time.monotonic() - begin < first / 2, "nothing is done twice"
+    assert "rayfit.sweep.driver" in imported
+    assert not imported & {"torch", "transformers", "ray", "mlflow", "matplotlib"}, "nothing is done twice"
     assert summary(storage_root) == rows
     assert sorted(run.info.run_id for run in _mlflow_runs(storage_root)) == sorted(
         run.info.run_id for run in runs

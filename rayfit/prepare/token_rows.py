@@ -17,8 +17,7 @@ from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import Domain, TrialSpec
 from rayfit.prepare.corpora import read_spans
-from rayfit.prepare.model_check import load_tokenizer
-from rayfit.prepare.tokenizer import made_tokenizer
+from rayfit.prepare.tokenizer import known_tokenizer, made_tokenizer
 from rayfit.records.codec import encode
 from rayfit.records.prepared import RowsRecord
 from rayfit.records.provenance import git_commit, library_versions, provenance
@@ -114,7 +113,9 @@ class ModelRows:
 
     @cached_property
     def _tokenizer(self) -> tuple[Tokenize, int | None]:
-        return (made_tokenizer if self._model.kind == "made" else load_tokenizer)(self._path)
+        if self._model.kind == "made":
+            return made_tokenizer(self._path)
+        return known_tokenizer(self._path, self._storage)
 
     def _cut(self, frame: pl.DataFrame, domain: Domain) -> pl.DataFrame:
         tokenize, bos_id = self._tokenizer

@@ -1,16 +1,21 @@
-"""Demands on a model's tokenizer, what it puts in front of a text by itself, and the embedded models' own."""
+"""Tokenizers of models: what is demanded of them, what they put in front of a text, and how they are read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rayfit.errors import RayfitError
-from rayfit.records.storage import read_json
+from rayfit.errors import RayfitError, first_line
+from rayfit.plan.weights import small_files
+from rayfit.prepare.facts import known_facts
+from rayfit.records.storage import Storage, read_json
 
+NO_REMOTE_CODE = "code that comes with a model is never run"
 _PROBE = "a b"
+_FILE = "tokenizer.json"
 
 
 def check_round_trip(tokenizer: Any, path: Path) -> None:
@@ -46,13 +51,88 @@ def leading_bos(tokenizer: Any, path: Path) -> int | None:
     return bos if ids and ids[0] == bos else None
 
 
-def made_tokenizer(path: Path) -> tuple[Callable[[str], list[int]], int | None]:
-    """(text -> ids without special tokens, BOS id) of an embedded model, as transformers gives them.
+Tokenizing = tuple[Callable[[str], list[int]], int | None]
+"""A text's ids without special tokens, and the id that stands before every text, or None."""
+
+
+def made_tokenizer(path: Path) -> Tokenizing:
+    """The tokenizer of an embedded model and its BOS, as transformers gives them.
 
     It is a plain tokenizer.json that was written here, so it is read without transformers, whose torch takes seconds.
     """
+    return _plain(path), _own(path).token_to_id(
+        (read_json(path / "tokenizer_config.json") or {})["bos_token"]
+    )
+
+
+def known_tokenizer(path: Path, storage: Storage) -> Tokenizing:
+    """As `load_tokenizer`, and without transformers where it is remembered that this model's needs nothing of it."""
+    libraries = {name: metadata.version(name) for name in ("transformers", "tokenizers")}
+    # None where transformers is needed, else what stands before a text.
+    leading: list[int | None] | None = known_facts(storage).of(
+        f"plain tokenizer of {path}", model_files(path), lambda: _leading_of_plain(path), **libraries
+    )
+    return load_tokenizer(path) if leading is None else (_plain(path), leading[0])
+
+
+def load_tokenizer(path: Path) -> Tokenizing:
+    """The tokenizer of a model's directory as transformers loads it, and its leading BOS; no code of it is run.
+
+    Raises RayfitError when there is no tokenizer, or it is broken or loses text.
+    """
+    tokenizer = _by_transformers(path)
+    check_round_trip(tokenizer, path)
+    bos_id = leading_bos(tokenizer, path)
+    return lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), bos_id
+
+
+def _leading_of_plain(path: Path) -> list[int | None] | None:
+    if not (path / _FILE).exists():
+        return None
+    tokenizer = _by_transformers(path)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or _encoding_of(backend) != _encoding_of(_own(path)):
+        return None
+    return [leading_bos(tokenizer, path)]
+
+
+def _encoding_of(tokenizer: Any) -> dict[str, Any]:
+    """All of a tokenizer that decides a text's ids where no special tokens are added, nothing is cut or filled up."""
+    whole: dict[str, Any] = json.loads(tokenizer.to_str())
+    return {
+        name: part for name, part in whole.items() if name not in ("post_processor", "truncation", "padding")
+    }
+
+
+def _own(path: Path) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    bos = tokenizer.token_to_id((read_json(path / "tokenizer_config.json") or {})["bos_token"])
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids), bos
+    return Tokenizer.from_file(str(path / _FILE))
+
+
+def _plain(path: Path) -> Callable[[str], list[int]]:
+    tokenizer = _own(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _by_transformers(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return loaded(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=False))
+
+
+def loaded(path: Path, what: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives of a model's directory; whatever transformers raises is told as RayfitError."""
+    try:
+        return load()
+    except Exception as error:  # tokenizers raises Exception itself for a file that it cannot read
+        raise RayfitError(
+            f"--model: the {what} of {path} cannot be loaded by transformers: {first_line(error)} ({NO_REMOTE_CODE})"
+        ) from error
+
+
+def model_files(path: Path) -> list[Path]:
+    """A model's configuration and tokenizer files."""
+    return [path / name for name in small_files(file.name for file in path.iterdir())]

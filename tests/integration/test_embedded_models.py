@@ -10,8 +10,8 @@ import pytest
 from rayfit.data import embedded
 from rayfit.data.rows import tokenize_spans
 from rayfit.data.spans import cut_spans
-from rayfit.prepare.model_check import check_model, load_tokenizer
-from rayfit.prepare.tokenizer import made_tokenizer
+from rayfit.prepare.model_check import check_model
+from rayfit.prepare.tokenizer import load_tokenizer, made_tokenizer
 from rayfit.presets import DATASETS, MADE_MODELS
 
 pytestmark = pytest.mark.integration

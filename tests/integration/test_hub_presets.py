@@ -36,7 +36,7 @@ from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS
 from rayfit.plan.sources import resolve_model
 from rayfit.records.storage import Storage
 from rayfit.prepare.given_models import hub_model
-from rayfit.prepare.model_check import load_tokenizer
+from rayfit.prepare.tokenizer import load_tokenizer
 from rayfit.console import Console
 from rayfit.train.directory import weights_digest
 from transformers import AutoTokenizer

@@ -150,9 +150,7 @@ def test_a_sweep_of_several_models_over_http(server: Server, tmp_path: Path) -> 
     made = general(storage, kind="general")
     record = made.record()
     client = connect(server.uri, storage)
-    begin = time.monotonic()
     assert sync_sweep(storage, record, client, finished=True).created == 11
-    assert time.monotonic() - begin < 90
     parent = parent_of(client, record.id, "rayfit/general")
     trial = next(trial for trial in made.plan.unique_trials if trial.recipe.num_updates == UPDATES)
     run = child_of(client, parent, trial_id=str(trial.id))

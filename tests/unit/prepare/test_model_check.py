@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from rayfit.errors import RayfitError
-from rayfit.prepare.model_check import check_model, load_tokenizer
+from rayfit.prepare import tokenizer as tokenizer_module
+from rayfit.prepare.model_check import check_model
+from rayfit.prepare.tokenizer import known_tokenizer, load_tokenizer
+from rayfit.records.storage import Storage
 
 
 @pytest.fixture
@@ -103,3 +106,45 @@ def test_a_missing_tokenizer_is_refused(model: Path) -> None:
         file.unlink()
     with pytest.raises(RayfitError, match=r"--model: the tokenizer of .* cannot be loaded"):
         check_model(model)
+
+
+def test_what_a_tokenizer_json_does_alone_is_remembered_and_then_needs_no_transformers(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path / "runs")
+    known_tokenizer(model, storage)
+    monkeypatch.setattr(tokenizer_module, "_by_transformers", lambda _: pytest.fail("loaded again"))
+    tokenize, bos_id = known_tokenizer(model, storage)
+    assert (tokenize("b a b"), bos_id) == ([2, 1, 2], 0)
+
+
+def test_a_tokenizer_that_cuts_or_fills_up_does_neither_to_spans(model: Path, tmp_path: Path) -> None:
+    cuts = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    _edit(model / "tokenizer.json", truncation=cuts)
+    for _ in range(2):
+        tokenize, _ = known_tokenizer(model, Storage(tmp_path / "runs"))
+        assert tokenize("b a b a") == [2, 1, 2, 1] == load_tokenizer(model)[0]("b a b a")
+
+
+def test_where_transformers_makes_another_tokenizer_of_it_it_is_asked_every_time(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenizers import normalizers
+
+    storage, by_transformers = Storage(tmp_path / "runs"), tokenizer_module._by_transformers
+
+    def changed(path: Path) -> Any:
+        tokenizer = by_transformers(path)
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("c", "b")
+        return tokenizer
+
+    monkeypatch.setattr(tokenizer_module, "_by_transformers", changed)
+    for _ in range(2):
+        assert known_tokenizer(model, storage)[0]("c") == [2]
+
+
+def test_a_changed_tokenizer_is_looked_at_again(model: Path, tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "runs")
+    known_tokenizer(model, storage)
+    _edit(model / "tokenizer_config.json", add_bos_token=False)
+    assert known_tokenizer(model, storage)[1] is None
