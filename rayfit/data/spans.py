@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from rayfit.identity import bytes_digest
 
 SHINGLE_TOKENS = 8
 MAX_SHARED_SHINGLES = 0.5
+_SHINGLES_AT_ONCE = 1 << 22
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -94,31 +95,41 @@ def shared_shingles(texts: list[str], training_texts: Iterable[str]) -> list[flo
 
     Shingles are compared by a 64-bit hash. A text with fewer than 8 words shares nothing: 0.
     """
-    vocabulary: dict[str, int] = {}
-    known = [_shingles(text, vocabulary) for text in training_texts]
-    training = np.unique(np.concatenate(known)) if known else np.empty(0, np.uint64)
-    shares = []
-    for text in texts:
-        shingles = np.unique(_shingles(text, vocabulary))
-        if not shingles.size or not training.size:
-            shares.append(0.0)
-            continue
-        # A binary search in the sorted shingles: np.isin would sort all of them again for every text.
-        places = np.minimum(np.searchsorted(training, shingles), training.size - 1)
-        shares.append(float((training[places] == shingles).mean()))
-    return shares
+    own = [np.unique(_shingles(text)) for text in texts]
+    asked = np.unique(np.concatenate(own)) if own else np.empty(0, np.uint64)
+    stands = np.zeros(asked.size, dtype=bool)
+    for shingles in _in_batches(map(_shingles, training_texts)):
+        # Sorted, so that the search goes through what is asked for from its beginning to its end.
+        shingles = np.unique(shingles)
+        places = np.searchsorted(asked, shingles)
+        places, shingles = places[places < asked.size], shingles[places < asked.size]
+        stands[places[asked[places] == shingles]] = True
+    return [float(stands[np.searchsorted(asked, each)].mean()) if each.size else 0.0 for each in own]
 
 
-def _shingles(text: str, vocabulary: dict[str, int]) -> np.ndarray:
-    ids = np.array(
-        [vocabulary.setdefault(token, len(vocabulary) + 1) for token in _TOKEN.findall(text)], dtype=np.uint64
-    )
-    count = len(ids) - SHINGLE_TOKENS + 1
+def _in_batches(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Arrays joined to larger ones, so that not all of a corpus is held at once."""
+    waiting: list[np.ndarray] = []
+    held = 0
+    for array in arrays:
+        waiting.append(array)
+        held += array.size
+        if held >= _SHINGLES_AT_ONCE:
+            yield np.concatenate(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def _shingles(text: str) -> np.ndarray:
+    # Python's own hash of a word: another in each process, and only whether two are the same is asked.
+    words = np.fromiter(map(hash, _TOKEN.findall(text)), dtype=np.int64).view(np.uint64)
+    count = len(words) - SHINGLE_TOKENS + 1
     if count <= 0:
         return np.empty(0, np.uint64)
     hashes = np.zeros(count, np.uint64)
     for offset in range(SHINGLE_TOKENS):
         # Multiply, add, fold the high bits down: each step is a bijection in the running hash, mod 2^64.
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + ids[offset : offset + count]
+        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + words[offset : offset + count]
         hashes ^= hashes >> np.uint64(29)
     return hashes

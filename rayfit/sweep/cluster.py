@@ -91,7 +91,7 @@ class StartingRay:
 
     def __exit__(self, *_: object) -> None:
         with self._redirected:
-            self._ends.set()
+            self.end()
             if self._thread is not None:
                 self._thread.join()  # a Ray that is half started must be ended too
 
@@ -117,6 +117,10 @@ class StartingRay:
             if self._environment.done():
                 raise
             self._environment.set_exception(error)
+
+    def end(self) -> None:
+        """Begin to end it, in its thread: nothing needs it any more. Leaving the block waits until it has ended."""
+        self._ends.set()
 
     def ready(self) -> dict[str, str]:
         """The environment that Ray's processes must be given, once it runs. Raises what starting it raised."""

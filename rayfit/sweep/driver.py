@@ -79,6 +79,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 environment = starting_ray.ready()
                 stopwatch.over("ray")
                 Conductor(launch, record, environment, track).run()
+                starting_ray.end()
             return conclude(launch, record, track)
         except KeyboardInterrupt:
             console.close()
