@@ -93,7 +93,7 @@ def main() -> None:
 
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        ray.init(num_cpus=cores, log_to_driver=False, logging_level="error")
+        ray.init(address="local", num_cpus=cores, log_to_driver=False, logging_level="error")
         config = {
             "model": str(given.model.resolve()),
             "rows": str(given.rows.resolve()),

@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 STARTING_RAY = (
-    "test_benchmarks",
+    "test_benchmarks_on_ray",
     "test_evaluators",
     "test_every_sweep",
     "test_job",

@@ -193,6 +193,7 @@ def test_a_server_that_dies_is_filled_after_it_is_back(
     made = run_of(storage, changes={"kind": "after_death"}).all()
     record = made.record()
     tracker = Tracker(storage, server.uri, curves_seconds=3600)
+    tracker.ready()
     client = connect(server.uri, storage)
     server.stop()
     with pytest.raises(TrackingError, match="`rayfit sync` fills MLflow from them"):

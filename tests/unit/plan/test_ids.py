@@ -353,7 +353,7 @@ def test_what_a_trial_declares_never_changes() -> None:
         '"epsilon":1e-08,"gradient_clipping":0.0,"learning_rate":1e-06,"num_updates":5000,"optimizer":"adam",'
         '"precision":"bf16","weight_decay":0.0},"repeat":0,"rows":{"data_version":1,"held_out_share":0.2,'
         '"sample_seed":3,"samples":128,"sequence_length":256,"span_characters":1500,"text":{"files_sha256":"bb",'
-        '"layout":".txt"}},"train_version":1}'
+        '"layout":".txt"}},"train_version":2}'
     )
     digits = hashlib.sha256(declared.encode()).hexdigest()[:12]
     assert trial.id == f"tiny-books-n128-u5000-lr1e-06-s3-{digits}"

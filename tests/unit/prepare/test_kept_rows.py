@@ -82,7 +82,7 @@ def test_kept_rows_need_no_text_and_no_tokenizer(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("is there already")
 
-    for name in ("read_spans", "load_tokenizer", "draw_samples", "draw_held_out"):
+    for name in ("read_spans", "known_tokenizer", "draw_samples", "draw_held_out"):
         monkeypatch.setattr(token_rows, name, refuse)
     monkeypatch.setattr(model_check, "check_model", refuse)
     again = _prepare(options, storage)
