@@ -91,9 +91,11 @@ def main() -> None:
     import ray
     import ray.tune
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(
+        os.sched_getaffinity(0)
+    )  # Ray is told of twice as many: a trial's function takes one beside its worker's
     with tempfile.TemporaryDirectory() as folder:
-        ray.init(address="local", num_cpus=cores, log_to_driver=False, logging_level="error")
+        ray.init(address="local", num_cpus=2 * cores, log_to_driver=False, logging_level="error")
         config = {
             "model": str(given.model.resolve()),
             "rows": str(given.rows.resolve()),
@@ -103,7 +105,7 @@ def main() -> None:
             "seed": ray.tune.grid_search(list(range(given.trials))),
         }
         results = ray.tune.Tuner(
-            ray.tune.with_resources(trial, {"CPU": 0}),
+            trial,
             param_space=config,
             tune_config=ray.tune.TuneConfig(max_concurrent_trials=cores),
             run_config=ray.tune.RunConfig(storage_path=f"{folder}/tune", verbose=0),
