@@ -52,6 +52,7 @@ def fresh(folder: Path, made: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     if (made / "models").exists():
         shutil.copytree(made / "models", folder / "models")
+        shutil.copy(made / "storage.json", folder)
     return folder
 
 
@@ -77,8 +78,8 @@ def stock(storage: Path, record: dict[str, Any]) -> tuple[Cost, list[tuple[float
     return cost, json.loads(cost.output[-1][1]), began
 
 
-def measure(folder: Path, rounds: int, options: list[str]) -> list[Result]:
-    """All rows, each launch beside the stock pattern in its round."""
+def measure(folder: Path, made: Path, rounds: int, options: list[str]) -> list[Result]:
+    """All rows, each launch beside the stock pattern in its round; the model is in the storage `made`, or is given."""
     ours: dict[str, list[float]] = {
         "first": [],
         "rest": [],
@@ -89,7 +90,7 @@ def measure(folder: Path, rounds: int, options: list[str]) -> list[Result]:
     }
     theirs: dict[str, list[float]] = {"first": [], "rest": [], "memory": [], "between": [], "cpu": []}
     for _ in range(rounds):
-        storage = fresh(folder / "runs", folder / "made")
+        storage = fresh(folder / "runs", made)
         launch = Launched(storage, options)
         ours["first"].append(launch.python_starts + launch.sum_of(*BEFORE))
         ours["rest"].append(launch.cost.seconds - launch.sum_of("training", "measuring"))
@@ -164,15 +165,18 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--made", type=Path, help="a storage in which pydoc-0.5m is made (default: make it)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.quick:
-            tell("Launches", measure(folder, 1, tiny.options(folder)), keep=False)
+            tell("Launches", measure(folder, folder / "made", 1, tiny.options(folder)), keep=False)
             return
         options = ["--scale", "ci", "--precision", given.precision]
-        Launched(folder / "made", options)  # makes the model
-        tell("Launches", measure(folder, given.rounds, options), keep=True)
+        made = given.made or folder / "made"
+        if given.made is None:
+            Launched(made, options)
+        tell("Launches", measure(folder, made, given.rounds, options), keep=True)
 
 
 if __name__ == "__main__":

@@ -125,11 +125,11 @@ def apart(arm: str, storage: Path, shares: list[list[str]]) -> float:
     return max(float(output.strip().splitlines()[-1]) for output in outputs)
 
 
-def measure(folder: Path, num_trials: int, updates: int, options: list[str]) -> list[Result]:
+def measure(folder: Path, made: Path, num_trials: int, updates: int, options: list[str]) -> list[Result]:
     """The sweep, then both alternatives on its rows."""
     seeds = ",".join(map(str, range(num_trials)))
     grid = ["--arms", "constant updates", "--samples", "32", "--seeds", seeds, "--num-updates", str(updates)]
-    storage = fresh(folder / "runs", folder / "made")
+    storage = fresh(folder / "runs", made)
     launch = Launched(storage, [*options, *grid])
     keys, cores = list(launch.record["trials"]), len(os.sched_getaffinity(0))
     trainings = apart("trained", storage, [keys])
@@ -180,16 +180,19 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--updates", type=int, default=350)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--made", type=Path, help="a storage in which pydoc-1m is made (default: make it)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.quick:
-            tell("Whole sweep", measure(folder, 3, 2, tiny.options(folder)), keep=False)
+            tell("Whole sweep", measure(folder, folder / "made", 3, 2, tiny.options(folder)), keep=False)
             return
         options = ["--precision", given.precision]
         few = ["--arms", "constant updates", "--samples", "8", "--num-updates", "1"]
-        Launched(folder / "made", [*options, *few])  # makes the model
-        tell("Whole sweep", measure(folder, given.trials, given.updates, options), keep=True)
+        made = given.made or folder / "made"
+        if given.made is None:
+            Launched(made, [*options, *few])
+        tell("Whole sweep", measure(folder, made, given.trials, given.updates, options), keep=True)
 
 
 if __name__ == "__main__":
