@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ class Launched:
     def sum_of(self, *parts: str) -> float:
         """Seconds of some of the launch's parts."""
         return sum(self.seconds[part] or 0.0 for part in parts)
+
+
+def add_choices(parser: ArgumentParser) -> None:
+    """What benchmarks of whole launches take."""
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--made", type=Path, help="a storage in which the model is made (default: make it)")
+
+
+def made_storage(given: Path | None, folder: Path, options: list[str]) -> Path:
+    """The storage in which the model is made: the given one, or one that a launch with these options makes."""
+    if given is None:
+        Launched(folder / "made", options)
+    return given or folder / "made"
 
 
 def fresh(folder: Path, made: Path) -> Path:
@@ -80,36 +94,11 @@ def stock(storage: Path, record: dict[str, Any]) -> tuple[Cost, list[tuple[float
 
 def measure(folder: Path, made: Path, rounds: int, options: list[str]) -> list[Result]:
     """All rows, each launch beside the stock pattern in its round; the model is in the storage `made`, or is given."""
-    ours: dict[str, list[float]] = {
-        "first": [],
-        "rest": [],
-        "again": [],
-        "memory": [],
-        "between": [],
-        "cpu": [],
-    }
-    theirs: dict[str, list[float]] = {"first": [], "rest": [], "memory": [], "between": [], "cpu": []}
-    for _ in range(rounds):
-        storage = fresh(folder / "runs", made)
-        launch = Launched(storage, options)
-        ours["first"].append(launch.python_starts + launch.sum_of(*BEFORE))
-        ours["rest"].append(launch.cost.seconds - launch.sum_of("training", "measuring"))
-        ours["memory"].append(launch.cost.peak_kib / 2**20)
-        ours["cpu"].append(launch.cost.cpu_seconds)
-        ours["between"] += between_trials(storage, launch.record)
-        ours["again"].append(Launched(storage, options).cost.seconds)
-        cost, spans, began = stock(storage, launch.record)
-        theirs["first"].append(min(begin for begin, _ in spans) - began)
-        busy = max(end for _, end in spans) - min(begin for begin, _ in spans)
-        theirs["rest"].append(cost.seconds - busy)
-        theirs["memory"].append(cost.peak_kib / 2**20)
-        theirs["cpu"].append(cost.cpu_seconds)
-        theirs["between"] += gaps(spans)
+    found = [one_round(folder, made, options) for _ in range(rounds)]
+    ours = {key: [value for own, _ in found for value in own[key]] for key in found[0][0]}
+    theirs = {key: [value for _, other in found for value in other[key]] for key in found[0][1]}
 
-    def command(*words: str) -> float:
-        return min(cost_of([sys.executable, *words]).seconds for _ in range(3))
-
-    def row(what: str, key: str, unit: str, target: Target | None) -> Result:
+    def row(what: str, key: str, unit: str, at_most: float | None = None) -> Result:
         peer = theirs.get(key)
         return Result(
             what,
@@ -117,29 +106,63 @@ def measure(folder: Path, made: Path, rounds: int, options: list[str]) -> list[R
             unit,
             "stock pattern" if peer else "",
             statistics.median(peer) if peer else None,
-            target,
+            None if at_most is None else Target("at most", at_most),
             tuple(ours[key]),
         )
 
-    found = [
-        Result(
-            "`--plan`",
-            command(str(SWEEP), "--plan", "--storage", str(folder / "none")),
-            "s",
-            "importing numpy and polars",
-            imports := command("-c", "import numpy, polars"),
-            Target("at most", 3.0, "ratio"),
-        ),
-        Result("`--help`", command(str(SWEEP), "--help"), "s", target=Target("at most", imports + 0.3)),
-        row("launch with everything finished", "again", "s", Target("at most", 3.0)),
-        row("from the command to the first update", "first", "s", Target("at most", 10.0)),
-        row("all of a launch but training and measuring", "rest", "s", Target("at most", 12.0)),
-        row("a launch's CPU time, of all processes", "cpu", "CPU s", None),
-        row("peak memory, all processes' proportional set sizes", "memory", "GiB", Target("at most", 4.0)),
+    rows = [
+        *plan_and_help(folder),
+        row("launch with everything finished", "again", "s", 3.0),
+        row("from the command to the first update", "first", "s", 10.0),
+        row("all of a launch but training and measuring", "rest", "s", 12.0),
+        row("a launch's CPU time, of all processes", "cpu", "CPU s"),
+        row("peak memory, all processes' proportional set sizes", "memory", "GiB", 4.0),
     ]
     if ours["between"]:
-        found.append(row("between two trials of a group", "between", "s", Target("at most", 0.2)))
-    return found
+        rows.append(row("between two trials of a group", "between", "s", 0.2))
+    return rows
+
+
+def one_round(
+    folder: Path, made: Path, options: list[str]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """A launch, the same again, and the stock pattern: what was measured of ours and of theirs."""
+    storage = fresh(folder / "runs", made)
+    launch = Launched(storage, options)
+    again = Launched(storage, options)
+    cost, spans, began = stock(storage, launch.record)
+    busy = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    ours = {
+        "first": [launch.python_starts + launch.sum_of(*BEFORE)],
+        "rest": [launch.cost.seconds - launch.sum_of("training", "measuring")],
+        "memory": [launch.cost.peak_kib / 2**20],
+        "cpu": [launch.cost.cpu_seconds],
+        "between": between_trials(storage, launch.record),
+        "again": [again.cost.seconds],
+    }
+    theirs = {
+        "first": [min(begin for begin, _ in spans) - began],
+        "rest": [cost.seconds - busy],
+        "memory": [cost.peak_kib / 2**20],
+        "cpu": [cost.cpu_seconds],
+        "between": gaps(spans),
+    }
+    return ours, theirs
+
+
+def plan_and_help(folder: Path) -> list[Result]:
+    """The commands that start nothing, each the least of three runs, beside what a plan must import."""
+
+    def seconds(*words: str) -> float:
+        return min(cost_of([sys.executable, *words]).seconds for _ in range(3))
+
+    imports = seconds("-c", "import numpy, polars")
+    plan = seconds(str(SWEEP), "--plan", "--storage", str(folder / "none"))
+    helped = seconds(str(SWEEP), "--help")
+    return [
+        Result("`--plan`", plan, "s", "importing numpy and polars", imports, Target("at most", 3.0, "ratio")),
+        Result("`--help`", helped, "s", target=Target("at most", imports + 0.3)),
+    ]
 
 
 def between_trials(storage: Path, record: dict[str, Any]) -> list[float]:
@@ -164,8 +187,7 @@ def main() -> None:
     """Measure and tell."""
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--made", type=Path, help="a storage in which pydoc-0.5m is made (default: make it)")
+    add_choices(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -173,9 +195,7 @@ def main() -> None:
             tell("Launches", measure(folder, folder / "made", 1, tiny.options(folder)), keep=False)
             return
         options = ["--scale", "ci", "--precision", given.precision]
-        made = given.made or folder / "made"
-        if given.made is None:
-            Launched(made, options)
+        made = made_storage(given.made, folder, options)
         tell("Launches", measure(folder, made, given.rounds, options), keep=True)
 
 

@@ -81,7 +81,7 @@ def rayfit(model: Path, precision: str, seconds: float) -> float:
     from rayfit.allocator import keep_freed_memory
     from rayfit.plan.deepspeed import deepspeed_config
     from rayfit.train.engine import build_engine, start_process_group
-    from rayfit.train.loop import TrainTask, _BatchLosses, _update
+    from rayfit.train.loop import BatchLosses, TrainTask, run_update
     from rayfit.train.schedule import Schedule
 
     keep_freed_memory()
@@ -105,10 +105,10 @@ def rayfit(model: Path, precision: str, seconds: float) -> float:
         measured_updates=(),
         checkpoint_path=model,
     )
-    losses = _BatchLosses(schedule.num_updates)
+    losses = BatchLosses(schedule.num_updates)
 
     def update(number: int) -> None:
-        _update(engine, task, number, losses, wants_norm=False)
+        run_update(engine, task, number, losses, wants_norm=False)
         losses.last()
 
     if dist.get_world_size() == 1:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
-from launches import Launched, fresh, model_of
+from launches import Launched, add_choices, fresh, made_storage, model_of
 from results import Result, Target, arguments, tell
 
 ENVIRONMENT = {
@@ -97,14 +97,14 @@ def trained(storage: Path, keys: list[str]) -> None:
 
 def updated(storage: Path, keys: list[str]) -> None:
     """The trials' updates alone, on one thread."""
-    from rayfit.train.loop import _BatchLosses, _update
+    from rayfit.train.loop import BatchLosses, run_update
 
     engine, tasks = built(storage, keys, 1)
     begin = time.perf_counter()
     for task in tasks:
-        losses = _BatchLosses(task.schedule.num_updates)
+        losses = BatchLosses(task.schedule.num_updates)
         for update in range(1, task.schedule.num_updates + 1):
-            _update(engine, task, update, losses, wants_norm=False)
+            run_update(engine, task, update, losses, wants_norm=False)
     print(time.perf_counter() - begin)
 
 
@@ -179,8 +179,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--updates", type=int, default=350)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--made", type=Path, help="a storage in which pydoc-1m is made (default: make it)")
+    add_choices(parser)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -189,9 +188,7 @@ def main() -> None:
             return
         options = ["--precision", given.precision]
         few = ["--arms", "constant updates", "--samples", "8", "--num-updates", "1"]
-        made = given.made or folder / "made"
-        if given.made is None:
-            Launched(made, [*options, *few])
+        made = made_storage(given.made, folder, [*options, *few])
         tell("Whole sweep", measure(folder, made, given.trials, given.updates, options), keep=True)
 
 

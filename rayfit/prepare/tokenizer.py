@@ -60,9 +60,9 @@ def made_tokenizer(path: Path) -> Tokenizing:
 
     It is a plain tokenizer.json that was written here, so it is read without transformers, whose torch takes seconds.
     """
-    return _plain(path), _own(path).token_to_id(
-        (read_json(path / "tokenizer_config.json") or {})["bos_token"]
-    )
+    tokenizer = _own(path)
+    bos = (read_json(path / "tokenizer_config.json") or {})["bos_token"]
+    return _plain(tokenizer), tokenizer.token_to_id(bos)
 
 
 def known_tokenizer(path: Path, storage: Storage) -> Tokenizing:
@@ -72,7 +72,7 @@ def known_tokenizer(path: Path, storage: Storage) -> Tokenizing:
     leading: list[int | None] | None = known_facts(storage).of(
         f"plain tokenizer of {path}", model_files(path), lambda: _leading_of_plain(path), **libraries
     )
-    return load_tokenizer(path) if leading is None else (_plain(path), leading[0])
+    return load_tokenizer(path) if leading is None else (_plain(_own(path)), leading[0])
 
 
 def load_tokenizer(path: Path) -> Tokenizing:
@@ -110,8 +110,7 @@ def _own(path: Path) -> Any:
     return Tokenizer.from_file(str(path / _FILE))
 
 
-def _plain(path: Path) -> Callable[[str], list[int]]:
-    tokenizer = _own(path)
+def _plain(tokenizer: Any) -> Callable[[str], list[int]]:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)

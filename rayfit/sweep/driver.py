@@ -59,8 +59,11 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
             if not joins_running_ray():
                 check_engine(options.engine)
-            if _is_something_left(make_plan(sweep, options, storage), storage):
+            plan = make_plan(sweep, options, storage)
+            is_left = _is_something_left(plan, storage)
+            if is_left:
                 starting_ray.begin()
+            if is_left or plan.pending:
                 track.connect()
             prepared = prepare(sweep, options, storage, console)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])

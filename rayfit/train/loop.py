@@ -65,11 +65,11 @@ def train_trial(
     first_measure, first_update_at = spent["measure"], time.time()
     measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
     kept: dict[int, str] = {}
-    update, stopped, losses = 0, False, _BatchLosses(task.schedule.num_updates)
+    update, stopped, losses = 0, False, BatchLosses(task.schedule.num_updates)
     while update < task.schedule.num_updates and not stopped:
         update += 1
         told = update in measured or update in may_stop
-        norm = _update(engine, task, update, losses, wants_norm=told)
+        norm = run_update(engine, task, update, losses, wants_norm=told)
         batch_loss = losses.last() if told or losses.num_pending >= _MOST_PENDING else None
         whole = None
         if task.schedule.stop_at_train_loss is not None and update in may_stop:
@@ -122,7 +122,7 @@ def _may_stop(task: TrainTask) -> frozenset[int]:
     return frozenset({*ends, task.schedule.num_updates})
 
 
-class _BatchLosses:
+class BatchLosses:
     """The mean loss of each batch over all workers; it leaves the device, and is looked at, when it is asked for."""
 
     def __init__(self, num_updates: int) -> None:
@@ -152,8 +152,8 @@ class _BatchLosses:
         return float(means[-1])
 
 
-def _update(
-    engine: Any, task: TrainTask, update: int, losses: _BatchLosses, *, wants_norm: bool
+def run_update(
+    engine: Any, task: TrainTask, update: int, losses: BatchLosses, *, wants_norm: bool
 ) -> float | None:
     """Optimiser update `update`, from 1 on; its batch's loss goes to `losses`. The gradient's norm, if it is wanted."""
     share = task.schedule.batch_size // dist.get_world_size()
