@@ -8,12 +8,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.plan.precision import AUTO
 from rayfit.plan.resources import Resources, check_fits
+from rayfit.sweep.fork_server import ForkServer
 
 NAMESPACE = "rayfit"
 HEAD = {"node:__internal_head__": 0.001}
@@ -39,6 +42,10 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
 }
+
+
+# A worker that is started before it is asked for has no job, and cannot be forked with the others.
+_SETTINGS_OF_ITS_OWN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 
 
 def joins_running_ray() -> bool:
@@ -84,6 +91,7 @@ class StartingRay:
         self._redirected = ExitStack()
         self._environment: Future[dict[str, str]] = Future()
         self._thread: threading.Thread | None = None
+        self._fork_server: ForkServer | None = None
         self._ends = threading.Event()
 
     def __enter__(self) -> StartingRay:
@@ -94,6 +102,8 @@ class StartingRay:
             self.end()
             if self._thread is not None:
                 self._thread.join()  # a Ray that is half started must be ended too
+            if self._fork_server is not None:
+                self._fork_server.close()
 
     def begin(self) -> None:
         """Start it now; asking again changes nothing."""
@@ -104,13 +114,15 @@ class StartingRay:
         stream = self._log.open("a", buffering=1)
         self._redirected.enter_context(contextlib.redirect_stdout(stream))
         self._redirected.enter_context(contextlib.redirect_stderr(stream))
+        if not (self._options.use_gpu or joins_running_ray()):
+            self._fork_server = ForkServer(stream)
         self._thread = threading.Thread(target=self._hold, name="ray")
         self._thread.start()
 
     def _hold(self) -> None:
         # The whole life of this Ray in one thread: its processes are ended with the thread that started them.
         try:
-            with ray_cluster(self._options) as environment:
+            with ray_cluster(self._options, self._fork_server) as environment:
                 self._environment.set_result(environment)
                 self._ends.wait()
         except BaseException as error:
@@ -129,12 +141,13 @@ class StartingRay:
 
 
 @contextmanager
-def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
+def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iterator[dict[str, str]]:
     """A running Ray for the block; gives the environment that its processes must be given. A Ray started here ends with it.
 
     A Ray started here inherits this process's environment, so there is nothing to give.
     """
-    environment = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
+    settings = SETTINGS if joins_running_ray() else {**SETTINGS, **_SETTINGS_OF_ITS_OWN}
+    environment = {name: os.environ.get(name, value) for name, value in settings.items()}
     os.environ.update(environment)
     import ray
     import ray.tune
@@ -149,19 +162,42 @@ def ray_cluster(options: Options) -> Iterator[dict[str, str]]:
             os.environ["RAY_API_SERVER_ADDRESS"] = address
     else:
         environment = {}
-        ray.init(
-            address="local",
-            namespace=NAMESPACE,
-            num_cpus=options.num_cpus or len(os.sched_getaffinity(0)),
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,  # nobody looks at it, and it is a dozen processes
-            log_to_driver=False,
-            logging_level="warning",
-        )
+        with _few_processes(fork_server):
+            ray.init(
+                address="local",
+                namespace=NAMESPACE,
+                num_cpus=options.num_cpus or len(os.sched_getaffinity(0)),
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,  # nobody looks at it, and it is a dozen processes
+                log_to_driver=False,
+                logging_level="warning",
+            )
+        if fork_server is not None:
+            (raylet,) = ray._private.worker._global_node.all_processes["raylet"]
+            fork_server.prepare(raylet.process.pid, ray.get_runtime_context().get_job_id())
     try:
         yield environment
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _few_processes(fork_server: ForkServer | None) -> Iterator[None]:
+    """A Ray that is started in the block has no monitors of logs and of scaling, and workers forked by the server.
+
+    Ray knows these settings, but `ray.init` does not pass them on.
+    """
+    from ray._private import parameter
+
+    usual = parameter.RayParams
+    settings: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}
+    if fork_server is not None:
+        settings["worker_path"] = fork_server.worker_path
+    parameter.RayParams = partial(usual, **settings)
+    try:
+        yield
+    finally:
+        parameter.RayParams = usual
 
 
 def cluster_resources() -> Resources:

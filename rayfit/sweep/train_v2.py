@@ -21,12 +21,20 @@ from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE, get_env_vars
 from ray.train.v2._internal.execution.callback import RayTrainCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.tune.execution import class_cache
 
+from rayfit.sweep.fork_server import SOCKET
 from rayfit.sweep.group import group_loop
 from rayfit.sweep.trial import GroupConfig
 
-# Train gives its controller those of this process's variables that it knows.
-ENV_VARS_TO_PROPAGATE.add("RAY_API_SERVER_ADDRESS")
+# Train gives its controller and workers those of this process's variables that it knows, and Tune its trials. On a Ray
+# of one's own all processes have them, and a worker with an environment of its own is started through three programs.
+if SOCKET in os.environ:
+    ENV_VARS_TO_PROPAGATE.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
+    class_cache.DEFAULT_ENV_VARS.clear()
+else:
+    ENV_VARS_TO_PROPAGATE.add("RAY_API_SERVER_ADDRESS")
 
 
 class GroupTrainer(DataParallelTrainer):

@@ -1,0 +1,238 @@
+"""Worker processes of a Ray on this machine, forked from one process that has imported what they need.
+
+A sweep starts a dozen of Ray's worker processes, and each would import Ray Train, torch or both, for two to six seconds of a
+core. Here one process imports them, while Ray itself starts, and every worker is a fork of it: it begins in a few
+hundredths of a second, and what was imported is in memory once. Raylet starts a worker as ever, by a command; the command
+is `forked_worker.py`, which hands it on to here and stays until the worker ends.
+
+For CPUs only: a process that has looked for GPUs cannot be forked.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+SOCKET = "RAYFIT_FORK_SERVER"
+FORKED = b"forked\n"
+_WORKER = Path(__file__).with_name("forked_worker.py")
+_LONGEST_REQUEST = 1 << 20
+
+# Nothing that starts threads of its own when it is imported (polars does): a fork has only the thread that forked.
+_IMPORTED = (
+    "torch",
+    "numba",
+    "rayfit.train.lean_deepspeed",
+    "transformers.integrations",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",
+)
+# Ray keeps what the environment says of the raylet and of the job from when it is imported, so that must be known.
+_OF_RAY = ("RAY_RAYLET_PID", "RAY_JOB_ID")
+_IMPORTED_THEN = (
+    "ray.train.v2.api.data_parallel_trainer",
+    "ray.train.v2._internal.execution.controller",
+    "ray.tune",
+)
+
+
+class ForkServer:
+    """The process, from the driver's side: it lives until `close`, or until this process has ended."""
+
+    def __init__(self, log: TextIO) -> None:
+        """Start it; it imports meanwhile. What it says of errors goes to `log`."""
+        self._folder = tempfile.TemporaryDirectory(prefix="rayfit-")
+        self.socket = f"{self._folder.name}/socket"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.socket)
+        listener.listen(64)
+        # It reads from this pipe, whose only other end is here: that ends, however this process does.
+        lives, self._lives = os.pipe()
+        passed = (listener.fileno(), lives)
+        told = json.dumps({"listener": passed[0], "lives": passed[1], "path": sys.path})
+        begin = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main({told!r})"
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        self._process = subprocess.Popen(
+            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", begin],  # type: ignore[attr-defined]
+            env={**os.environ, **threads, "DS_ACCELERATOR": "cpu"},
+            pass_fds=passed,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is the driver's
+        )
+        listener.close()
+        os.close(lives)
+        os.environ[SOCKET] = self.socket
+
+    @property
+    def worker_path(self) -> str:
+        """What raylet is told to start in place of Ray's own script of a worker."""
+        return str(_WORKER)
+
+    def prepare(self, raylet_pid: int, job_id: str) -> None:
+        """Let it import Ray too, now that the raylet is there and the driver has a job."""
+        environment = dict(zip(_OF_RAY, (str(raylet_pid), job_id), strict=True))
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.socket)
+            connection.sendall(json.dumps({"environment": environment}).encode() + b"\n")
+
+    def close(self) -> None:
+        """End it, and the workers that it still has."""
+        os.environ.pop(SOCKET, None)
+        os.close(self._lives)
+        self._process.wait()
+        self._folder.cleanup()
+
+
+@dataclass
+class _Request:
+    """A worker that is asked for: its command, its environment, its folder, and its standard files.
+
+    Without a command, none is: Ray is to be imported in this environment.
+    """
+
+    environment: dict[str, str]
+    argv: list[str] = field(default_factory=list)
+    folder: str = ""
+    files: list[int] = field(default_factory=list)
+
+
+@dataclass
+class _Server:
+    listener: socket.socket
+    lives: int
+    # By the worker's process: the connection of whoever waits for its end.
+    workers: dict[int, socket.socket] = field(default_factory=dict)
+    of_ray: dict[str, str] = field(default_factory=dict)
+
+    def serve(self) -> _Request | None:
+        """Fork for each request. Returns in a fork, with its request, and in the server when the driver has ended."""
+        ended, wakes = socket.socketpair()
+        for end in (ended, wakes):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakes.fileno())
+        with selectors.DefaultSelector() as selector:
+            for each in (self.listener, self.lives, ended):
+                selector.register(each, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is ended:
+                        ended.recv(4096)
+                        self._reap(selector)
+                    elif key.fileobj is self.listener:
+                        connection, _ = self.listener.accept()
+                        request = self._answer(connection)
+                        if request is not None:
+                            ended.close()
+                            wakes.close()
+                            return request
+                        if connection.fileno() >= 0:
+                            selector.register(connection, selectors.EVENT_READ)
+                    elif key.fileobj == self.lives:
+                        self._kill(list(self.workers))
+                        return None
+                    else:  # whoever waited for it was ended: by raylet, which wants the worker ended
+                        self._kill([pid for pid, each in self.workers.items() if each is key.fileobj])
+                        selector.unregister(key.fileobj)
+
+    def _answer(self, connection: socket.socket) -> _Request | None:
+        """Do what is asked, and close the connection unless it is to wait for a worker. Returns in a fork its request."""
+        request = _receive(connection)
+        if request is None or not self._imports_ray(request.environment) or not request.argv:
+            # Who asked for a worker sees no answer, and becomes it.
+            for file in () if request is None else request.files:
+                os.close(file)
+            connection.close()
+            return None
+        pid = os.fork()
+        if pid:
+            self.workers[pid] = connection
+            connection.sendall(FORKED)
+            for file in request.files:
+                os.close(file)
+            return None
+        os.setpgrp()  # raylet ends a worker by its process group
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.listener.close()
+        os.close(self.lives)
+        for each in (connection, *self.workers.values()):
+            each.close()
+        return request
+
+    def _imports_ray(self, environment: dict[str, str]) -> bool:
+        """Import Ray in this environment, if it has not been; False when it was in another."""
+        of_ray = {name: environment.get(name, "") for name in _OF_RAY}
+        if not self.of_ray:
+            self.of_ray = of_ray
+            os.environ.update(of_ray)
+            for module in _IMPORTED_THEN:
+                importlib.import_module(module)
+        return self.of_ray == of_ray
+
+    def _reap(self, selector: selectors.BaseSelector) -> None:
+        while self.workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            connection = self.workers.pop(pid)
+            if connection in selector.get_map():
+                selector.unregister(connection)
+                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            connection.close()
+
+    @staticmethod
+    def _kill(pids: list[int]) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _receive(connection: socket.socket) -> _Request | None:
+    """What `forked_worker.py` sent; None when it has ended before it had."""
+    text, files, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
+    while text and not text.endswith(b"\n"):
+        more = connection.recv(_LONGEST_REQUEST)
+        if not more:
+            return None
+        text += more
+    return None if not text else _Request(**json.loads(text), files=list(files))
+
+
+def main(told: str) -> None:
+    """The server's process, then each fork's."""
+    given = json.loads(told)
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    listener = socket.socket(fileno=given["listener"])
+    request = _Server(listener, given["lives"]).serve()
+    if request is not None:
+        _become(request)
+
+
+def _become(request: _Request) -> None:
+    """Run the worker's script in this process as if it had been started with it."""
+    import runpy
+
+    for number, file in enumerate(request.files):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    os.chdir(request.folder)
+    # What else the environment says is kept from when Ray was imported, too, but can be read again.
+    importlib.import_module("ray._raylet").Config.initialize("")
+    sys.argv[:] = request.argv
+    sys.path[0] = str(Path(request.argv[0]).parent)
+    runpy.run_path(request.argv[0], run_name="__main__")
