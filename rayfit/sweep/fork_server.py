@@ -10,6 +10,7 @@ For CPUs only: a process that has looked for GPUs cannot be forked.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 SOCKET = "RAYFIT_FORK_SERVER"
 FORKED = b"forked\n"
@@ -115,6 +116,7 @@ class _Server:
     # By the worker's process: the connection of whoever waits for its end.
     workers: dict[int, socket.socket] = field(default_factory=dict)
     of_ray: dict[str, str] = field(default_factory=dict)
+    may_fork: bool = True
 
     def serve(self) -> _Request | None:
         """Fork for each request. Returns in a fork, with its request, and in the server when the driver has ended."""
@@ -173,21 +175,24 @@ class _Server:
         return request
 
     def _imports_ray(self, environment: dict[str, str]) -> bool:
-        """Import Ray in this environment, if it has not been; False when it was in another."""
+        """Import Ray in this environment, if it has not been. False where it was in another, or its forks are alike."""
         of_ray = {name: environment.get(name, "") for name in _OF_RAY}
         if not self.of_ray:
             self.of_ray = of_ray
             os.environ.update(of_ray)
-            for module in _IMPORTED_THEN:
-                importlib.import_module(module)
-        return self.of_ray == of_ray
+            _import_ray()
+            self.may_fork = _forked_id() != _forked_id()
+            gc.freeze()  # collecting garbage would copy, in every fork, the pages of all that is imported
+        return self.may_fork and self.of_ray == of_ray
 
     def _reap(self, selector: selectors.BaseSelector) -> None:
         while self.workers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            connection = self.workers.pop(pid)
+            connection = self.workers.pop(pid, None)
+            if connection is None:  # a fork that drew an id
+                continue
             if connection in selector.get_map():
                 selector.unregister(connection)
                 connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
@@ -197,6 +202,40 @@ class _Server:
     def _kill(pids: list[int]) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+
+
+def _import_ray() -> None:
+    """Import Ray and its libraries, and draw none of its random ids.
+
+    Forks inherit the generator once it has been seeded, which drawing the first id does, and give the same ids to different
+    things. Declaring an actor draws one, which is drawn elsewhere here.
+    """
+    actors: Any = importlib.import_module("ray.actor")
+    usual = actors.ActorClassID
+    actors.ActorClassID = _DrawnElsewhere(usual)
+    for module in _IMPORTED_THEN:
+        importlib.import_module(module)
+    actors.ActorClassID = usual
+
+
+@dataclass(frozen=True)
+class _DrawnElsewhere:
+    usual: Any
+
+    def from_random(self) -> Any:
+        """As Ray's."""
+        return self.usual(os.urandom(self.usual.size()))
+
+
+def _forked_id() -> bytes:
+    """The first random id of Ray's that a fork draws."""
+    read, write = os.pipe()
+    if not os.fork():
+        os.write(write, importlib.import_module("ray").UniqueID.from_random().binary())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        return stream.read()
 
 
 def _receive(connection: socket.socket) -> _Request | None:

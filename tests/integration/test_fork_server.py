@@ -20,7 +20,9 @@ JOB = {"RAY_RAYLET_PID": "1", "RAY_JOB_ID": "01000000"}
 TELLS = """
 import json, os, sys, threading
 loaded = [name for name in ("torch", "deepspeed", "ray.train", "ray.tune", "polars") if name in sys.modules]
+import ray
 told = {
+    "id": ray.UniqueID.from_random().hex(),
     "pid": os.getpid(), "group": os.getpgid(0), "loaded": loaded, "arguments": sys.argv[1:], "folder": os.getcwd(),
     "environment": dict(os.environ), "threads": threading.active_count(), "path": sys.path[0], "name": __name__,
 }
@@ -97,6 +99,9 @@ def test_a_fork_is_as_if_it_had_been_started(server: ForkServer, tmp_path: Path)
     assert told["environment"] == {**JOB, "OWN": "value"}
     assert told["threads"] == 1
     assert told["group"] == told["pid"], "raylet ends a worker with its group"
+    another = Asked(server, tmp_path / "worker.py")
+    assert json.loads(another.says())["id"] != told["id"], "placement groups with one id are one"
+    assert another.status() == b"0"
 
 
 def test_its_exit_status_is_told(server: ForkServer, tmp_path: Path) -> None:
