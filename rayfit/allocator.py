@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
+# The environment of processes that train in a thread, as Ray Train's workers do: a thread's own memory is given back
+# whatever `keep_freed_memory` says, which holds for the main thread's alone.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt's names for them in glibc's malloc.h
 _LARGEST_KEPT = 1 << 28
 _MOST_KEPT = 1 << 30

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rayfit.allocator import ONE_ARENA
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
@@ -291,10 +292,16 @@ class Conductor:
         group = GroupRun(
             config,
             train_folder=launch.storage.root / "logs" / "train",
-            environment={**self._environment, **(_FREE_LOADED if placement.use_gpu and stage == 3 else {})},
+            environment={**self._environment, **self._allocation(placement.use_gpu, stage)},
         )
         group.start()
         self._groups.append(group)
+
+    def _allocation(self, use_gpu: bool, stage: int) -> dict[str, str]:
+        """What workers' allocators are told; those of a Ray of our own, without GPUs, are told by their fork server."""
+        if use_gpu:
+            return _FREE_LOADED if stage == 3 else {}
+        return ONE_ARENA if joins_running_ray() else {}
 
 
 def group_kind(trial: TrialSpec) -> str:

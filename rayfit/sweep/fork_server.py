@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from rayfit.allocator import ONE_ARENA
+
 SOCKET = "RAYFIT_FORK_SERVER"
 FORKED = b"forked\n"
 _WORKER = Path(__file__).with_name("forked_worker.py")
@@ -65,7 +67,7 @@ class ForkServer:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", begin],  # type: ignore[attr-defined]
-            env={**os.environ, **threads, "DS_ACCELERATOR": "cpu"},
+            env={**os.environ, **threads, **ONE_ARENA, "DS_ACCELERATOR": "cpu"},
             pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=log,
