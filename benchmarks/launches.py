@@ -2,8 +2,8 @@
 
     python benchmarks/launches.py [--rounds 3] [--precision auto] [--quick]
 
-The sweep is data_quantity at scale ci on the embedded model, in a fresh storage into which the model alone has been put; the
-alternative is the stock pattern (stock.py) with as many trials of as many updates on the same rows.
+The sweep is data_quantity at scale ci on the embedded model, in a storage that has of an earlier sweep the made model and the
+cut text, but no rows, trials or measurements; the alternative is the stock pattern (stock.py) with as many trials of as many updates on the same rows.
 """
 
 from __future__ import annotations
@@ -62,11 +62,14 @@ def made_storage(given: Path | None, folder: Path, options: list[str]) -> Path:
 
 
 def fresh(folder: Path, made: Path) -> Path:
-    """A storage that holds the made models of another alone."""
+    """A storage that holds of another what its first sweep found: the made models, the cut text, what is known of files."""
     shutil.rmtree(folder, ignore_errors=True)
-    if (made / "models").exists():
-        shutil.copytree(made / "models", folder / "models")
-        shutil.copy(made / "storage.json", folder)
+    for name in ("models", "texts"):
+        if (made / name).exists():
+            shutil.copytree(made / name, folder / name)
+            shutil.copy(made / "storage.json", folder)
+    for file in made.glob("known-*.json"):
+        shutil.copy(file, folder)
     return folder
 
 
