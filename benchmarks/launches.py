@@ -2,9 +2,9 @@
 
     python benchmarks/launches.py [--rounds 3] [--precision auto] [--quick]
 
-The sweep is data_quantity at scale ci on the embedded model, in a storage that has of an earlier sweep the made model and the
-cut text, but no rows, trials or measurements; the alternative is the stock pattern (stock.py) with as many trials of as many
-updates on the same rows.
+The sweep is data_quantity at scale ci on the embedded model, in a storage that has of an earlier sweep the made model and
+the cut text, but no rows, trials or measurements; the alternative is the stock pattern (stock.py) with as many trials of as
+many updates on the same rows.
 """
 
 from __future__ import annotations
