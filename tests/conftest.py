@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rayfit.prepare.facts import KNOWN_FACTS
 from rayfit.records.storage import MARK
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -56,21 +57,36 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage in which pydoc-0.5m is made."""
+    """A storage in which pydoc-0.5m is made, and the text that it is usually trained on is cut."""
+    from rayfit.config import Options
     from rayfit.console import Console
+    from rayfit.plan.planning import make_plan
     from rayfit.plan.sources import resolve_model
     from rayfit.prepare.made_models import made_model
+    from rayfit.prepare.token_rows import CutTexts
     from rayfit.records.storage import Storage
+    from tests.launching import quantity
 
-    storage = Storage(tmp_path_factory.mktemp("made"))
+    # Processes share it: one of them makes what is not there yet, and the others wait.
+    folder = tmp_path_factory.getbasetemp()
+    storage = Storage((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "made")
     made_model(resolve_model("pydoc-0.5m", "main", storage), storage, Console())
+    options = Options(model=("pydoc-0.5m",), scale="ci", storage=str(storage.root))
+    for domain in make_plan(quantity(), options, storage).domains:
+        CutTexts(storage).make(domain)
     return storage.root
 
 
 @pytest.fixture
 def storage_root(made: Path, tmp_path: Path) -> Path:
-    """A storage of the test's own, with the small embedded model in it and nothing else."""
-    root = tmp_path / "runs"
-    shutil.copytree(made / "models", root / "models")
-    shutil.copy(made / MARK, root)
+    """A storage of the test's own, with the small embedded model and its text in it and nothing else."""
+    return with_the_model(made, tmp_path / "runs", "texts", KNOWN_FACTS)
+
+
+def with_the_model(made: Path, root: Path, *more: str) -> Path:
+    """A storage with the small embedded model in it, and what else is named of the one in which it was made."""
+    root.mkdir(exist_ok=True)
+    for name in ("models", MARK, *more):
+        copy = shutil.copytree if (made / name).is_dir() else shutil.copy
+        copy(made / name, root / name)
     return root

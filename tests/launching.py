@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rayfit.plan.declaration import Sweep
 from rayfit.records.storage import Storage
 from rayfit.records.trial import TrialRecord
 from tests.patience import finish
@@ -17,6 +19,12 @@ from tests.patience import finish
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "sweeps" / "data_quantity.py"
 SMALL = ("--model", "pydoc-0.5m", "--scale", "ci")
+
+
+def quantity() -> Sweep:
+    """The sweep of that script."""
+    sweep: Sweep = runpy.run_path(str(SCRIPT))["SWEEP"]
+    return sweep
 
 
 def start(

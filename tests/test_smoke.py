@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rayfit.records.storage import Storage
+from tests.conftest import with_the_model
 from tests.launching import SMALL, launch, summary, trial_records
 
 pytestmark = pytest.mark.smoke
@@ -53,7 +54,8 @@ def _path_without_compiler(folder: Path) -> str:
     return str(folder)
 
 
-def test_a_sweep_from_an_empty_storage_to_mlflow(storage_root: Path, tmp_path: Path) -> None:
+def test_a_sweep_from_an_empty_storage_to_mlflow(made: Path, tmp_path: Path) -> None:
+    storage_root = with_the_model(made, tmp_path / "runs")
     environment = {"PATH": _path_without_compiler(tmp_path / "bin"), "CC": "", "CXX": ""}
     output = launch(*SMALL, "--storage", storage_root, **environment)
     assert "2 trials: reused 0, running 2" in output

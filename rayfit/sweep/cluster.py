@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -44,8 +45,13 @@ SETTINGS = {
 }
 
 
-# A worker that is started before it is asked for has no job, and cannot be forked with the others.
-_SETTINGS_OF_ITS_OWN = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+_SETTINGS_OF_FORKS = {
+    # A worker that is started before it is asked for has no job, and cannot be forked with the others.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+    # The first of them waits until all is imported.
+    "RAY_worker_register_timeout_seconds": "600",
+}
 
 
 def joins_running_ray() -> bool:
@@ -114,7 +120,7 @@ class StartingRay:
         stream = self._log.open("a", buffering=1)
         self._redirected.enter_context(contextlib.redirect_stdout(stream))
         self._redirected.enter_context(contextlib.redirect_stderr(stream))
-        if not (self._options.use_gpu or joins_running_ray()):
+        if sys.platform == "linux" and not (self._options.use_gpu or joins_running_ray()):
             self._fork_server = ForkServer(stream)
         self._thread = threading.Thread(target=self._hold, name="ray")
         self._thread.start()
@@ -146,7 +152,7 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
 
     A Ray started here inherits this process's environment, so there is nothing to give.
     """
-    settings = SETTINGS if joins_running_ray() else {**SETTINGS, **_SETTINGS_OF_ITS_OWN}
+    settings = SETTINGS if fork_server is None else {**SETTINGS, **_SETTINGS_OF_FORKS}
     environment = {name: os.environ.get(name, value) for name, value in settings.items()}
     os.environ.update(environment)
     import ray
@@ -183,21 +189,23 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
 
 @contextmanager
 def _few_processes(fork_server: ForkServer | None) -> Iterator[None]:
-    """A Ray that is started in the block has no monitors of logs and of scaling, and workers forked by the server.
+    """A Ray that is started in the block has no monitors of logs and of scaling, and no server for its dashboard.
 
-    Ray knows these settings, but `ray.init` does not pass them on.
+    Its workers are forked by the fork server, if there is one. `ray.init` passes on none of these settings of Ray's own,
+    and starts the server, and waits for it, also where no dashboard is asked for.
     """
-    from ray._private import parameter
+    from ray._private import parameter, services
 
-    usual = parameter.RayParams
+    usual, usual_server = parameter.RayParams, services.start_api_server
     settings: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}
     if fork_server is not None:
         settings["worker_path"] = fork_server.worker_path
     parameter.RayParams = partial(usual, **settings)
+    services.start_api_server = lambda *_, **__: (None, None)  # as where it could not be started
     try:
         yield
     finally:
-        parameter.RayParams = usual
+        parameter.RayParams, services.start_api_server = usual, usual_server
 
 
 def cluster_resources() -> Resources:

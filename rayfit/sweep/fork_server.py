@@ -15,11 +15,13 @@ import importlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,16 +56,15 @@ class ForkServer:
 
     def __init__(self, log: TextIO) -> None:
         """Start it; it imports meanwhile. What it says of errors goes to `log`."""
-        self._folder = tempfile.TemporaryDirectory(prefix="rayfit-")
-        self.socket = f"{self._folder.name}/socket"
+        # Of this user alone, for whoever may connect may run anything. The server removes it, however this process ends.
+        self.socket = f"{tempfile.mkdtemp(prefix='rayfit-')}/socket"
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(self.socket)
         listener.listen(64)
         # It reads from this pipe, whose only other end is here: that ends, however this process does.
         lives, self._lives = os.pipe()
         passed = (listener.fileno(), lives)
-        told = json.dumps({"listener": passed[0], "lives": passed[1], "path": sys.path})
-        begin = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main({told!r})"
+        begin = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main{(*passed, self.socket)}"
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", begin],  # type: ignore[attr-defined]
@@ -86,7 +87,8 @@ class ForkServer:
     def prepare(self, raylet_pid: int, job_id: str) -> None:
         """Let it import Ray too, now that the raylet is there and the driver has a job."""
         environment = dict(zip(_OF_RAY, (str(raylet_pid), job_id), strict=True))
-        with socket.socket(socket.AF_UNIX) as connection:
+        # Where the server has failed, its log says why, and workers are started without it.
+        with socket.socket(socket.AF_UNIX) as connection, suppress(OSError):
             connection.connect(self.socket)
             connection.sendall(json.dumps({"environment": environment}).encode() + b"\n")
 
@@ -95,7 +97,6 @@ class ForkServer:
         os.environ.pop(SOCKET, None)
         os.close(self._lives)
         self._process.wait()
-        self._folder.cleanup()
 
 
 @dataclass
@@ -251,13 +252,16 @@ def _receive(connection: socket.socket) -> _Request | None:
     return None if not text else _Request(**json.loads(text), files=list(files))
 
 
-def main(told: str) -> None:
-    """The server's process, then each fork's."""
-    given = json.loads(told)
-    for module in _IMPORTED:
-        importlib.import_module(module)
-    listener = socket.socket(fileno=given["listener"])
-    request = _Server(listener, given["lives"]).serve()
+def main(listener: int, lives: int, path: str) -> None:
+    """The server's process, then each fork's. `listener`, `lives`: its files; `path`: of the socket."""
+    request = None
+    try:
+        for module in _IMPORTED:
+            importlib.import_module(module)
+        request = _Server(socket.socket(fileno=listener), lives).serve()
+    finally:
+        if request is None:
+            shutil.rmtree(Path(path).parent, ignore_errors=True)
     if request is not None:
         _become(request)
 

@@ -21,6 +21,7 @@ from rayfit.prepare.prepare import Prepared, prepare
 from rayfit.records.storage import Storage
 from rayfit.sweep.cluster import ray_cluster
 from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
+from rayfit.sweep.fork_server import ForkServer
 from tests.finished import Finished
 from tests.patience import wait_for
 from tests.processes import descendants
@@ -42,9 +43,14 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with ray_cluster(Options(num_cpus=4)):
-        yield
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with (tmp_path_factory.mktemp("forks") / "log").open("w") as log:
+        server = ForkServer(log)
+        try:
+            with ray_cluster(Options(num_cpus=4), server):
+                yield
+        finally:
+            server.close()
 
 
 def _prepared(root: Path) -> tuple[Prepared, Storage]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from rayfit.prepare.facts import KNOWN_FACTS
 from rayfit.records.frames import scored_texts
-from rayfit.records.storage import MARK, Storage
+from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
+from tests.conftest import with_the_model
 from tests.launching import ROOT, launch
 
 pytestmark = pytest.mark.integration
@@ -43,9 +44,7 @@ KINDS = (
 @pytest.fixture(scope="module")
 def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sweeps, dict[str, str]]:
     """A storage in which all of them ran: its root, the sweeps' records by kind, and what they printed."""
-    root = tmp_path_factory.mktemp("all")
-    shutil.copytree(made / "models", root / "models")
-    shutil.copy(made / MARK, root)
+    root = with_the_model(made, tmp_path_factory.mktemp("all"), "texts", KNOWN_FACTS)
     prompts = tmp_path_factory.mktemp("prompts") / "own.txt"
     prompts.write_text("\n".join(PROMPTS))
     more: dict[str, tuple[object, ...]] = {
