@@ -8,7 +8,7 @@ from typing import Any
 
 from rayfit.sweep.cluster import HEAD, NAMESPACE
 
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 1.0  # each costs some milliseconds of a core, here and in the queue
 
 
 def trial_function(config: dict[str, Any]) -> None:
