@@ -27,10 +27,11 @@ test: lint unit  ## lint, types, unit tests and one short real run
 test-all: lint  ## everything that needs no GPU
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu"
 
-bench: .venv/installed-test  ## what is claimed about speed and memory, beside alternatives; needs no GPU, takes an hour
-	for each in launches whole_sweep training memory corpus many_trials scoring; do \
-	  $(BIN)/python benchmarks/$$each.py || exit 1; done
-	$(BIN)/python benchmarks/generation.py --storage $(STORAGE)
+bench: .venv/installed-test  ## what is claimed about speed and memory, beside alternatives; needs no GPU, takes over an hour
+	$(BIN)/python sweeps/data_quantity.py --storage $(STORAGE)
+	for each in launches "whole_sweep --made $(STORAGE)" "memory --made $(STORAGE)" training corpus many_trials scoring \
+	  "generation --storage $(STORAGE)"; do \
+	  set -- $$each; name=$$1; shift; $(BIN)/python benchmarks/$$name.py "$$@" || exit 1; done
 	$(BIN)/python benchmarks/results.py
 
 lint: .venv/installed-test
