@@ -155,19 +155,22 @@ class _Server:
     def _answer(self, connection: socket.socket) -> _Request | None:
         """Do what is asked, and close the connection unless it is to wait for a worker. Returns in a fork its request."""
         request = _receive(connection)
-        if request is None or not self._imports_ray(request.environment) or not request.argv:
-            # Who asked for a worker sees no answer, and becomes it.
-            for file in () if request is None else request.files:
-                os.close(file)
-            connection.close()
-            return None
-        pid = os.fork()
-        if pid:
+        forks = request is not None and self._imports_ray(request.environment) and bool(request.argv)
+        pid = os.fork() if forks else None
+        if pid == 0:
+            self._leave(connection)
+            return request
+        if pid is None:
+            connection.close()  # who asked for a worker sees no answer, and becomes it
+        else:
             self.workers[pid] = connection
-            connection.sendall(FORKED)
-            for file in request.files:
-                os.close(file)
-            return None
+            _tell(connection, FORKED)
+        for file in () if request is None else request.files:
+            os.close(file)
+        return None
+
+    def _leave(self, connection: socket.socket) -> None:
+        """In a fork: what is the server's is not its own."""
         os.setpgrp()  # raylet ends a worker by its process group
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -175,7 +178,6 @@ class _Server:
         os.close(self.lives)
         for each in (connection, *self.workers.values()):
             each.close()
-        return request
 
     def _imports_ray(self, environment: dict[str, str]) -> bool:
         """Import Ray in this environment, if it has not been. False where it was in another, or its forks are alike."""
@@ -198,7 +200,7 @@ class _Server:
                 continue
             if connection in selector.get_map():
                 selector.unregister(connection)
-                connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+                _tell(connection, str(os.waitstatus_to_exitcode(status)).encode())
             connection.close()
 
     @staticmethod
@@ -243,13 +245,23 @@ def _forked_id() -> bytes:
 
 def _receive(connection: socket.socket) -> _Request | None:
     """What `forked_worker.py` sent; None when it has ended before it had."""
-    text, files, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
-    while text and not text.endswith(b"\n"):
-        more = connection.recv(_LONGEST_REQUEST)
-        if not more:
-            return None
-        text += more
-    return None if not text else _Request(**json.loads(text), files=list(files))
+    files: list[int] = []
+    with suppress(OSError):
+        text, files, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 3)
+        while text and not text.endswith(b"\n"):
+            more = connection.recv(_LONGEST_REQUEST)
+            text = text + more if more else b""
+        if text:
+            return _Request(**json.loads(text), files=list(files))
+    for file in files:
+        os.close(file)
+    return None
+
+
+def _tell(connection: socket.socket, word: bytes) -> None:
+    """Say it to whoever waits, if it has not been ended."""
+    with suppress(OSError):
+        connection.sendall(word)
 
 
 def main(listener: int, lives: int, path: str) -> None:
