@@ -5,7 +5,8 @@ Raylet runs this file as a script, with the arguments of Ray's own `default_work
 
 import sys
 
-del sys.path[0]  # this folder, where modules have names of the standard library's
+if __name__ == "__main__":
+    del sys.path[0]  # this folder, where modules have names of the standard library's
 
 import os  # noqa: E402
 import socket  # noqa: E402

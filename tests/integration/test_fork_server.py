@@ -126,10 +126,8 @@ def test_it_ends_with_whoever_was_started_in_its_place(server: ForkServer, tmp_p
 
 def test_where_no_server_is_the_worker_is_started_itself(tmp_path: Path) -> None:
     """Ray's own script then says which arguments it lacks."""
-    import rayfit.sweep.forked_worker as module
-
     done = subprocess.run(
-        [sys.executable, str(module.__file__), "--none"],
+        [sys.executable, str(ROOT / "rayfit" / "sweep" / "forked_worker.py"), "--none"],
         env={**os.environ, SOCKET: str(tmp_path / "none")},
         capture_output=True,
         text=True,
