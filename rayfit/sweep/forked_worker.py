@@ -8,8 +8,8 @@ import sys
 if __name__ == "__main__":
     del sys.path[0]  # this folder, where modules have names of the standard library's
 
-import os  # noqa: E402
-import socket  # noqa: E402
+import os
+import socket
 
 
 def main() -> int:
