@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 environment = starting_ray.ready()
                 stopwatch.over("ray")
                 Conductor(launch, record, environment, track).run()
+                _free_all_of_ray()
                 starting_ray.end()
             return conclude(launch, record, track)
         except KeyboardInterrupt:
@@ -91,6 +93,15 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             return 130
         finally:
             console.close()
+
+
+def _free_all_of_ray() -> None:
+    """Free what is left of Ray's objects, and never again look for more.
+
+    The report is drawn while Ray is ended in its thread, and an object of Ray's that is freed then ends this process.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _say_what_is_kept(
