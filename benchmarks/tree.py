@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_EVERY_SECONDS = 0.1
-_MEMORY_SECONDS = 0.5
+_EVERY_SECONDS = 0.25  # more often, watching would take a fifth of a core
+_MEMORY_SECONDS = 2.0
 
 
 @dataclass
