@@ -32,6 +32,7 @@ SOCKET = "RAYFIT_FORK_SERVER"
 FORKED = b"forked\n"
 _WORKER = Path(__file__).with_name("forked_worker.py")
 _LONGEST_REQUEST = 1 << 20
+_CLOSING_SECONDS = 1.0
 
 # Nothing that starts threads of its own when it is imported (polars does): a fork has only the thread that forked.
 _IMPORTED = (
@@ -96,7 +97,12 @@ class ForkServer:
         """End it, and the workers that it still has."""
         os.environ.pop(SOCKET, None)
         os.close(self._lives)
-        self._process.wait()
+        try:
+            self._process.wait(_CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:  # it still imports
+            self._process.kill()
+            self._process.wait()
+            shutil.rmtree(Path(self.socket).parent, ignore_errors=True)
 
 
 @dataclass

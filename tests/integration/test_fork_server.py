@@ -136,6 +136,13 @@ def test_where_no_server_is_the_worker_is_started_itself(tmp_path: Path) -> None
     assert "default_worker.py: error: the following arguments are required" in done.stderr
 
 
+def test_it_is_closed_while_it_imports(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as log:
+        server = ForkServer(log)
+        server.close()
+    assert not Path(server.socket).parent.exists() and not (tmp_path / "log").read_text()
+
+
 def test_workers_end_with_the_driver(tmp_path: Path) -> None:
     """However it ends: here it is killed."""
     waits = script(tmp_path, WAITS)
@@ -146,14 +153,16 @@ from rayfit.sweep.fork_server import ForkServer
 from tests.integration.test_fork_server import Asked
 server = ForkServer(sys.stderr)
 asked = Asked(server, Path({str(waits)!r}))
-print(server._process.pid, asked.says(), flush=True)
+print(os.path.dirname(server.socket), server._process.pid, asked.says(), flush=True)
 time.sleep(1000)
 """
     with subprocess.Popen(
         [sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
         assert process.stdout is not None
-        pids = [int(word) for word in process.stdout.readline().split()]
+        folder, *words = process.stdout.readline().split()
+        pids = [int(word) for word in words]
         assert len(pids) == 2 and all(map(is_there, pids))
         process.kill()
     wait_for(lambda: not any(map(is_there, pids)), "their end", lambda: None)
+    assert not Path(folder).exists()
