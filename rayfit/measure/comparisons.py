@@ -11,7 +11,7 @@ import torch
 
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
-from rayfit.measure.bench import Bench
+from rayfit.measure.bench import Bench, Checkpoint
 from rayfit.measure.checkpoint import held_model
 from rayfit.measure.stage import Measured
 from rayfit.plan.measurements import BesideOriginal, Comparison, Temperature
@@ -22,6 +22,7 @@ from rayfit.score.predictions import stored_choices
 
 _ROWS_AT_ONCE = 16
 _KEPT_LOGITS_BYTES = 2 << 30
+_KEPT_BETWEEN_JOBS_BYTES = 1 << 28
 
 
 def compare(spec: Comparison, bench: Bench) -> Measured:
@@ -60,25 +61,40 @@ class _Logits:
     """
 
     def __init__(self, model: Any, token_ids: np.ndarray, device: str) -> None:
-        self._forward = partial(_forward, model, device)
         self._token_ids = token_ids
-        size = token_ids.size * vocabulary_size(model.config) * model.dtype.itemsize
-        self._kept: list[torch.Tensor] | None = [] if size <= _KEPT_LOGITS_BYTES else None
+        self.num_bytes = token_ids.size * vocabulary_size(model.config) * model.dtype.itemsize
+        self._kept: list[torch.Tensor] = []
+        # None once all are kept: the model is not held for them.
+        self._forward: partial[torch.Tensor] | None = partial(_forward, model, device)
 
     def __call__(self) -> Iterator[torch.Tensor]:
-        if self._kept:
+        if self._forward is None:
             yield from self._kept
             return
+        found = []
         for start in range(0, len(self._token_ids), _ROWS_AT_ONCE):
             logits = self._forward(self._token_ids[start : start + _ROWS_AT_ONCE])
-            if self._kept is not None:
-                self._kept.append(logits)
+            if self.num_bytes <= _KEPT_LOGITS_BYTES:
+                found.append(logits)
             yield logits
+        if self.num_bytes <= _KEPT_LOGITS_BYTES:
+            self._kept, self._forward = found, None
+
+
+# Of the last original alone: trials of one model follow each other in a process.
+_between_jobs: dict[tuple[Checkpoint, str], _Logits] = {}
 
 
 def _original_logits(spec: BesideOriginal, bench: Bench) -> _Logits:
     original = bench.original(spec)
-    return _Logits(held_model(original), token_matrix(bench.contexts(spec)), original.device)
+    key = (original, bench.contexts_fingerprint(spec))
+    if key in _between_jobs:
+        return _between_jobs[key]
+    _between_jobs.clear()
+    logits = _Logits(held_model(original), token_matrix(bench.contexts(spec)), original.device)
+    if original.device == "cpu" and logits.num_bytes <= _KEPT_BETWEEN_JOBS_BYTES:
+        _between_jobs[key] = logits
+    return logits
 
 
 @torch.no_grad()

@@ -215,7 +215,7 @@ class Prediction(Measurement):
 class BesideOriginal(Measurement):
     """What is computed from a trial's predictions, which keep its choices, and from its original model, run anew.
 
-    The original's logits are too many to keep.
+    The original's logits are too many to keep in a file.
     """
 
     version = COMPARE_VERSION
