@@ -116,8 +116,8 @@ class Conductor:
         self._tune = TuneRun(
             queue=name,
             trial_ids=list(tasks),
-            at_once=self._groups_at_once()
-            + 1,  # the next one is queued when one ends, however late Tune notices
+            # One ahead: the next is queued when one ends, however late Tune notices.
+            at_once=self._groups_at_once() + 1,
             folder=launch.storage.root / "logs" / "tune",
             name=f"tune-{self._stamp}",
         )

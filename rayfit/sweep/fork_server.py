@@ -1,8 +1,8 @@
 """Worker processes of a Ray on this machine, forked from one process that has imported what they need.
 
 A sweep starts a dozen of Ray's worker processes, and each would import Ray Train, torch or both, for two to six seconds of a
-core. Here one process imports them, while Ray itself starts, and every worker is a fork of it: it begins in a few
-hundredths of a second, and what was imported is in memory once. Raylet starts a worker as ever, by a command; the command
+core. Here one process imports them, while Ray itself starts, and every worker is a fork of it: it imports
+nothing of that again, and what was imported is in memory once. Raylet starts a worker as ever, by a command; the command
 is `forked_worker.py`, which hands it on to here and stays until the worker ends.
 
 For CPUs only: a process that has looked for GPUs cannot be forked.
