@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,24 @@ def held_model(checkpoint: Checkpoint) -> Any:
             checkpoint.path, precision=checkpoint.precision, device=checkpoint.device
         )
     return _kept[checkpoint]
+
+
+@contextmanager
+def whole_rows(model: Any) -> Iterator[None]:
+    """Within the block the model is for forward passes over whole rows of one length, without a cache, and faster at them.
+
+    On a CPU in fp32 attention is torch's own there, a fifth of a pass faster; generation's cache is made for the plain one.
+    """
+    usual = model.config._attn_implementation
+    faster = usual == "eager" and model.device.type == "cpu" and model.dtype == torch.float32
+    if not (faster and model._supports_sdpa):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def let_go() -> None:

@@ -12,7 +12,7 @@ import torch
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.measure.bench import Bench, Checkpoint
-from rayfit.measure.checkpoint import held_model
+from rayfit.measure.checkpoint import held_model, whole_rows
 from rayfit.measure.stage import Measured
 from rayfit.plan.measurements import BesideOriginal, Comparison, Temperature
 from rayfit.prepare.model_shape import vocabulary_size
@@ -100,5 +100,6 @@ def _original_logits(spec: BesideOriginal, bench: Bench) -> _Logits:
 @torch.no_grad()
 def _forward(model: Any, device: str, token_ids: np.ndarray) -> torch.Tensor:
     batch = torch.from_numpy(token_ids).to(device)
-    logits: torch.Tensor = model(input_ids=batch, use_cache=False).logits[:, :-1]
+    with whole_rows(model):
+        logits: torch.Tensor = model(input_ids=batch, use_cache=False).logits[:, :-1]
     return logits

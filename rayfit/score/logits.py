@@ -17,6 +17,8 @@ from rayfit.scores import TOP_K
 _CHUNK_ON_CPU, _CHUNK_ELSEWHERE = 1 << 18, 1 << 22
 _SMALLEST_LOG = -87.0  # of a probability
 
+NOT_FINITE = "the model's logits are not finite (NaN or infinite); the checkpoint cannot be scored"
+
 
 def _positions_at_once(logits_BTV: torch.Tensor) -> int:
     values = _CHUNK_ON_CPU if logits_BTV.device.type == "cpu" else _CHUNK_ELSEWHERE
@@ -77,9 +79,7 @@ def token_statistics(logits_BTV: torch.Tensor, targets_BT: torch.Tensor) -> Toke
 def _chunk(logits_PV: torch.Tensor, targets_P: torch.Tensor) -> tuple[torch.Tensor, ...]:
     log_p_PV = torch.log_softmax(logits_PV.float(), dim=-1)
     if not torch.isfinite(log_p_PV.amax(dim=-1)).all():
-        raise RayfitError(
-            "the model's logits are not finite (NaN or infinite); the checkpoint cannot be scored"
-        )
+        raise RayfitError(NOT_FINITE)
     target_P1 = targets_P.unsqueeze(-1)
     nll_P = -log_p_PV.gather(-1, target_P1).squeeze(-1)
     p_PV = log_p_PV.exp()

@@ -2,53 +2,51 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import rayfit.measure.comparisons as module
+from rayfit.generate.loading import load_model
 from rayfit.measure.comparisons import _Logits
+from tests.tiny import VOCABULARY, random_rows, save_tiny_llama
 
-ROWS = np.random.default_rng(0).integers(0, 11, (40, 6))
+ROWS = random_rows(40, 6)
 
 
-class Model:
-    """Logits that are a function of the token alone; counts its calls."""
+class Counted:
+    """A tiny model, and how often it was called."""
 
-    dtype = torch.float32
-
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.model = load_model(save_tiny_llama(folder / "model"), precision="fp32", device="cpu")
         self.calls = 0
-        config = SimpleNamespace(vocab_size=11)
-        config.get_text_config = lambda **_: config
-        self.config = config
-        self.table = torch.randn(11, 11, generator=torch.Generator().manual_seed(0))
+        self.model.register_forward_hook(self._count)
 
-    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
+    def _count(self, *_: Any) -> None:
         self.calls += 1
-        return SimpleNamespace(logits=self.table[input_ids])
 
 
 @pytest.mark.parametrize(("most_bytes", "calls"), [(1 << 30, 3), (100, 6)])
 def test_they_are_the_same_however_often_they_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, most_bytes: int, calls: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most_bytes: int, calls: int
 ) -> None:
     monkeypatch.setattr(module, "_KEPT_LOGITS_BYTES", most_bytes)
-    model = Model()
-    logits = _Logits(model, ROWS, "cpu")
-    assert logits.num_bytes == 40 * 6 * 11 * 4
+    counted = Counted(tmp_path)
+    logits = _Logits(counted.model, ROWS, "cpu")
+    assert logits.num_bytes == 40 * 6 * VOCABULARY * 4
     first, second = (torch.cat(list(logits())) for _ in range(2))
-    assert torch.equal(first, model.table[torch.from_numpy(ROWS)][:, :-1])
     assert torch.equal(first, second)
-    assert model.calls == calls, "three batches, once or twice"
+    assert counted.calls == calls, "three batches, once or twice"
 
 
-def test_what_was_not_read_to_its_end_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Model()
-    logits = _Logits(model, ROWS, "cpu")
+def test_what_was_not_read_to_its_end_is_made_again(tmp_path: Path) -> None:
+    counted = Counted(tmp_path)
+    logits = _Logits(counted.model, ROWS, "cpu")
     next(iter(logits()))
-    assert torch.cat(list(logits())).shape == (40, 5, 11)
-    assert model.calls == 4
+    found = torch.cat(list(logits()))
+    assert counted.calls == 4
+    with torch.no_grad():
+        plain = counted.model(torch.from_numpy(ROWS)).logits[:, :-1]
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
