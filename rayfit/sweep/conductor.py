@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rayfit.allocator import ONE_ARENA
 from rayfit.errors import RayfitError
 from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
+from rayfit.plan.measurements import Measurement
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
 from rayfit.plan.sources import count_parameters
 from rayfit.plan.trials import TrialSpec
@@ -56,6 +59,8 @@ class Conductor:
         self._kinds: dict[str, str] = {}
         self._failed_groups: Counter[str] = Counter()
         self._handled: set[str] = set()
+        self._state: dict[str, TrialState] = {}
+        self._looked = -math.inf
         self._num_parameters = {
             name: count_parameters(path) for name, path in launch.prepared.model_paths.items()
         }
@@ -64,13 +69,18 @@ class Conductor:
         share_cpus = not self._use_gpu and not joins_running_ray()
         self._pool = EvaluationPool(launch.bench, self._use_gpu, environment, share_cpus=share_cpus)
         self._stages = launch.stages
+        self._measurements: dict[str, list[Measurement]] = {}
+        for spec in launch.measurements:
+            self._measurements.setdefault("" if spec.trial is None else str(spec.trial.id), []).append(spec)
         self._queue: Any = None
         self._tune: TuneRun | None = None
 
     def run(self) -> None:
         """Until every trial and every measurement has ended."""
         self._start_queue()
-        self._ask_for(lambda waits_for: waits_for not in self._trials)
+        for waits_for in self._measurements:
+            if waits_for not in self._trials:
+                self._ask_for(waits_for)
         work = {
             key: training_work(trial, self._num_parameters[trial.model.name])[0]
             for key, trial in self._trials.items()
@@ -126,33 +136,46 @@ class Conductor:
             self._queue.submit.remote(key)
 
     def _tick(self, overview: Overview) -> bool:
-        """One look around; True when all is done."""
-        import ray
-
-        state = ray.get(self._queue.state.remote())
-        overview.show(state, num_groups=len(self._groups))
-        self._track.see(state)
-        for trial_id, trial in state.items():
-            if trial.status in ("finished", "failed") and trial_id not in self._handled:
-                self._handled.add(trial_id)
-                self._trial_ended(trial_id, trial.error)
-        training = len(self._handled) < len(self._trials)
-        self._time(state, training)
-        begun = any(trial.last_point is not None for trial in state.values())
-        if self._tune is not None and self._tune.ident is None and (begun or not training):
-            self._tune.start()
-        self._run_groups(training)
-        for job in self._pool.step(self._max_evaluators(training, state), more=training):
+        """Hand out jobs and, every half second, look at everything else; True when all is done."""
+        if time.monotonic() - self._looked >= _TICK_SECONDS:
+            self._look(overview)
+            self._looked = time.monotonic()
+        training = self._is_training
+        for job in self._pool.step(self._max_evaluators(training, self._state), more=training):
             self._job_ended(job)
         if not self._is_written:
             # Once for all that failed in this tick: it names every measurement of the sweep.
             write_record(self._record, self._launch.storage)
             self._is_written = True
+        return not training and self._pool.done and not self._groups
+
+    @property
+    def _is_training(self) -> bool:
+        return len(self._handled) < len(self._trials)
+
+    def _look(self, overview: Overview) -> None:
+        """See what is new in the queue, show it, and do what it asks for."""
+        import ray
+
+        # Before the news, which then has all that Tune handed out.
+        tune_has_ended = self._tune is not None and self._tune.has_ended
+        news: dict[str, TrialState] = ray.get(self._queue.news.remote())
+        self._state.update(news)
+        overview.show(self._state, num_groups=len(self._groups))
+        self._track.see(news)
+        for trial_id, trial in news.items():
+            if trial.status in ("finished", "failed") and trial_id not in self._handled:
+                self._handled.add(trial_id)
+                self._trial_ended(trial_id, trial.error)
+        self._time(self._state, self._is_training)
+        begun = any(trial.last_point is not None for trial in self._state.values())
+        if self._tune is not None and self._tune.ident is None and (begun or not self._is_training):
+            self._tune.start()
+        self._run_groups(self._is_training)
         if self._tune is not None and self._tune.error is not None:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
-        if self._tune is not None and self._tune.has_ended:
-            self._give_up_what_tune_left(ray.get(self._queue.state.remote()))
-        return not training and self._pool.done and not self._groups
+        if tune_has_ended:
+            self._give_up_what_tune_left(self._state)
 
     def _time(self, state: Mapping[str, TrialState], training: bool) -> None:
         stopwatch = self._launch.stopwatch
@@ -188,7 +211,7 @@ class Conductor:
             self._tell_failure(trial_id)
             return
         self._track.changed(trial_id)
-        self._ask_for(lambda waits_for: waits_for == trial_id)
+        self._ask_for(trial_id)
 
     def _tell_failure(self, key: str | None) -> None:
         """The sweep's record says what failed as soon as it has: the driver may be killed at any moment."""
@@ -196,13 +219,12 @@ class Conductor:
         self._is_written = False
         self._track.changed(key, self._record)
 
-    def _ask_for(self, chosen: Callable[[str], bool]) -> None:
-        """Ask for the measurements whose trial (none is "") is chosen."""
+    def _ask_for(self, waits_for: str) -> None:
+        """Ask for the measurements of a trial, or of the original models ("")."""
         launch = self._launch
-        for spec in launch.measurements:
-            if chosen("" if spec.trial is None else str(spec.trial.id)):
-                for job in jobs_of(self._stages, spec, self._pool.bench, again=launch.plan.options.fresh):
-                    self._pool.add(job)
+        for spec in self._measurements.get(waits_for, ()):
+            for job in jobs_of(self._stages, spec, self._pool.bench, again=launch.plan.options.fresh):
+                self._pool.add(job)
 
     def _job_ended(self, job: Job) -> None:
         if job.part is not None:

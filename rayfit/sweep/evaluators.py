@@ -103,18 +103,26 @@ class EvaluationPool:
     share_cpus: bool = False
     jobs: dict[str, Job] = field(default_factory=dict)
     seconds: float = 0.0  # of actors, spent on jobs that have ended
+    num_measured: int = 0  # whole measurements that have ended
+    _waiting: dict[str, Job] = field(default_factory=dict)
+    _broken: list[str] = field(default_factory=list)  # keys of failed jobs that others may still wait for
     _actors: list[Any] = field(default_factory=list)
     _running: dict[Any, tuple[Any, Job]] = field(default_factory=dict)
     _places: dict[Any, str] = field(default_factory=dict)
 
     def add(self, job: Job) -> None:
         """Ask for a job; asking again changes nothing."""
-        self.jobs.setdefault(job.key, job)
+        if self.jobs.setdefault(job.key, job) is job:
+            self._waiting[job.key] = job
+            # What it needs may have failed before.
+            self._broken += [
+                key for key in job.needs if key in self.jobs and self.jobs[key].status == "failed"
+            ]
 
     @property
     def waits(self) -> bool:
         """Whether a job waits for an actor."""
-        return bool(self._ready())
+        return any(map(self._is_ready, self._waiting.values()))
 
     @property
     def running(self) -> list[Job]:
@@ -129,25 +137,40 @@ class EvaluationPool:
     @property
     def done(self) -> bool:
         """Whether every job has ended."""
-        return all(job.ended for job in self.jobs.values())
+        return not (self._waiting or self._running)
 
-    def _ready(self) -> list[Job]:
-        def there(key: str) -> bool:
-            return key not in self.jobs or self.jobs[key].ended
+    def _is_ready(self, job: Job) -> bool:
+        return all(key not in self.jobs or self.jobs[key].ended for key in (*job.needs, *job.follows))
 
-        waiting = (job for job in self.jobs.values() if job.status == "waiting")
-        return [job for job in waiting if all(map(there, (*job.needs, *job.follows)))]
+    def _next_for(self, place: str | None) -> Job | None:
+        """The first job that can be run, of those that load what is held at this place if there is one."""
+        first = None
+        for job in self._waiting.values():
+            if (first is None or job.place == place) and self._is_ready(job):
+                if job.place == place:
+                    return job
+                first = job
+        return first
+
+    def _set(self, job: Job, status: str, error: str = "") -> Job:
+        """Give a job its status; what waits is looked through often, and there may be thousands."""
+        job.status, job.error = status, error
+        self._waiting.pop(job.key, None)
+        if status == "waiting":
+            self._waiting = {job.key: job, **self._waiting}  # it was before them
+        if status == "failed":
+            self._broken.append(job.key)
+        if job.ended and job.part is None:
+            self.num_measured += 1
+        return job
 
     def _fail_the_hopeless(self) -> list[Job]:
         """Jobs that wait for one that failed fail with its reason."""
         failed = []
-        for job in self.jobs.values():
-            broken = [
-                self.jobs[key] for key in job.needs if key in self.jobs and self.jobs[key].status == "failed"
-            ]
-            if job.status == "waiting" and broken:
-                job.status, job.error = "failed", broken[0].error
-                failed.append(job)
+        while self._broken:
+            broken = self._broken.pop()
+            waiting = [job for job in self._waiting.values() if broken in job.needs]
+            failed += [self._set(job, "failed", self.jobs[broken].error) for job in waiting]
         return failed
 
     def wait(self, seconds: float) -> None:
@@ -164,27 +187,20 @@ class EvaluationPool:
 
         `more`: jobs will be added when those that are here have ended.
         """
-        ended = self._collect()
-        while hopeless := self._fail_the_hopeless():
-            ended += hopeless
-        ready = self._ready()
+        ended = self._collect() + self._fail_the_hopeless()
         busy = {actor for actor, _ in self._running.values()}
         idle = [actor for actor in self._actors if actor not in busy]
-        while ready and (not self.share_cpus or len(self._running) < max_actors):
-            if not idle and len(self._actors) < max_actors:
-                idle.append(self._new_actor())
-            if not idle:
+        while not self.share_cpus or len(self._running) < max_actors:
+            actor = idle[-1] if idle else None
+            if actor is None and len(self._actors) >= max_actors:
                 break
-            actor = idle.pop()
-            loaded = self._places.get(actor)
-            job = next((job for job in ready if job.place == loaded), ready[0])
-            ready.remove(job)
+            job = self._next_for(None if actor is None else self._places.get(actor))
+            if job is None:
+                break
             if not self.is_left(job):
-                job.status = "finished"
-                ended.append(job)
-                idle.append(actor)
+                ended.append(self._set(job, "finished"))
                 continue
-            self._start(actor, job)
+            self._start(idle.pop() if idle else self._new_actor(), job)
         if self.share_cpus and more and max_actors and not self._actors:
             idle.append(self._new_actor())  # there when the first trial has ended
         # Nothing to do: what it holds is worth more elsewhere.
@@ -198,7 +214,8 @@ class EvaluationPool:
         return job.again or not is_current(job.spec, self.bench.storage)
 
     def _start(self, actor: Any, job: Job) -> None:
-        job.status, job.tries, job.begun = "running", job.tries + 1, time.monotonic()
+        self._set(job, "running")
+        job.tries, job.begun = job.tries + 1, time.monotonic()
         self._places[actor] = job.place
         reference = actor.run.remote(job.stage, job.spec, self.bench, job.part)
         self._running[reference] = (actor, job)
@@ -215,14 +232,14 @@ class EvaluationPool:
         for reference in ready:
             actor, job = self._running.pop(reference)
             try:
-                job.error = ray.get(reference)
-                job.status = "failed" if job.error else "finished"
+                told = ray.get(reference)
+                self._set(job, "failed" if told else "finished", told)
             except ray.exceptions.RayTaskError as error:
-                job.status, job.error = "failed", str(error).strip().splitlines()[-1]
+                self._set(job, "failed", str(error).strip().splitlines()[-1])
             except ray.exceptions.RayError as error:  # the actor died, or was ended for memory
                 self._end(actor)
-                job.error = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
-                job.status = "failed" if job.tries >= MAX_TRIES else "waiting"
+                reason = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
+                self._set(job, "failed" if job.tries >= MAX_TRIES else "waiting", reason)
             if job.ended:
                 self.seconds += time.monotonic() - job.begun
                 ended.append(job)

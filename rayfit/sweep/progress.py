@@ -29,7 +29,7 @@ class Overview:
         at_once: int,
     ) -> None:
         self._console, self._pool, self._at_once = launch.console, pool, at_once
-        self._measurements = [spec.id for spec in launch.measurements]
+        self._num_measurements = len(launch.measurements)
         self._num_updates = {key: trial.recipe.num_updates for key, trial in trials.items()}
         self._work = work
         self._progress = TrialProgress(launch.console, self._num_updates)
@@ -45,20 +45,19 @@ class Overview:
     def _in_all(self, state: Mapping[str, TrialState]) -> str:
         """How much is done of everything, in a line."""
         ended = sum(trial.status in ("finished", "failed") for trial in state.values())
-        measured = [self._pool.jobs[key] for key in self._measurements if key in self._pool.jobs]
-        num_measured = sum(job.ended for job in measured)
+        num_measured = self._pool.num_measured
         left = seconds_left(
             state,
             self._num_updates,
             self._work,
             per_measurement=self._pool.seconds / num_measured if num_measured else None,
-            to_measure=len(self._measurements) - num_measured,
+            to_measure=self._num_measurements - num_measured,
             at_once=self._at_once,
         )
-        done = f"{ended} of {len(state)} trials, {num_measured} of {len(self._measurements)} measurements"
+        done = f"{ended} of {len(state)} trials, {num_measured} of {self._num_measurements} measurements"
         if left is None:
             return done
-        about = "about" if num_measured or not self._measurements else "at least"
+        about = "about" if num_measured or not self._num_measurements else "at least"
         return f"{done}; {about} {clock(left)} left in all"
 
 

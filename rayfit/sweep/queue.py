@@ -69,6 +69,7 @@ class TrialQueue:
         kinds = kinds or {}
         self._trials = {trial_id: _Trial(task, kinds.get(trial_id, "")) for trial_id, task in tasks.items()}
         self._groups: dict[str, _Group] = {}
+        self._told: dict[str, TrialState] = {}
         self._limit = self._may_train = 1
         self._trials_per_group = trials_per_group
 
@@ -222,6 +223,16 @@ class TrialQueue:
             else:
                 trial.status, trial.points = "queued", []
         return group.placements
+
+    def news(self) -> dict[str, TrialState]:
+        """Where those trials stand for which it is not what was told last, by their ids; at first all of them.
+
+        For the one driver, which asks so often that telling it all of a thousand trials would be most of its work.
+        """
+        state = self.state()
+        news = {trial_id: trial for trial_id, trial in state.items() if trial != self._told.get(trial_id)}
+        self._told = state
+        return news
 
     def state(self) -> dict[str, TrialState]:
         """Where every trial stands, by its id."""
