@@ -262,11 +262,14 @@ def measure(models: list[str], precisions: list[str], rounds: int, seconds: floa
                     found.append(Result(what, ours, "tokens/s", arm, theirs, target, own))
         shape, path = list(paths.items())[-1]
         for precision in precisions:
-            two = tuple(apart("rayfit", path, precision, seconds, workers=2) for _ in range(rounds))
-            one = statistics.median(apart("rayfit", path, precision, seconds) for _ in range(rounds))
+            two, one = [], []
+            for _ in range(rounds):
+                two.append(apart("rayfit", path, precision, seconds, workers=2))
+                one.append(apart("rayfit", path, precision, seconds))
             what = f"two workers of one thread, {shape}, {precision}"
             target = Target("at least", 1.6, "ratio")
-            found.append(Result(what, statistics.median(two), "tokens/s", "one worker", one, target, two))
+            ours, theirs = statistics.median(two), statistics.median(one)
+            found.append(Result(what, ours, "tokens/s", "one worker", theirs, target, tuple(two)))
     return found
 
 

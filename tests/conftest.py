@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 STARTING_RAY = (
     "test_benchmarks_on_ray",
-    "test_evaluators",
     "test_every_sweep",
     "test_job",
     "test_own_measurement",

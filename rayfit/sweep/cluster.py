@@ -28,7 +28,7 @@ _OBJECT_STORE_BYTES = 128 << 20
 # What Ray must be told before it starts, here and in every worker.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # ends of runs wait for a health check; each takes 4 ms
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # ends of runs wait for a health check; each takes 4 ms
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",  # a cloud node may take that long to come
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -44,6 +44,9 @@ SETTINGS = {
     "DO_NOT_TRACK": "1",
 }
 
+
+# Of a Ray of our own: nobody looks at its metrics and its lists of tasks, which every process of it sends once a second.
+_SETTINGS_OF_OUR_OWN = {"RAY_enable_metrics_collection": "0", "RAY_task_events_report_interval_ms": "0"}
 
 _SETTINGS_OF_FORKS = {
     # A worker that is started before it is asked for has no job, and cannot be forked with the others.
@@ -152,7 +155,11 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
 
     A Ray started here inherits this process's environment, so there is nothing to give.
     """
-    settings = SETTINGS if fork_server is None else {**SETTINGS, **_SETTINGS_OF_FORKS}
+    settings = dict(SETTINGS)
+    if not joins_running_ray():
+        settings |= _SETTINGS_OF_OUR_OWN
+    if fork_server is not None:
+        settings |= _SETTINGS_OF_FORKS
     environment = {name: os.environ.get(name, value) for name, value in settings.items()}
     os.environ.update(environment)
     import ray

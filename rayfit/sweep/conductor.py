@@ -34,6 +34,7 @@ from rayfit.sweep.tune import TuneRun
 from rayfit.track.tracker import Tracker
 
 _TICK_SECONDS = 0.5
+_LOOK_SECONDS = 0.9  # each costs the driver and the queue some milliseconds
 _MAX_FAILED_GROUPS = 3
 
 # Large blocks go back to the system when freed; otherwise every worker that loads a model at stage 3 stays at the whole
@@ -136,8 +137,8 @@ class Conductor:
             self._queue.submit.remote(key)
 
     def _tick(self, overview: Overview) -> bool:
-        """Hand out jobs and, every half second, look at everything else; True when all is done."""
-        if time.monotonic() - self._looked >= _TICK_SECONDS:
+        """Hand out jobs and, every second or so, look at everything else; True when all is done."""
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._look(overview)
             self._looked = time.monotonic()
         training = self._is_training
