@@ -20,12 +20,13 @@ from rayfit.generate.contexts import checked_names
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.processors import Chooser
+from rayfit.halving import in_halves
 from rayfit.prepare.model_shape import num_layers
 
 # More texts at once were never slower (benchmarks/generation.py): the memory of its cache limits a batch.
 _MOST_AT_ONCE = 512
 _CACHE_BYTES_ON_CPU = 2 * 2**30
-_CACHE_SHARE_OF_FREE_GPU = 0.3
+_CACHE_SHARE_OF_GPU = 0.3  # of what the weights leave
 
 
 def generate(
@@ -55,12 +56,14 @@ def generate(
     names = checked_names(contexts, context_ids, decoding, model.config)
     blocker = make_blocker(decoding, block_index)
     room = max(len(context) for context in contexts) + decoding.num_new_tokens
-    parts = []
+
+    def run(begin: int, end: int) -> _Part:
+        return _batch(model, contexts[begin:end], names[begin:end], decoding, suppress_ids, blocker)
+
+    parts: list[_Part] = []
     with _bare(model), torch.inference_mode():
         for begin, end in _batches(len(contexts), batch_size or default_batch_size(model, room)):
-            parts.append(
-                _batch(model, contexts[begin:end], names[begin:end], decoding, suppress_ids, blocker)
-            )
+            parts += in_halves(run, begin, end)
     return _join(parts, decoding.num_new_tokens, blocker)
 
 
@@ -137,16 +140,19 @@ def _join(parts: list[_Part], num_new_tokens: int, blocker: Blocker | None) -> G
 
 def default_batch_size(model: Any, num_tokens: int) -> int:
     """Texts of `num_tokens` to generate at once: 1 to 512, as long as their keys and values take at most
-    2 GiB of a CPU's memory, or three tenths of what is free on a GPU.
+    2 GiB of a CPU's memory, or three tenths of what the model's weights leave of a GPU's.
+
+    What else is in a GPU's memory at the moment does not count: in bf16 a text may depend on its batch.
     """
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     text_bytes = 2 * num_layers(config) * heads * head_size * num_tokens * model.dtype.itemsize
-    free: float = _CACHE_BYTES_ON_CPU
+    room: float = _CACHE_BYTES_ON_CPU
     if model.device.type == "cuda":
-        free = _CACHE_SHARE_OF_FREE_GPU * torch.cuda.mem_get_info(model.device)[0]
-    return int(min(_MOST_AT_ONCE, max(1, free // text_bytes)))
+        weights = sum(each.numel() * each.itemsize for each in model.parameters())
+        room = _CACHE_SHARE_OF_GPU * (torch.cuda.mem_get_info(model.device)[1] - weights)
+    return int(min(_MOST_AT_ONCE, max(1, room // text_bytes)))
 
 
 def _batches(count: int, batch_size: int) -> Iterator[tuple[int, int]]:

@@ -40,7 +40,7 @@ def load_tokenizer_and_config(checkpoint: Path) -> tuple[Any, Any]:
 def load_model(checkpoint: str | Path, *, precision: str, device: str) -> Any:
     """A causal language model on `device`, in `precision` (`fp32` or `bf16`), with the attention of evaluations.
 
-    Raises RayfitError as `load_causal_model`.
+    Its logits are fp32 in either. Raises RayfitError as `load_causal_model`.
     """
     model = load_causal_model(
         checkpoint,
@@ -48,4 +48,25 @@ def load_model(checkpoint: str | Path, *, precision: str, device: str) -> Any:
         attn_implementation="eager" if device == "cpu" else "sdpa",
         ignore_mismatched_sizes=True,  # they are refused with their names
     )
+    head = model.get_output_embeddings()
+    if precision == "bf16" and isinstance(head, torch.nn.Linear):
+        model.set_output_embeddings(_Fp32Head(head))
     return model.to(device)
+
+
+class _Fp32Head(torch.nn.Module):
+    """A model's last product, in fp32 though the rest is bf16.
+
+    The logits of a large vocabulary lie closer together than bf16 tells apart: the highest of them would tie at one
+    position in fifty, and every choice and rank at a tie goes one way.
+    """
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
+        self.bias = None
+        if head.bias is not None:
+            self.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(hidden.float(), self.weight, self.bias)

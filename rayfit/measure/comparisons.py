@@ -11,6 +11,7 @@ import torch
 
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
+from rayfit.halving import in_halves
 from rayfit.measure.bench import Bench, Checkpoint
 from rayfit.measure.checkpoint import held_model, whole_rows
 from rayfit.measure.stage import Measured
@@ -32,12 +33,13 @@ def compare(spec: Comparison, bench: Bench) -> Measured:
     """
     (predictions,) = map(bench.input, spec.inputs)
     choices = stored_choices(bench.frame(predictions, "texts"))
-    parts = [
-        choice_statistics(logits, torch.from_numpy(choices[start : start + len(logits)]).long())
-        for start, logits in zip(
-            range(0, len(choices), _ROWS_AT_ONCE), _original_logits(spec, bench)(), strict=True
-        )
-    ]
+    parts, start = [], 0
+    for logits in _original_logits(spec, bench)():
+        end = start + len(logits)
+        parts.append(choice_statistics(logits, torch.from_numpy(choices[start:end]).long()))
+        start = end
+    if start != len(choices):
+        raise RayfitError(f"comparisons: {len(choices)} texts of choices beside logits of {start}")
     return Measured(scores={name: estimate.entry() for name, estimate in pair_scores(parts).items()})
 
 
@@ -72,11 +74,13 @@ class _Logits:
             yield from self._kept
             return
         found = []
-        for start in range(0, len(self._token_ids), _ROWS_AT_ONCE):
-            logits = self._forward(self._token_ids[start : start + _ROWS_AT_ONCE])
-            if self.num_bytes <= _KEPT_LOGITS_BYTES:
-                found.append(logits)
-            yield logits
+        forward, token_ids = self._forward, self._token_ids
+        for start in range(0, len(token_ids), _ROWS_AT_ONCE):
+            end = min(start + _ROWS_AT_ONCE, len(token_ids))
+            for logits in in_halves(lambda *place: forward(token_ids[slice(*place)]), start, end):
+                if self.num_bytes <= _KEPT_LOGITS_BYTES:
+                    found.append(logits)
+                yield logits
         if self.num_bytes <= _KEPT_LOGITS_BYTES:
             self._kept, self._forward = found, None
 

@@ -11,6 +11,7 @@ import torch
 
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
+from rayfit.halving import in_halves
 from rayfit.measure.bench import Bench
 from rayfit.measure.checkpoint import held_model, whole_rows
 from rayfit.measure.stage import Measured
@@ -84,6 +85,10 @@ def row_means(model: Any, token_ids: np.ndarray, device: str) -> dict[str, np.nd
 @torch.inference_mode()
 def _predicted(model: Any, token_ids: np.ndarray, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Logits before every target, and the targets, batch by batch."""
+
+    def run(begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = torch.from_numpy(token_ids[begin:end]).to(device)
+        return model(input_ids=batch, use_cache=False).logits[:, :-1], batch[:, 1:]
+
     for start in range(0, len(token_ids), _ROWS_AT_ONCE):
-        batch = torch.from_numpy(token_ids[start : start + _ROWS_AT_ONCE]).to(device)
-        yield model(input_ids=batch, use_cache=False).logits[:, :-1], batch[:, 1:]
+        yield from in_halves(run, start, min(start + _ROWS_AT_ONCE, len(token_ids)))

@@ -38,6 +38,11 @@ class EvaluationSettings:
     engine: str = "transformers"
     mauve_features: str = ""
 
+    @property
+    def declared_precision(self) -> str:
+        """The precision as it enters ids; in bf16 the last product of a model is fp32."""
+        return "bf16, logits fp32" if self.eval_precision == "bf16" else self.eval_precision
+
     def declared_contexts(self, contexts: Contexts) -> dict[str, Any]:
         """What decides the contexts' texts; further ones are drawn after the usual ones."""
         if isinstance(contexts, Prompts):
@@ -129,7 +134,7 @@ class Measurement:
         return {
             **self.subject.declared(),
             "export_dtype": settings.export_dtype if self.subject.trial is not None else "as given",
-            "eval_precision": settings.eval_precision,
+            "eval_precision": settings.declared_precision,
             "contexts": settings.declared_contexts(self.contexts),
         }
 

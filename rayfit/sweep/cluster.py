@@ -15,6 +15,7 @@ from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.cards import check_cards, find_cards
 from rayfit.plan.precision import AUTO
 from rayfit.plan.resources import Resources, check_fits
 from rayfit.sweep.fork_server import ForkServer
@@ -173,8 +174,12 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
         if context.dashboard_url:
             address = environment["RAY_API_SERVER_ADDRESS"] = f"http://{context.dashboard_url}"
             os.environ["RAY_API_SERVER_ADDRESS"] = address
+        if options.use_gpu:
+            _check_cards_of_nodes(options)
     else:
         environment = {}
+        if not options.use_gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what finds a GPU that it was not given takes it
         with _few_processes(fork_server):
             ray.init(
                 address="local",
@@ -192,6 +197,20 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
         yield environment
     finally:
         ray.shutdown()
+
+
+def _check_cards_of_nodes(options: Options) -> None:
+    """A look at the GPUs of one node that has some. Raises RayfitError as `find_cards` and `check_cards`."""
+    import ray
+
+    look = ray.remote(num_cpus=0, num_gpus=1, max_retries=0)(find_cards)
+    try:
+        cards = ray.get(look.remote())
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RayfitError):
+            raise error.cause from None
+        raise
+    check_cards(cards, precision=options.precision)
 
 
 @contextmanager

@@ -304,6 +304,7 @@ class Conductor:
                 precision=recipe.precision,
                 batch_size=recipe.batch_size,
                 num_workers=placement.num_workers,
+                num_parameters=self._num_parameters[trial.model.name],
             ),
             adapter=recipe.adapter,
             use_gpu=placement.use_gpu,

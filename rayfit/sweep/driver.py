@@ -13,6 +13,7 @@ from rayfit.config import Options
 from rayfit.console import Console, Running
 from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
+from rayfit.plan.cards import check_cards, find_cards
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
@@ -62,6 +63,8 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
                 check_engine(options.engine)
             plan = make_plan(sweep, options, storage)
             is_left = _is_something_left(plan, storage)
+            if options.use_gpu and (is_left or plan.pending):
+                _check_cards(options, starting_ray)
             if is_left:
                 starting_ray.begin()
             if is_left or plan.pending:
@@ -93,6 +96,14 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             return 130
         finally:
             console.close()
+
+
+def _check_cards(options: Options, starting_ray: StartingRay) -> None:
+    """Before anything is fetched or made: the GPUs are there and good for what is asked for, here or on the Ray we join."""
+    if joins_running_ray():
+        starting_ray.ready()
+    else:
+        check_cards(find_cards(), precision=options.precision)
 
 
 def _free_all_of_ray() -> None:

@@ -30,6 +30,11 @@ class Evaluator:
 
     def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
         """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""
+        import torch
+
+        from rayfit.measure.checkpoint import let_go
+        from rayfit.train.memory import out_of_memory
+
         try:
             if part is None:
                 measure(stage, spec, bench)
@@ -38,6 +43,9 @@ class Evaluator:
                 stage.run_part(spec, bench, part)
         except RayfitError as error:
             return str(error)
+        except torch.OutOfMemoryError as error:
+            let_go()
+            return out_of_memory(error, "while measuring, also one text at a time")
         return ""
 
 
@@ -235,7 +243,11 @@ class EvaluationPool:
                 told = ray.get(reference)
                 self._set(job, "failed" if told else "finished", told)
             except ray.exceptions.RayTaskError as error:
-                self._set(job, "failed", str(error).strip().splitlines()[-1])
+                self._end(actor)  # whatever it was, the next job finds a sound process
+                reason = str(error).strip().splitlines()[-1]
+                # After one such error every call to the GPU fails in that process.
+                again = "CUDA error" in reason and job.tries < MAX_TRIES
+                self._set(job, "waiting" if again else "failed", reason)
             except ray.exceptions.RayError as error:  # the actor died, or was ended for memory
                 self._end(actor)
                 reason = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"

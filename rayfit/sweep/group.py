@@ -7,14 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from rayfit.allocator import keep_freed_memory
-from rayfit.errors import TrialError, WeightsError
+from rayfit.errors import TrialError, WeightsError, first_line
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("rayfit.group")
 
 _WAIT_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 5.0
 
 
 def group_loop(passed: dict[str, GroupConfig]) -> None:
@@ -39,10 +40,14 @@ def group_loop(passed: dict[str, GroupConfig]) -> None:
     rank = ray.train.get_context().get_world_rank()
     folder = config.storage / LOGS / "groups"
     with _logging_to(folder / f"{config.group_id}-rank{rank}.log"):
+        queue = ray.get_actor(config.queue, namespace=config.namespace)
         try:
-            _serve(config, ray.get_actor(config.queue, namespace=config.namespace), rank)
-        except BaseException:
+            _serve(config, queue, rank)
+        except BaseException as error:
             log.exception("the group's worker of rank %d ends", rank)
+            with suppress(Exception):  # what ends this worker says more than what ends the queue
+                words = f"{type(error).__name__}: {first_line(error)}"
+                ray.get(queue.dies.remote(config.group_id, words), timeout=_LAST_WORDS_SECONDS)
             raise
 
 
@@ -54,6 +59,7 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     import torch.distributed as dist
 
     from rayfit.train.engine import build_engine, start_process_group
+    from rayfit.train.memory import out_of_memory
     from rayfit.train.reset import take_snapshot
 
     torch.set_num_threads(config.num_threads)
@@ -69,14 +75,29 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
 
     if not agree("hello"):
         return
+
+    alone = dist.get_world_size() == 1
+
+    def give_up(reason: str) -> None:
+        """Starting again would end here again, so the queue is told.
+
+        Whether other ranks are here too is not known, so nothing is agreed upon with them: where there are any, this worker
+        must fail, and its group with it.
+        """
+        log.error(reason)
+        ray.get(queue.cannot_train.remote(config.group_id, reason))
+        if alone:
+            dist.destroy_process_group()
+
     try:
         engine = build_engine(config.model_path, config.deepspeed, config.adapter, use_gpu=config.use_gpu)
-    except WeightsError as error:
-        # Starting again would end here again, so the queue is told; but whether the other ranks are here too is not
-        # known, so nothing is agreed upon and this worker fails, and its group with it.
-        ray.get(queue.cannot_build.remote(config.group_id, str(error)))
+        snapshot = take_snapshot(engine)
+    except (WeightsError, torch.OutOfMemoryError) as error:
+        told = isinstance(error, WeightsError)
+        give_up(str(error) if told else out_of_memory(error, "when the model was loaded for training"))
+        if alone:
+            return
         raise
-    snapshot = take_snapshot(engine)
     previous_end: float | None = None
     while True:
         order, task = agree("next")
@@ -86,7 +107,13 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
         if order == "wait":
             time.sleep(_WAIT_SECONDS)
             continue
-        previous_end = _train(config, queue, rank, engine, snapshot, task, previous_end)
+        try:
+            previous_end = _train(config, queue, rank, engine, snapshot, task, previous_end)
+        except torch.OutOfMemoryError as error:
+            give_up(out_of_memory(error, "while training"))
+            if alone:
+                return
+            raise
 
 
 def _train(

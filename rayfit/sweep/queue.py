@@ -49,6 +49,7 @@ class _Group:
     starts: int = 0
     starts_without_work: int = 0
     closing: bool = False
+    last_words: str = ""
     placements: list[str] = field(default_factory=list)
 
 
@@ -95,25 +96,22 @@ class TrialQueue:
         dying before it asks for work fails everything of its kind that is left, for no other group would fare better.
         """
         group = self._groups.setdefault(group_id, _Group())
+        said, group.last_words = _said(group.last_words), ""
         group.starts += 1
         group.starts_without_work += 1
         if group.in_hand:
             trial = self._trials[group.in_hand]
             group.in_hand = ""
             if trial.tries >= MAX_TRIES:
-                self._end(
-                    trial,
-                    error=f"its workers died {trial.tries} times while training it (see the trial's log)",
-                )
+                died = f"its workers died {trial.tries} times while training it"
+                self._end(trial, error=f"{died}{said} (see the trial's log)")
             else:
                 trial.status, trial.points = "queued", []
         if group.closing:
             return False
         if group.starts_without_work > MAX_STARTS_WITHOUT_WORK:
-            self.give_up(
-                f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train (see the group's log)",
-                group.kind,
-            )
+            died = f"the workers died {MAX_STARTS_WITHOUT_WORK} times before they could train"
+            self.give_up(f"{died}{said} (see the group's log)", group.kind)
             return False
         return True
 
@@ -154,14 +152,22 @@ class TrialQueue:
         """The group's workers are in this placement group of Ray's."""
         self._groups.setdefault(group_id, _Group()).placements.append(placement_id)
 
-    def cannot_build(self, group_id: str, error: str) -> None:
-        """The group's model cannot be trained at all: every trial of its kind fails with the reason, and the group ends.
+    def cannot_train(self, group_id: str, error: str) -> None:
+        """Nothing of the group's kind can be trained: the trial in hand and all that wait fail with the reason at once.
 
         Its workers, when Train starts them again, are told so by `hello`; several of them may say the same.
         """
         group = self._groups[group_id]
         group.closing = True
+        if group.in_hand:
+            self._end(self._trials[group.in_hand], error=error)
+            group.in_hand = ""
         self.give_up(error, group.kind)
+
+    def dies(self, group_id: str, error: str) -> None:
+        """A worker of the group ends with this error. The first one counts: the others end for want of it."""
+        group = self._groups.setdefault(group_id, _Group())
+        group.last_words = group.last_words or error
 
     def point(self, trial_id: str, point: Point) -> None:
         """A point of the trial's curve."""
@@ -246,3 +252,7 @@ class TrialQueue:
             )
             for trial_id, trial in self._trials.items()
         }
+
+
+def _said(last_words: str) -> str:
+    return f", the last time with {last_words}" if last_words else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from rayfit.train.adapters import add_adapter, start_adapter
 from rayfit.train.directory import file_values
 from rayfit.train.lean_deepspeed import deepspeed
 
+# One rank exports while the others wait in a collective, which ends the group when it takes longer: hashing and writing
+# 280 GB of 70B in fp32 to a slow disk takes a quarter of an hour to an hour.
+LONGEST_WAIT = timedelta(hours=4)
+
 
 def start_process_group(*, use_gpu: bool = False) -> None:
     """Let DeepSpeed join (or start, from RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) this process's group.
@@ -23,7 +28,9 @@ def start_process_group(*, use_gpu: bool = False) -> None:
     compiled here and now, and gloo does the same work without a compiler.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if use_gpu else "gloo", verbose=False)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if use_gpu else "gloo", verbose=False, timeout=LONGEST_WAIT
+    )
 
 
 def build_engine(

@@ -25,7 +25,7 @@ def full_masters(engine: Any, model_path: Path) -> dict[str, torch.Tensor]:
     for name, parameter in engine.module.named_parameters():
         whole = full_master(engine, parameter)
         if dist.get_rank() == 0:
-            weights[name] = whole.cpu().clone()
+            weights[name] = whole.to("cpu", copy=True)
     return weights
 
 

@@ -51,7 +51,7 @@ def master_tensors(engine: Any) -> list[torch.Tensor]:
 
 
 def _host(value: Any) -> Any:
-    return value.detach().cpu().clone() if isinstance(value, torch.Tensor) else value
+    return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
 
 
 def _without_params(group: dict[str, Any]) -> dict[str, Any]:

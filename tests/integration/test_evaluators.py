@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from rayfit.config import Options
 from rayfit.console import Console
 from rayfit.measure.bench import Bench
+from rayfit.measure.stage import Stage
 from rayfit.measure.stages import stages_of
 from rayfit.prepare.prepare import Prepared, prepare
 from rayfit.records.storage import Storage
@@ -215,6 +217,48 @@ def test_a_job_whose_actor_dies_every_time_fails(storage_root: Path, cluster: No
     wait_for(is_done, "the end of the job", partial(_statuses, pool), every=0.05)
     assert pool.jobs["deadly"].status == "failed"
     assert "its evaluator died 3 times" in pool.jobs["deadly"].error
+
+
+def test_after_an_error_of_a_gpu_the_job_is_done_again_in_another_process(
+    storage_root: Path, tmp_path: Path, cluster: None
+) -> None:
+    bench = Bench(storage=Storage(storage_root), model_paths={}, device="cpu")
+    pool = EvaluationPool(bench, use_gpu=False, environment={})
+    file = tmp_path / "processes"
+    poisoned = Stage(kind="poisoned", run=_done, num_parts=lambda *_: 1, run_part=_poisons_its_process)
+    spec: Any = file
+    pool.add(Job("part", poisoned, spec, "nowhere", part=0))
+    pool.add(Job("wrong", replace(poisoned, run_part=_wrong), spec, "nowhere", part=0, needs=("part",)))
+
+    def is_done() -> bool:
+        pool.step(1)
+        return pool.done
+
+    wait_for(is_done, "the end of the job", partial(_statuses, pool), every=0.05)
+    assert (pool.jobs["part"].status, pool.jobs["part"].tries) == ("finished", 2)
+    first, second = file.read_text().split()
+    assert first != second
+    wrong = pool.jobs["wrong"]
+    assert (wrong.status, wrong.tries) == ("failed", 1), (
+        "an error of ours comes again, so it is not tried again"
+    )
+    assert "ZeroDivisionError" in wrong.error
+
+
+def _done(*_: Any) -> Any:
+    raise AssertionError("it is asked for a part alone")
+
+
+def _poisons_its_process(file: Any, bench: Bench, part: int) -> None:
+    first = not file.exists()
+    with file.open("a") as stream:
+        stream.write(f"{os.getpid()} ")
+    if first:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def _wrong(*_: Any) -> None:
+    raise ZeroDivisionError
 
 
 class _Deadly:

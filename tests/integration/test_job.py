@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 def running_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Ray of two CPUs in processes of its own; gives the environment for `ray job`."""
+    """A Ray of two CPUs and, as it believes, a GPU, in processes of its own; gives the environment for `ray job`."""
     environment = {
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -41,6 +42,7 @@ def running_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
         f"--port={free_port()}",
         f"--dashboard-port={port}",
         "--num-cpus=2",
+        "--num-gpus=1",  # which Ray takes at its word: there is none
     ]
     head = subprocess.Popen(
         [*command, "--disable-usage-stats", "--object-store-memory=134217728"],
@@ -95,6 +97,11 @@ def test_a_job_joins_the_running_ray(running_ray: dict[str, str], storage_root: 
     options = (*options, "--storage", storage_root, "--tracking-uri", tracking)
     status, output = _submit(running_ray, storage_root, *options)
     assert status != 0 and "--precision: on a running Ray" in output
+    status, output = _submit(running_ray, storage_root, *options, "--use-gpu")
+    assert status != 0 and re.search(
+        r"^error: --use-gpu: torch .* (build for CPUs alone|can use no GPU)", output, re.M
+    )
+    assert "making" not in output, "before anything is made"
     status, output = _submit(running_ray, storage_root, *options, "--precision", "fp32")
     assert status == 0, output
     assert "1 trials: reused 0, running 1" in output

@@ -42,12 +42,11 @@ if __name__ == "__main__":
 """
 
 
-# Python runs it at the start of every process that finds it on its path. The failing trial then takes long enough for
-# MLflow to be told of it while it is under way, as on a slow machine.
-SLOW_WORKERS = """
+# Python runs it at the start of every process that finds it on its path: `before` is done before every update of a trial.
+PATCHED_WORKERS = """
 import importlib.util, sys, time
 
-class Slowed:
+class Patched:
     def find_spec(self, name, path, target=None):
         if name != "rayfit.train.loop":
             return None
@@ -55,28 +54,75 @@ class Slowed:
         spec = importlib.util.find_spec(name)
         load = spec.loader.exec_module
 
-        def slowed(module):
+        def patched(module):
             load(module)
-            update = module.run_update
-            def slow(engine, task, *arguments, **options):
-                if task.schedule.learning_rate > 1:
-                    time.sleep(7)
-                return update(engine, task, *arguments, **options)
-            module.run_update = slow
+            run = module.run_update
+            def run_update(engine, task, update, *arguments, **options):
+                {before}
+                return run(engine, task, update, *arguments, **options)
+            module.run_update = run_update
 
-        spec.loader.exec_module = slowed
+        spec.loader.exec_module = patched
         return spec
 
-sys.meta_path.insert(0, Slowed())
+sys.meta_path.insert(0, Patched())
 """
+
+
+SWEEP_OF_BATCHES = """
+from rayfit import Sweep, sweep_main
+
+grid = {"samples": (8, 16), "batch_size": (4, 8), "learning_rate": 3e-3, "num_updates": 48}
+SWEEP = Sweep(
+    kind="batches",
+    question="Which batch?",
+    source="a test",
+    varies=("samples", "batch_size"),
+    scales={"ci": grid, "laptop": grid, "paper": grid},
+)
+if __name__ == "__main__":
+    sweep_main(SWEEP, __file__)
+"""
+
+
+def _patched(folder: Path, before: str) -> str:
+    """A PYTHONPATH on which workers do something before every update."""
+    (folder / "patched").mkdir()
+    (folder / "patched" / "sitecustomize.py").write_text(PATCHED_WORKERS.format(before=before))
+    return os.pathsep.join(filter(None, (str(folder / "patched"), os.environ.get("PYTHONPATH"))))
+
+
+def test_out_of_memory_is_said_at_once_and_other_kinds_go_on(storage_root: Path, tmp_path: Path) -> None:
+    told = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. "
+        "GPU 0 has a total capacity of 23.64 GiB of which 1.19 GiB is free."
+    )
+    path = _patched(
+        tmp_path,
+        f"if task.schedule.batch_size == 8 and update == 2: import torch; raise torch.OutOfMemoryError({told!r})",
+    )
+    script = tmp_path / "batches.py"
+    script.write_text(SWEEP_OF_BATCHES)
+    options = ("--storage", storage_root, "--num-cpus", "1")
+    output = launch(*SHORT, *options, script=script, status=1, PYTHONPATH=path)
+    trained = [row for row in summary(storage_root) if row["who"] == "trained"]
+    assert {(row["batch_size"], row["status"]) for row in trained} == {(4, "FINISHED"), (8, "FAILED")}
+    failed = [row for row in trained if row["batch_size"] == 8]
+    said = "out of GPU memory while training: 2.00 GiB more asked for, 1.19 GiB of 23.64 GiB free; --zero-stage 3"
+    assert len(failed) == 2 and all(said in row["reason"] for row in failed)
+    assert said in output and "died" not in output
+    logs = [file.read_text() for file in storage_root.glob("trials/*/logs/rank0.log")]
+    assert sorted(log.count(" in group ") for log in logs) == [1, 1, 1], (
+        "one start of the first, none of the second"
+    )
+    assert len(list(storage_root.glob("logs/groups/*-rank0.log"))) == 2
 
 
 def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -> None:
     script = tmp_path / "rates.py"
     script.write_text(SWEEP_OF_RATES)
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_WORKERS)
-    path = os.pathsep.join(filter(None, (str(tmp_path / "slow"), os.environ.get("PYTHONPATH"))))
+    # The failing trial takes long enough for MLflow to be told of it while it is under way, as on a slow machine.
+    path = _patched(tmp_path, "if task.schedule.learning_rate > 1: time.sleep(7)")
     # One group for both, so that the good trial, which comes second in a repeat, runs in an engine that has failed.
     common = (*SHORT, "--storage", storage_root, "--num-cpus", "2")
     output = launch(*common, script=script, status=1, PYTHONPATH=path)

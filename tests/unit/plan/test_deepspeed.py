@@ -22,6 +22,21 @@ def test_no_default_of_deepspeed_decides_a_number(precision: str, zero_stage: in
     json.dumps(config)
 
 
+def test_buckets_are_no_larger_than_the_model_and_nothing_waits_for_the_device() -> None:
+    for stage in (1, 2, 3):
+        small, large, unknown = (
+            deepspeed_config(
+                zero_stage=stage, precision="bf16", batch_size=8, num_workers=1, num_parameters=count
+            )
+            for count in (1_000_000, 8_000_000_000, None)
+        )
+        assert small["zero_optimization"]["reduce_bucket_size"] == 1_000_000
+        assert large["zero_optimization"]["reduce_bucket_size"] == 500_000_000
+        assert large == unknown
+        assert (large["zero_optimization"].get("sub_group_size") == 50_000_000) == (stage == 3)
+        assert large["timers"]["throughput"]["enabled"] is False
+
+
 def test_adam_is_torch_s_which_needs_no_compiler_with_the_paper_s_numbers() -> None:
     config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=1)
     optimizer = config["optimizer"]

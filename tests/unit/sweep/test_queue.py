@@ -263,14 +263,42 @@ def test_without_trials_there_is_nothing_to_do() -> None:
     assert queue.state() == {} and queue.set_limit(5) == []
 
 
+def test_what_does_not_fit_fails_at_once_with_all_of_its_kind() -> None:
+    queue = TrialQueue({"a": 1, "b": 2, "c": 3}, kinds={"a": "x", "b": "x", "c": "y"})
+    for trial_id in "abc":
+        queue.submit(trial_id)
+    queue.open_group("g", "x")
+    queue.set_limit(1)
+    assert queue.hello("g") and queue.next("g") == ("train", 1)
+    queue.cannot_train("g", "out of GPU memory")
+    assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
+    assert {queue.state()[key].error for key in "ab"} == {"out of GPU memory"}
+    assert queue.state()["a"].tries == 1, "nothing is tried again"
+    queue.group_ended("g")
+    assert queue.set_limit(1) == ["y"]
+
+
+def test_the_last_error_of_the_workers_is_told_of_their_trial() -> None:
+    queue = TrialQueue({"a": 1})
+    queue.submit("a")
+    queue.open_group("g")
+    queue.set_limit(1)
+    for _ in range(MAX_TRIES):
+        assert queue.hello("g") and queue.next("g") == ("train", 1)
+        queue.dies("g", "OSError: No space left on device")
+    assert queue.hello("g")
+    error = queue.state()["a"].error
+    assert f"died {MAX_TRIES} times" in error and "with OSError: No space left on device" in error
+
+
 def test_a_model_that_cannot_be_built_fails_its_trials_at_once_and_no_others() -> None:
     queue = TrialQueue({"a": 1, "b": 2, "c": 3}, kinds={"a": "x", "b": "x", "c": "y"})
     for trial_id in "abc":
         queue.submit(trial_id)
     queue.open_group("g", "x")
     assert queue.hello("g")
-    queue.cannot_build("g", "it lacks weights")
-    queue.cannot_build("g", "it lacks weights")  # another rank
+    queue.cannot_train("g", "it lacks weights")
+    queue.cannot_train("g", "it lacks weights")  # another rank
     assert not queue.hello("g"), "workers that are started again go"
     assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
     assert queue.state()["a"].error == "it lacks weights"

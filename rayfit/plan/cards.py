@@ -1,0 +1,87 @@
+"""The GPUs of this machine, as torch sees them: looked at in a process of its own, before anything is fetched or made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import msgspec
+
+from rayfit.errors import RayfitError
+
+# What the pinned torch of PyPI is built for; another build asks for another driver.
+_DRIVER = "580 or newer for torch's CUDA 13 build"
+
+_PROBE = """
+import json, torch
+found = {"torch": torch.__version__, "cuda": torch.version.cuda, "error": "", "cards": []}
+if torch.version.cuda is not None:
+    try:
+        torch.cuda.init()
+        for index in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(index)
+            found["cards"].append([card.name, [card.major, card.minor], card.total_memory])
+    except Exception as error:
+        found["error"] = str(error) or type(error).__name__
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU: its name, compute capability and memory in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    num_bytes: int
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it computes in bf16 by itself: from compute capability 8.0 (Ampere) on."""
+        return self.capability >= (8, 0)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What such a process found: torch's version, the CUDA it is built for, why there are no cards, or the cards."""
+
+    torch: str
+    cuda: str | None
+    error: str
+    cards: list[tuple[str, tuple[int, int], int]]
+
+
+def find_cards() -> tuple[Card, ...]:
+    """The GPUs that torch can use. Raises RayfitError, in one line with the way out, where it can use none."""
+    done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+        raise RayfitError(f"--use-gpu: torch cannot be asked for its GPUs: {said}")
+    return cards_of(msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Found))
+
+
+def cards_of(found: Found) -> tuple[Card, ...]:
+    """As `find_cards`, of what the process found."""
+    if found.cuda is None:
+        raise RayfitError(
+            f"--use-gpu: torch {found.torch} is a build for CPUs alone; install a CUDA build of it (README, Install), "
+            "or leave --use-gpu out"
+        )
+    if not found.cards:
+        said = " ".join(found.error.split()) or "it finds none"
+        raise RayfitError(
+            f"--use-gpu: torch {found.torch} for CUDA {found.cuda} can use no GPU: {said} (it needs an NVIDIA driver of "
+            f"{_DRIVER}); mend that, or leave --use-gpu out"
+        )
+    return tuple(Card(*card) for card in found.cards)
+
+
+def check_cards(cards: tuple[Card, ...], *, precision: str) -> None:
+    """Raises RayfitError where training would be in bf16 and a card has no units for it, which makes it slow."""
+    without = next((card for card in cards if not card.has_bf16), None)
+    if without is not None and precision != "fp32":
+        major, minor = without.capability
+        raise RayfitError(
+            f"--precision: {without.name} (compute capability {major}.{minor}) has no bf16 units, and training is in bf16 "
+            "there by default; give --precision fp32, or hide the card with CUDA_VISIBLE_DEVICES"
+        )
