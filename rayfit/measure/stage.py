@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from rayfit.devices import device_name
 from rayfit.errors import RayfitError
 from rayfit.identity import digest, file_digest
 from rayfit.measure.bench import Bench, weights_of
@@ -100,6 +101,7 @@ def measure(stage: Stage, spec: Measurement, bench: Bench) -> MeasurementRecord:
         about={
             "export_dtype": spec.settings.export_dtype,
             "eval_precision": spec.settings.eval_precision,
+            "device": device_name(bench.device),
             **done.about,
         },
         scores=dict(done.scores),

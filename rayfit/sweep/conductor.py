@@ -37,9 +37,10 @@ _TICK_SECONDS = 0.5
 _LOOK_SECONDS = 0.9  # each costs the driver and the queue some milliseconds
 _MAX_FAILED_GROUPS = 3
 
-# Large blocks go back to the system when freed; otherwise every worker that loads a model at stage 3 stays at the whole
-# model's size. Not on CPUs, where it makes each update twice as slow, for its activations are such blocks.
-_FREE_LOADED = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+# Large blocks go back to the system when freed; otherwise every worker that loads a model stays at the whole model's size.
+# Not on CPUs, where it makes each update twice as slow, for its activations are such blocks. cuBLAS gives the same bits
+# each time with a workspace of its own for each stream alone.
+_ON_GPUS = {"MALLOC_MMAP_THRESHOLD_": "131072", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class Conductor:
@@ -317,15 +318,15 @@ class Conductor:
         group = GroupRun(
             config,
             train_folder=launch.storage.root / "logs" / "train",
-            environment={**self._environment, **self._allocation(placement.use_gpu, stage)},
+            environment={**self._environment, **self._allocation(placement.use_gpu)},
         )
         group.start()
         self._groups.append(group)
 
-    def _allocation(self, use_gpu: bool, stage: int) -> dict[str, str]:
+    def _allocation(self, use_gpu: bool) -> dict[str, str]:
         """What workers' allocators are told; those of a Ray of our own, without GPUs, are told by their fork server."""
         if use_gpu:
-            return _FREE_LOADED if stage == 3 else {}
+            return _ON_GPUS
         return ONE_ARENA if joins_running_ray() else {}
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from rayfit.allocator import keep_freed_memory
+from rayfit.devices import make_deterministic
 from rayfit.errors import TrialError, WeightsError, first_line
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
@@ -63,7 +64,9 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     from rayfit.train.reset import take_snapshot
 
     torch.set_num_threads(config.num_threads)
-    if not config.use_gpu:
+    if config.use_gpu:
+        make_deterministic()
+    else:
         keep_freed_memory()
     start_process_group(use_gpu=config.use_gpu)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rayfit.devices import device_name
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.trials import curve_updates
 from rayfit.prepare.model_shape import num_layers
@@ -109,7 +110,7 @@ def engine_facts(engine: Any, adapter: Adapter | None) -> EngineFacts:
         trained=trained,
         total=total,
         adapter_blocks=None if adapter is None else tuple(adapter.blocks(num_layers(engine.module.config))),
-        device=str(engine.device),
+        device=device_name(engine.device),
         deterministic_kernels=None if on_cpu else bool(torch.are_deterministic_algorithms_enabled()),
     )
 
