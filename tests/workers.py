@@ -22,7 +22,13 @@ def free_port() -> int:
 
 
 def _work(
-    rank: int, world: int, port: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]
+    rank: int,
+    world: int,
+    port: int,
+    folder: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    use_gpu: bool,
 ) -> None:
     os.environ.update(
         RANK=str(rank),
@@ -31,28 +37,43 @@ def _work(
         LOCAL_WORLD_SIZE=str(world),
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
-        DS_ACCELERATOR="cpu",
+        DS_ACCELERATOR="cuda" if use_gpu else "cpu",
     )
+    if use_gpu:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     try:
         import torch
 
         torch.set_num_threads(1)
         from rayfit.train.engine import start_process_group
 
-        start_process_group()
+        if use_gpu:
+            from rayfit.devices import make_deterministic
+
+            torch.cuda.set_device(rank)
+            make_deterministic()
+        start_process_group(use_gpu=use_gpu)
         result: tuple[str, Any] = ("ok", function(*args))
     except BaseException:  # noqa: BLE001 - a process boundary
         result = ("error", traceback.format_exc())
     Path(folder, str(rank)).write_bytes(pickle.dumps(result))
 
 
-def run_workers(function: Callable[..., Any], world: int, *args: Any) -> list[Any]:
-    """`function(*args)` on every rank of a fresh group; the results by rank. An error on any rank is raised here."""
+def on_gpus() -> bool:
+    """In a worker: whether it is one on GPUs."""
+    return os.environ["DS_ACCELERATOR"] == "cuda"
+
+
+def run_workers(function: Callable[..., Any], world: int, *args: Any, use_gpu: bool = False) -> list[Any]:
+    """`function(*args)` on every rank of a fresh group; the results by rank. An error on any rank is raised here.
+
+    Over gloo, or with a GPU for each over nccl.
+    """
     context = multiprocessing.get_context("spawn")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            context.Process(target=_work, args=(rank, world, port, folder, function, args))
+            context.Process(target=_work, args=(rank, world, port, folder, function, args, use_gpu))
             for rank in range(world)
         ]
         for process in processes:

@@ -61,7 +61,6 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
 
     from rayfit.train.engine import build_engine, start_process_group
     from rayfit.train.memory import out_of_memory
-    from rayfit.train.reset import take_snapshot
 
     torch.set_num_threads(config.num_threads)
     if config.use_gpu:
@@ -78,45 +77,34 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
 
     if not agree("hello"):
         return
-
-    alone = dist.get_world_size() == 1
-
-    def give_up(reason: str) -> None:
-        """Starting again would end here again, so the queue is told.
-
-        Whether other ranks are here too is not known, so nothing is agreed upon with them: where there are any, this worker
-        must fail, and its group with it.
-        """
-        log.error(reason)
-        ray.get(queue.cannot_train.remote(config.group_id, reason))
-        if alone:
-            dist.destroy_process_group()
-
     try:
         engine = build_engine(config.model_path, config.deepspeed, config.adapter, use_gpu=config.use_gpu)
-        snapshot = take_snapshot(engine)
+        _serve_trials(config, queue, rank, engine, agree)
     except (WeightsError, torch.OutOfMemoryError) as error:
-        told = isinstance(error, WeightsError)
-        give_up(str(error) if told else out_of_memory(error, "when the model was loaded for training"))
-        if alone:
-            return
-        raise
+        # Starting again would end here again, so the queue is told. Whether other ranks are here too is not known, so nothing
+        # is agreed upon with them: where there are any, this worker must fail, and its group with it.
+        reason = str(error) if isinstance(error, WeightsError) else out_of_memory(error, "in training")
+        log.error(reason)
+        ray.get(queue.cannot_train.remote(config.group_id, reason))
+        if dist.get_world_size() > 1:
+            raise
+    dist.destroy_process_group()
+
+
+def _serve_trials(config: GroupConfig, queue: Any, rank: int, engine: Any, agree: Callable[..., Any]) -> None:
+    """Train what the queue hands out until it closes the group."""
+    from rayfit.train.reset import take_snapshot
+
+    snapshot = take_snapshot(engine)
     previous_end: float | None = None
     while True:
         order, task = agree("next")
         if order == "close":
-            dist.destroy_process_group()
             return
         if order == "wait":
             time.sleep(_WAIT_SECONDS)
             continue
-        try:
-            previous_end = _train(config, queue, rank, engine, snapshot, task, previous_end)
-        except torch.OutOfMemoryError as error:
-            give_up(out_of_memory(error, "while training"))
-            if alone:
-                return
-            raise
+        previous_end = _train(config, queue, rank, engine, snapshot, task, previous_end)
 
 
 def _train(

@@ -10,7 +10,7 @@ import pytest
 from rayfit.errors import TrialError
 from rayfit.plan.deepspeed import deepspeed_config
 from tests.tiny import random_rows, save_tiny_llama
-from tests.workers import run_workers
+from tests.workers import on_gpus, run_workers
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +37,7 @@ def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: in
     )
 
 
-def _digests(model_path: Path, folder: Path, used: bool) -> list[tuple[str, int]]:
+def digests_of(model_path: Path, folder: Path, used: bool) -> list[tuple[str, int]]:
     """Per case: the digest of the measured trial's masters, after other trials (one failing half-way) or after none."""
     import torch
     import torch.distributed as dist
@@ -51,7 +51,7 @@ def _digests(model_path: Path, folder: Path, used: bool) -> list[tuple[str, int]
         config = deepspeed_config(
             zero_stage=stage, precision=precision, batch_size=8, num_workers=dist.get_world_size()
         )
-        engine = build_engine(model_path, config)
+        engine = build_engine(model_path, config, use_gpu=on_gpus())
         snapshot = take_snapshot(engine)
         if used:
             loop.train_trial(
@@ -90,8 +90,8 @@ def _fail_between_backward_and_step(engine: Any, snapshot: Any, task: Any) -> No
 @pytest.mark.parametrize("world", [1, 2])
 def test_used_engine_gives_the_bits_of_a_fresh_one(tmp_path: Path, world: int) -> None:
     model_path = save_tiny_llama(tmp_path / "model")
-    fresh = run_workers(_digests, world, model_path, tmp_path / "fresh", False)
-    used = run_workers(_digests, world, model_path, tmp_path / "used", True)
+    fresh = run_workers(digests_of, world, model_path, tmp_path / "fresh", False)
+    used = run_workers(digests_of, world, model_path, tmp_path / "used", True)
     assert all(ranks == fresh[0] for ranks in fresh)
     for case, expected, got in zip(CASES, fresh[0], used[0], strict=True):
         assert got == expected, f"stage {case[0]} {case[1]} with {world} workers"

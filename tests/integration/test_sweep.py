@@ -108,7 +108,9 @@ def test_out_of_memory_is_said_at_once_and_other_kinds_go_on(storage_root: Path,
     trained = [row for row in summary(storage_root) if row["who"] == "trained"]
     assert {(row["batch_size"], row["status"]) for row in trained} == {(4, "FINISHED"), (8, "FAILED")}
     failed = [row for row in trained if row["batch_size"] == 8]
-    said = "out of GPU memory while training: 2.00 GiB more asked for, 1.19 GiB of 23.64 GiB free; --zero-stage 3"
+    said = (
+        "out of GPU memory in training: 2.00 GiB more asked for, 1.19 GiB of 23.64 GiB free; --zero-stage 3"
+    )
     assert len(failed) == 2 and all(said in row["reason"] for row in failed)
     assert said in output and "died" not in output
     logs = [file.read_text() for file in storage_root.glob("trials/*/logs/rank0.log")]

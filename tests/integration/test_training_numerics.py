@@ -12,7 +12,7 @@ import torch
 from rayfit.plan.deepspeed import deepspeed_config
 from tests.integration.order_by_hand import order_by_hand
 from tests.tiny import random_rows, save_tiny_llama
-from tests.workers import run_workers
+from tests.workers import on_gpus, run_workers
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +25,7 @@ RATES = (1e-6, 5e-4)
 Weights = dict[str, np.ndarray]
 
 
-def _train_cases(
+def train_cases(
     model_path: Path, folder: Path, cases: list[dict[str, Any]]
 ) -> list[tuple[list[float], Weights]]:
     """In one worker: train each case in a fresh engine; batch losses and final fp32 masters."""
@@ -51,7 +51,7 @@ def _train_cases(
             for parent in parents:
                 section = section[parent]
             section[last] = value
-        engine = build_engine(model_path, config)
+        engine = build_engine(model_path, config, use_gpu=on_gpus())
         points: list[Any] = []
         task = TrainTask(
             schedule=Schedule(
@@ -73,16 +73,19 @@ def _train_cases(
     return results
 
 
-def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[list[float], Weights, Weights]:
+def plain_loop(
+    model_path: Path, rate: float, *, bf16_copy: bool = False, device: str = "cpu"
+) -> tuple[list[float], Weights, Weights]:
     """The oracle: torch's Adam written out by hand on fp32 weights, batches from its own reading of the order."""
     from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32, attn_implementation="eager")
+    model.to(device)
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.0
     names = [name for name, _ in model.named_parameters()]
     masters = [parameter.detach().clone() for parameter in model.parameters()]
-    start = {name: master.numpy().copy() for name, master in zip(names, masters, strict=True)}
+    start = {name: master.cpu().numpy().copy() for name, master in zip(names, masters, strict=True)}
     first = [torch.zeros_like(m) for m in masters]
     second = [torch.zeros_like(m) for m in masters]
     if bf16_copy:
@@ -91,7 +94,7 @@ def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[l
     stream = order_by_hand(3, len(ROWS), UPDATES)
     losses = []
     for step in range(1, UPDATES + 1):
-        batch = torch.from_numpy(ROWS[stream[(step - 1) * BATCH : step * BATCH]])
+        batch = torch.from_numpy(ROWS[stream[(step - 1) * BATCH : step * BATCH]]).to(device)
         logits = model(batch).logits[:, :-1].float()
         loss = torch.nn.functional.cross_entropy(
             logits.reshape(-1, logits.shape[-1]), batch[:, 1:].reshape(-1)
@@ -107,10 +110,10 @@ def _plain(model_path: Path, rate: float, *, bf16_copy: bool = False) -> tuple[l
                 denominator = (v / (1 - 0.999**step)).sqrt() + 1e-8
                 master -= rate * (m / (1 - 0.9**step)) / denominator
                 parameter.copy_(master)
-    return losses, start, {name: master.numpy() for name, master in zip(names, masters, strict=True)}
+    return losses, start, {name: master.cpu().numpy() for name, master in zip(names, masters, strict=True)}
 
 
-def _change_error(weights: Weights, reference: Weights, start: Weights) -> float:
+def change_error(weights: Weights, reference: Weights, start: Weights) -> float:
     """‖Δw − Δw_ref‖ / ‖Δw_ref‖ in float64 over all weights."""
     difference = sum(float(((weights[n].astype(np.float64) - reference[n]) ** 2).sum()) for n in start)
     change = sum(float(((reference[n].astype(np.float64) - start[n]) ** 2).sum()) for n in start)
@@ -143,13 +146,13 @@ def ours(
     model_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[list[float], Weights]]:
     folder = tmp_path_factory.mktemp("checkpoints")
-    results = run_workers(_train_cases, 1, model_path, folder, list(CASES.values()))[0]
+    results = run_workers(train_cases, 1, model_path, folder, list(CASES.values()))[0]
     return dict(zip(CASES, results, strict=True))
 
 
 @pytest.fixture(scope="module")
 def plain(model_path: Path) -> dict[float, tuple[list[float], Weights, Weights]]:
-    return {rate: _plain(model_path, rate) for rate in RATES}
+    return {rate: plain_loop(model_path, rate) for rate in RATES}
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -158,41 +161,41 @@ def test_fp32_is_the_plain_loop(ours: Any, plain: Any, stage: int, rate: float) 
     losses, weights = ours[f"fp32 stage {stage} {rate}"]
     expected, start, reference = plain[rate]
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    assert _change_error(weights, reference, start) <= 1e-4
+    assert change_error(weights, reference, start) <= 1e-4
 
 
 @pytest.mark.parametrize("mutation", ["clipped", "decayed"])
 def test_the_bound_notices(ours: Any, plain: Any, mutation: str) -> None:
     _, start, reference = plain[5e-4]
-    assert _change_error(ours[mutation][1], reference, start) > 1e-3
+    assert change_error(ours[mutation][1], reference, start) > 1e-3
 
 
 def test_the_bound_notices_a_doubled_batch(ours: Any, model_path: Path) -> None:
     global BATCH
     BATCH = 16
     try:
-        _, start, reference = _plain(model_path, 5e-4)
+        _, start, reference = plain_loop(model_path, 5e-4)
     finally:
         BATCH = 8
-    assert _change_error(ours["fp32 stage 0 0.0005"][1], reference, start) > 1e-2
+    assert change_error(ours["fp32 stage 0 0.0005"][1], reference, start) > 1e-2
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_bf16_is_the_plain_loop_with_a_rounded_copy(ours: Any, model_path: Path, stage: int) -> None:
-    _, start, reference = _plain(model_path, 5e-4, bf16_copy=True)
-    assert _change_error(ours[f"bf16 stage {stage}"][1], reference, start) <= 0.03
+    _, start, reference = plain_loop(model_path, 5e-4, bf16_copy=True)
+    assert change_error(ours[f"bf16 stage {stage}"][1], reference, start) <= 0.03
 
 
 def test_bf16_from_the_first_update_on(ours: Any, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "UPDATES", 1)
-    _, start, reference = _plain(model_path, 5e-4, bf16_copy=True)
-    assert _change_error(ours["bf16 first update"][1], reference, start) <= 0.03
+    _, start, reference = plain_loop(model_path, 5e-4, bf16_copy=True)
+    assert change_error(ours["bf16 first update"][1], reference, start) <= 0.03
 
 
 def test_bf16_masters_start_from_the_file(ours: Any, model_path: Path) -> None:
     # At 1e-6 the rounding of the weights to bf16 is larger than all the change: wrong masters would show as error > 1.
-    _, start, reference = _plain(model_path, 1e-6, bf16_copy=True)
-    assert _change_error(ours["bf16 small rate"][1], reference, start) <= 0.03
+    _, start, reference = plain_loop(model_path, 1e-6, bf16_copy=True)
+    assert change_error(ours["bf16 small rate"][1], reference, start) <= 0.03
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -200,9 +203,9 @@ def test_two_workers_and_stages_are_one_worker(
     ours: Any, plain: Any, model_path: Path, tmp_path: Path, rate: float
 ) -> None:
     cases = [CASES[f"fp32 stage {stage} {rate}"] for stage in (0, 3)]
-    results = run_workers(_train_cases, 2, model_path, tmp_path, cases)[0]
+    results = run_workers(train_cases, 2, model_path, tmp_path, cases)[0]
     _, start, _ = plain[rate]
     one_losses, one_weights = ours[f"fp32 stage 0 {rate}"]
     for losses, weights in results:
         np.testing.assert_allclose(losses, one_losses, rtol=1e-5)
-        assert _change_error(weights, one_weights, start) <= 1e-4
+        assert change_error(weights, one_weights, start) <= 1e-4
