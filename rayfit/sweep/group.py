@@ -81,7 +81,7 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
         engine = build_engine(config.model_path, config.deepspeed, config.adapter, use_gpu=config.use_gpu)
         _serve_trials(config, queue, rank, engine, agree)
     except (WeightsError, torch.OutOfMemoryError) as error:
-        # Starting again would end here again, so the queue is told. Whether other ranks are here too is not known, so nothing
+        # Starting again would end here again, so the queue is told. Whether other ranks are here is not known, so nothing
         # is agreed upon with them: where there are any, this worker must fail, and its group with it.
         reason = str(error) if isinstance(error, WeightsError) else out_of_memory(error, "in training")
         log.error(reason)
