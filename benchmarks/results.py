@@ -12,7 +12,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -89,10 +91,19 @@ def tell(benchmark: str, results: Sequence[Result], *, keep: bool) -> None:
         "date": date.today().isoformat(),
         "commit": git_commit(),
         "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "versions": _versions(),
         "results": [asdict(result) for result in results],
     }
     KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    """Of those libraries that are there: a benchmark of cards needs no Ray."""
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def table(results: Iterable[Result]) -> str:
@@ -135,6 +146,10 @@ def machine() -> str:
 
 
 def _kind() -> str:
+    """Of what the results are: the card's name where a benchmark of cards has torch, else the kind of CPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return f"on {torch.cuda.get_device_name()}"
     return "with bf16 instructions" if cpu_precision().name == "bf16" else "without bf16 instructions"
 
 

@@ -149,7 +149,9 @@ def plain_loop(model: Path, precision: str, seconds: float) -> float:
     return rate_of(update, seconds)
 
 
-def trainer(model: Path, precision: str, seconds: float, *, with_deepspeed: bool) -> float:
+def trainer(
+    model: Path, precision: str, seconds: float, *, with_deepspeed: bool, use_cpu: bool = True
+) -> float:
     """transformers' Trainer; its updates are timed by a callback, logging and saving are off."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -187,7 +189,7 @@ def trainer(model: Path, precision: str, seconds: float, *, with_deepspeed: bool
             learning_rate=1e-4,
             lr_scheduler_type="constant",
             bf16=precision == "bf16",
-            use_cpu=True,
+            use_cpu=use_cpu,
             logging_strategy="no",
             save_strategy="no",
             report_to=[],
