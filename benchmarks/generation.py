@@ -121,21 +121,22 @@ def table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) ->
         print(f"| {' | '.join(row)} |")
 
 
-def plain(model: Any, contexts: np.ndarray, batch_size: int) -> float:
+def plain(model: Any, contexts: np.ndarray, batch_size: int, new_tokens: int = NEW_TOKENS) -> float:
     """Tokens per second of transformers' `generate` alone, in a loop over batches."""
     begin = time.perf_counter()
     for start in range(0, len(contexts), batch_size):
-        batch = torch.from_numpy(contexts[start : start + batch_size])
+        batch = torch.from_numpy(contexts[start : start + batch_size]).to(model.device)
         with torch.inference_mode():
-            model.generate(
+            texts = model.generate(
                 batch,
                 attention_mask=torch.ones_like(batch),
-                max_new_tokens=NEW_TOKENS,
+                max_new_tokens=new_tokens,
                 do_sample=False,
                 pad_token_id=0,
                 eos_token_id=None,
             )
-    return len(contexts) * NEW_TOKENS / (time.perf_counter() - begin)
+        texts.cpu()  # a GPU may not have made them yet
+    return len(contexts) * new_tokens / (time.perf_counter() - begin)
 
 
 def ours(given: Hyperfitted, decoding: Decoding, index: BlockIndex | None = None) -> float:

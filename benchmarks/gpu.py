@@ -97,11 +97,14 @@ def limits(_: Path, quick: bool) -> dict[str, float]:
 
 
 def _engine(model: Path) -> Any:
+    from rayfit.devices import make_deterministic
     from rayfit.plan.deepspeed import deepspeed_config
     from rayfit.train.directory import file_tensors
     from rayfit.train.engine import build_engine, start_process_group
 
     use_gpu = DEVICE == "cuda"
+    if use_gpu:
+        make_deterministic()  # as a worker does
     if not torch.distributed.is_initialized():
         start_process_group(use_gpu=use_gpu)
     config = deepspeed_config(
@@ -178,13 +181,24 @@ def resetting(model: Path, quick: bool) -> dict[str, float]:
 
     restore(engine, snapshot, seed=0)
     before = held()
-    seconds = [timed(lambda: restore(engine, snapshot, seed=0)) for _ in range(3 if quick else 200)]
+    seconds = [timed(lambda: restore(engine, snapshot, seed=0)) for _ in range(num_resets(quick))]
     return {"seconds": statistics.median(seconds), "built": built, "grown": float(held() - before)}
+
+
+def num_texts(quick: bool) -> tuple[int, int]:
+    """How many texts are generated, of how many tokens each."""
+    return (4, 8) if quick else (300, 224 - CONTEXT)
+
+
+def num_resets(quick: bool) -> int:
+    """How many resets are measured."""
+    return 3 if quick else 200
 
 
 def evaluation(model: Path, quick: bool) -> dict[str, float]:
     """Seconds of one checkpoint's texts under W1 with all their scores, and of transformers' `generate` in batches of 8."""
     import polars as pl
+    from generation import plain
 
     from rayfit.decoding import Block, Decoding
     from rayfit.generate.generator import generate
@@ -192,7 +206,7 @@ def evaluation(model: Path, quick: bool) -> dict[str, float]:
     from rayfit.generate.loading import load_model
     from rayfit.score.text import aggregate_scores, score_texts
 
-    count, new_tokens = (4, 8) if quick else (300, 224 - CONTEXT)
+    count, new_tokens = num_texts(quick)
     token_ids = rows(model)
     contexts = np.resize(token_ids[:, :CONTEXT], (count, CONTEXT))
     loaded = load_model(model, precision="bf16", device=DEVICE)
@@ -207,21 +221,9 @@ def evaluation(model: Path, quick: bool) -> dict[str, float]:
         )
         aggregate_scores(score_texts(frame, token_ids, num_threads=1))
 
-    def theirs() -> None:
-        for start in range(0, count, BATCH):
-            batch = torch.from_numpy(contexts[start : start + BATCH]).to(DEVICE)
-            with torch.inference_mode():
-                loaded.generate(
-                    batch,
-                    attention_mask=torch.ones_like(batch),
-                    max_new_tokens=new_tokens,
-                    do_sample=False,
-                    pad_token_id=0,
-                    eos_token_id=None,
-                )
-
     timed(ours)  # compiles what scores
-    return {"seconds": timed(ours), "theirs": timed(theirs)}
+    theirs = count * new_tokens / plain(loaded, contexts, BATCH, new_tokens)
+    return {"seconds": timed(ours), "theirs": theirs}
 
 
 def by_trainer(model: Path, quick: bool) -> dict[str, float]:
@@ -242,6 +244,7 @@ def apart(arm: str, model: Path, quick: bool, num_updates: int = 0) -> dict[str,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29621",
         "DS_ACCELERATOR": DEVICE,
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # as workers have it
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
@@ -307,6 +310,7 @@ def _of_a_trial(shape: str, model: Path, num_updates: int, quick: bool) -> list[
     trial = apart("trial", model, quick, num_updates)
     reset = apart("resetting", model, quick)
     texts = apart("evaluation", model, quick)
+    count, new_tokens = num_texts(quick)
     return [
         Result(
             f"a trial of {shape}, {num_updates:,} updates, measured and exported",
@@ -323,13 +327,13 @@ def _of_a_trial(shape: str, model: Path, num_updates: int, quick: bool) -> list[
             Target("at most", 1.0),
         ),
         Result(
-            f"reset of {shape}: growth of the device's memory over 200",
+            f"reset of {shape}: growth of the device's memory over {num_resets(quick)}",
             reset["grown"],
             "bytes",
             target=Target("at most", 0.0),
         ),
         Result(
-            f"texts of {shape}, 300 x {224 - CONTEXT}, W1, all scores",
+            f"texts of {shape}, {count} x {new_tokens}, W1, all scores",
             texts["seconds"],
             "s",
             "`generate` in batches of 8, without either",
@@ -355,7 +359,8 @@ def main() -> None:
         return
     if DEVICE == "cpu":
         raise SystemExit("benchmark: torch can use no GPU here; --quick runs on a CPU")
-    tell("GPU", measure(given.models.split(","), given.updates, quick=False), keep=True)
+    results = measure(given.models.split(","), given.updates, quick=False)
+    tell("GPU", results, keep=True, kind=f"on {torch.cuda.get_device_name()}")
 
 
 if __name__ == "__main__":

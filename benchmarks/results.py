@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -81,13 +80,14 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def tell(benchmark: str, results: Sequence[Result], *, keep: bool) -> None:
-    """Print results as a table and, if they are to be kept, replace this benchmark's of this kind of CPU."""
-    print(f"\n## {benchmark}, {_kind()}\n\n{table(results)}")
+def tell(benchmark: str, results: Sequence[Result], *, keep: bool, kind: str = "") -> None:
+    """Print results as a table and, if they are to be kept, replace this benchmark's of this kind of CPU, or card."""
+    kind = kind or _kind()
+    print(f"\n## {benchmark}, {kind}\n\n{table(results)}")
     if not keep:
         return
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    kept.setdefault(benchmark, {})[_kind()] = {
+    kept.setdefault(benchmark, {})[kind] = {
         "date": date.today().isoformat(),
         "commit": git_commit(),
         "machine": machine(),
@@ -146,10 +146,6 @@ def machine() -> str:
 
 
 def _kind() -> str:
-    """Of what the results are: the card's name where a benchmark of cards has torch, else the kind of CPU."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return f"on {torch.cuda.get_device_name()}"
     return "with bf16 instructions" if cpu_precision().name == "bf16" else "without bf16 instructions"
 
 

@@ -20,7 +20,7 @@ from rayfit.generate.contexts import checked_names
 from rayfit.generate.generations import Generations
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.processors import Chooser
-from rayfit.halving import in_halves
+from rayfit.gpu_memory import in_halves
 from rayfit.prepare.model_shape import num_layers
 
 # More texts at once were never slower (benchmarks/generation.py): the memory of its cache limits a batch.

@@ -11,7 +11,7 @@ import torch
 
 from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
-from rayfit.halving import in_halves
+from rayfit.gpu_memory import in_halves
 from rayfit.measure.bench import Bench
 from rayfit.measure.checkpoint import held_model, whole_rows
 from rayfit.measure.stage import Measured

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,9 +178,8 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
             _check_cards_of_nodes(options)
     else:
         environment = {}
-        if not options.use_gpu:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what finds a GPU that it was not given takes it
-        with _few_processes(fork_server):
+        hidden = nullcontext() if options.use_gpu else _hidden_gpus()
+        with hidden, _few_processes(fork_server):
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
@@ -197,6 +196,21 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
         yield environment
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _hidden_gpus() -> Iterator[None]:
+    """No process that is started in the block sees a GPU: what finds one that it was not given takes it."""
+    name = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(name)
+    os.environ[name] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _check_cards_of_nodes(options: Options) -> None:

@@ -32,8 +32,8 @@ class Evaluator:
         """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""
         import torch
 
+        from rayfit.gpu_memory import out_of_memory
         from rayfit.measure.checkpoint import let_go
-        from rayfit.train.memory import out_of_memory
 
         try:
             if part is None:

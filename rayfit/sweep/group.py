@@ -59,8 +59,8 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     import torch
     import torch.distributed as dist
 
+    from rayfit.gpu_memory import out_of_memory
     from rayfit.train.engine import build_engine, start_process_group
-    from rayfit.train.memory import out_of_memory
 
     torch.set_num_threads(config.num_threads)
     if config.use_gpu:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from rayfit.gpu_memory import out_of_memory
 from rayfit.plan.cards import Card
 from rayfit.plan.deepspeed import deepspeed_config
-from rayfit.train.memory import out_of_memory
 from tests.integration.test_reset import CASES as RESET_CASES
 from tests.integration.test_reset import digests_of
 from tests.integration.test_training_numerics import CASES, change_error, plain_loop, train_cases

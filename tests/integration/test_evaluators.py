@@ -245,6 +245,13 @@ def test_after_an_error_of_a_gpu_the_job_is_done_again_in_another_process(
     assert "ZeroDivisionError" in wrong.error
 
 
+def test_without_gpus_asked_for_no_process_of_ray_sees_one(cluster: None) -> None:
+    import ray
+
+    look = ray.remote(num_cpus=1)(lambda: os.environ.get("CUDA_VISIBLE_DEVICES"))
+    assert ray.get(look.remote()) == ""
+
+
 def _done(*_: Any) -> Any:
     raise AssertionError("it is asked for a part alone")
 

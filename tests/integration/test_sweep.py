@@ -20,26 +20,34 @@ from rayfit.track.connection import connect
 from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
 from tests.patience import cpu_seconds, files_of, finish, wait_for
 from tests.processes import children, descendants
+from tests.unit.test_gpu_memory import TOLD
 
 pytestmark = pytest.mark.integration
 
 SHORT = (*SMALL, "--num-updates", "48", "--eval-every", "24", "--contexts", "8", "--validation-rows", "8")
 
 
-SWEEP_OF_RATES = """
+SWEEP = """
 from rayfit import Sweep, sweep_main
 
-grid = {"samples": (8,), "learning_rate": (3e-3, 1e30), "num_updates": 48}
+grid = {grid!r}
 SWEEP = Sweep(
-    kind="rates",
-    question="Which learning rate?",
+    kind={kind!r},
+    question="Which of them?",
     source="a test",
-    varies=("samples", "learning_rate"),
-    scales={"ci": grid, "laptop": grid, "paper": grid},
+    varies={varies!r},
+    scales={{"ci": grid, "laptop": grid, "paper": grid}},
 )
 if __name__ == "__main__":
     sweep_main(SWEEP, __file__)
 """
+
+
+def _script(folder: Path, kind: str, varies: str, **grid: object) -> Path:
+    """A sweep's script that varies the samples and one thing more."""
+    file = folder / f"{kind}.py"
+    file.write_text(SWEEP.format(kind=kind, varies=("samples", varies), grid={**grid, "num_updates": 48}))
+    return file
 
 
 # Python runs it at the start of every process that finds it on its path: `before` is done before every update of a trial.
@@ -69,22 +77,6 @@ sys.meta_path.insert(0, Patched())
 """
 
 
-SWEEP_OF_BATCHES = """
-from rayfit import Sweep, sweep_main
-
-grid = {"samples": (8, 16), "batch_size": (4, 8), "learning_rate": 3e-3, "num_updates": 48}
-SWEEP = Sweep(
-    kind="batches",
-    question="Which batch?",
-    source="a test",
-    varies=("samples", "batch_size"),
-    scales={"ci": grid, "laptop": grid, "paper": grid},
-)
-if __name__ == "__main__":
-    sweep_main(SWEEP, __file__)
-"""
-
-
 def _patched(folder: Path, before: str) -> str:
     """A PYTHONPATH on which workers do something before every update."""
     (folder / "patched").mkdir()
@@ -93,16 +85,13 @@ def _patched(folder: Path, before: str) -> str:
 
 
 def test_out_of_memory_is_said_at_once_and_other_kinds_go_on(storage_root: Path, tmp_path: Path) -> None:
-    told = (
-        "CUDA out of memory. Tried to allocate 2.00 GiB. "
-        "GPU 0 has a total capacity of 23.64 GiB of which 1.19 GiB is free."
-    )
     path = _patched(
         tmp_path,
-        f"if task.schedule.batch_size == 8 and update == 2: import torch; raise torch.OutOfMemoryError({told!r})",
+        f"if task.schedule.batch_size == 8 and update == 2: import torch; raise torch.OutOfMemoryError({TOLD!r})",
     )
-    script = tmp_path / "batches.py"
-    script.write_text(SWEEP_OF_BATCHES)
+    script = _script(
+        tmp_path, "batches", "batch_size", samples=(8, 16), batch_size=(4, 8), learning_rate=3e-3
+    )
     options = ("--storage", storage_root, "--num-cpus", "1")
     output = launch(*SHORT, *options, script=script, status=1, PYTHONPATH=path)
     trained = [row for row in summary(storage_root) if row["who"] == "trained"]
@@ -121,8 +110,7 @@ def test_out_of_memory_is_said_at_once_and_other_kinds_go_on(storage_root: Path,
 
 
 def test_a_failing_trial_beside_a_good_one(storage_root: Path, tmp_path: Path) -> None:
-    script = tmp_path / "rates.py"
-    script.write_text(SWEEP_OF_RATES)
+    script = _script(tmp_path, "rates", "learning_rate", samples=(8,), learning_rate=(3e-3, 1e30))
     # The failing trial takes long enough for MLflow to be told of it while it is under way, as on a slow machine.
     path = _patched(tmp_path, "if task.schedule.learning_rate > 1: time.sleep(7)")
     # One group for both, so that the good trial, which comes second in a repeat, runs in an engine that has failed.

@@ -15,7 +15,7 @@ VOCABULARY = {
     "devices",
     "engine_names",
     "errors",
-    "halving",
+    "gpu_memory",
     "hub_presets",
     "identity",
     "listing",

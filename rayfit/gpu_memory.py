@@ -1,13 +1,18 @@
-"""Work on a GPU in batches, and in smaller ones where its memory is not enough for those."""
+"""A GPU whose memory is not enough: smaller batches, and then the words for whoever can do something about it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 
 _Done = TypeVar("_Done")
+
+_FACTS = re.compile(
+    r"Tried to allocate (\S+ \w+)\..*total capacity of (\S+ \w+) of which (\S+ \w+) is free", re.DOTALL
+)
 
 
 def in_halves(run: Callable[[int, int], _Done], begin: int, end: int) -> Iterator[_Done]:
@@ -29,3 +34,13 @@ def in_halves(run: Callable[[int, int], _Done], begin: int, end: int) -> Iterato
     middle = (begin + end) // 2
     yield from in_halves(run, begin, middle)
     yield from in_halves(run, middle, end)
+
+
+def out_of_memory(error: torch.OutOfMemoryError, doing: str) -> str:
+    """One line: what was done, what was asked for and what was there, as torch tells it, and the options that need less."""
+    found = _FACTS.search(str(error))
+    facts = "" if found is None else f": {found[1]} more asked for, {found[3]} of {found[2]} free"
+    return (
+        f"out of GPU memory {doing}{facts}; --zero-stage 3, more --num-workers, a smaller --batch-size or "
+        "--sequence-length, or --adapter need less"
+    )
