@@ -10,7 +10,6 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from rayfit.engine_names import ENGINES
 from rayfit.errors import RayfitError, nearest
 
 SCALES = ("ci", "laptop", "paper")
@@ -103,7 +102,6 @@ class Options:
     mauve_model: str | None = option(
         None, "local directory of the model whose features MAUVE compares; its standard is gpt2-large"
     )
-    engine: str = option("transformers", "what generates: transformers, or vllm on GPUs", choices=ENGINES)
     eval_every: int | None = option(
         None,
         "updates between measurements along training (default: 20, or what a tenth of their time allows)",

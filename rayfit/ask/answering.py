@@ -10,10 +10,9 @@ import torch
 
 from rayfit.ask.opened import Opened, open_subjects, same_tokenizer
 from rayfit.ask.request import Answer, Prediction, Request, Subject, Text
-from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
-from rayfit.generate.engines import engine
 from rayfit.generate.generations import Generations
+from rayfit.generate.generator import generate
 from rayfit.generate.loading import default_device, default_precision, load_model
 from rayfit.score.logits import token_statistics
 from rayfit.score.overlap import repeated_runs
@@ -33,7 +32,6 @@ def answers(
     decoding changes them (the paper's Figure 4). Raises RayfitError for all that cannot be meant, loaded, or held by a
     model's context window, and for logits that are NaN.
     """
-    check_engine(request.engine)
     opened = open_subjects(request, subjects)
     texts: list[list[Text]] = []
     predictions: list[list[tuple[Prediction, ...]]] = []
@@ -62,9 +60,9 @@ def _continued(
     """One subject's texts; its predictions along `along`, or where that is empty along what it generated; and that."""
     device = default_device()
     precision = default_precision(device)
-    path, blocked = opened.subject.path, opened.blocked
-    model = load_model(path, precision=precision, device=device) if request.engine == "transformers" else None
-    generations = engine(request.engine, path, precision=precision, device=device, model=model)(
+    model, blocked = load_model(opened.subject.path, precision=precision, device=device), opened.blocked
+    generations = generate(
+        model,
         opened.contexts,
         request.decoding,
         suppress_ids=opened.special_ids,
@@ -77,7 +75,6 @@ def _continued(
     ]
     if not request.top:
         return texts, [], whole
-    model = model or load_model(path, precision=precision, device=device)
     return (
         texts,
         [

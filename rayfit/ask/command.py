@@ -11,7 +11,6 @@ from dataclasses import replace
 from rayfit.ask.page import key, page
 from rayfit.ask.request import Request
 from rayfit.decoding import Block, Decoding
-from rayfit.engine_names import ENGINES, check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.prompt_files import file_and_column, read_prompts
 from rayfit.records.storage import Storage
@@ -64,12 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="column of a table given to --prompts or --block (default: text)",
     )
     add("--top", type=int, default=0, metavar="K", help="also the K most probable next tokens along the text")
-    add(
-        "--engine",
-        default=ENGINES[0],
-        metavar="|".join(ENGINES),
-        help="what generates (default: transformers)",
-    )
     choices = ("auto", "always", "never")
     add("--color", choices=choices, default="auto", help="shade what repeats (default: auto, on a terminal)")
 
@@ -102,7 +95,6 @@ def run(parsed: argparse.Namespace) -> int:
 
 def request_of(parsed: argparse.Namespace) -> Request:
     """The request that the flags describe; raises RayfitError for what cannot be meant."""
-    check_engine(parsed.engine)
     decoding = Decoding.parse(parsed.decoding)
     decoding.check_generable()
     if parsed.num_new_tokens is not None:
@@ -123,7 +115,6 @@ def request_of(parsed: argparse.Namespace) -> Request:
         block=parsed.block,
         text_column=parsed.text_column,
         top=parsed.top,
-        engine=parsed.engine,
     )
 
 

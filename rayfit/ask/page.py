@@ -75,12 +75,10 @@ def facts(text: Text) -> list[str]:
     if text.longest_cited is not None:
         found.append(f"longest run of the blocked texts: {_tokens(text.longest_cited)}")
     if text.steps_banned is not None:
-        changed = (
-            "this engine does not tell at how many it changed the choice"
-            if text.steps_changed is None
-            else f"which changed the choice at {text.steps_changed}"
+        found.append(
+            f"blocker: a ban in force at {text.steps_banned} of {count} steps, "
+            f"which changed the choice at {text.steps_changed}"
         )
-        found.append(f"blocker: a ban in force at {text.steps_banned} of {count} steps, {changed}")
     return found
 
 

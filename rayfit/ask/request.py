@@ -26,7 +26,6 @@ class Request:
     block: str | None = None
     text_column: str = "text"
     top: int = 0
-    engine: str = "transformers"
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,8 @@ class Text:
     """One continuation. `pieces`: what each new token adds to the text; `repeated_runs`: for each, the longest run
     ending there that already ended earlier in the continuation (tokens, 0 for a new token).
 
-    `ended`: a special token ended it. `steps_banned`, `steps_changed`: as in `Generations`, None without a blocker or
-    where the engine does not tell. `longest_cited`: tokens of the longest run that stands in the blocked texts, None
-    without them.
+    `ended`: a special token ended it. `steps_banned`, `steps_changed`: as in `Generations`, None without a blocker.
+    `longest_cited`: tokens of the longest run that stands in the blocked texts, None without them.
     """
 
     pieces: tuple[str, ...]

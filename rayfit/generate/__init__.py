@@ -1,1 +1,1 @@
-"""Decodings, the citation blocker, batched generation. `decoding` and `engines` are pure; the rest: torch, numba."""
+"""Batched generation with transformers, the citation blocker, and loading a checkpoint to generate with."""

@@ -69,20 +69,6 @@ class Blocker:
             self._rows_out = np.empty(2 * count, dtype=np.int64)
             self._ids_out = np.empty(2 * count, dtype=np.int64)
 
-    def steps_banned(
-        self, texts: np.ndarray, first: np.ndarray, begin: int, lengths: np.ndarray
-    ) -> np.ndarray:
-        """Replay finished texts: at how many steps a ban was in force, int32 [rows].
-
-        texts: int64 [rows, tokens]; generation began at column `begin` and gave `lengths` [rows] tokens.
-        """
-        steps = np.zeros(len(texts), dtype=np.int32)
-        for step in range(int(lengths.max(initial=0))):
-            rows, _ = self.bans(np.ascontiguousarray(texts[:, : begin + step]), first)
-            rows = np.unique(rows)
-            steps[rows[lengths[rows] > step]] += 1
-        return steps
-
 
 def make_blocker(decoding: Decoding, index: BlockIndex | None) -> Blocker | None:
     """The blocker of a decoding, or None where it has none; raises RayfitError where it lacks its index."""

@@ -1,4 +1,4 @@
-"""The result of a generation run, whichever engine made it."""
+"""The result of a generation run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class Generations:
     tokens: int32 [contexts, longest], new tokens only, -1 after a text's end. lengths: int32 [contexts].
     ended: bool [contexts], whether a special id ended the text (it is its last token).
     steps_banned, steps_changed: int32 [contexts], steps at which a ban was in force, and at which it changed
-        the choice (for sampling: from what the same random number would have chosen); None without a blocker,
-        and `steps_changed` where the engine does not tell.
+        the choice (for sampling: from what the same random number would have chosen); None without a blocker.
     """
 
     tokens: np.ndarray

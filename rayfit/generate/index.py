@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -90,19 +88,6 @@ class BlockIndex:
     def next_of(self, gram: int) -> np.ndarray:
         """The distinct token ids, ascending int32, that follow gram number `gram` anywhere in the rows."""
         return self.next_ids[self.next_ptr[gram] : self.next_ptr[gram + 1]]
-
-    def save(self, path: Path) -> None:
-        """Write the index to `path` (npz), for an engine that runs in a process of its own."""
-        with path.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **vars(self))
-
-    @classmethod
-    def load(cls, path: Path) -> BlockIndex:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, Any] = {name: stored[name] for name in stored.files}
-        arrays["run"] = int(arrays["run"])
-        return cls(**arrays)
 
 
 def _csr(pairs: np.ndarray, num_grams: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,12 +12,12 @@ import polars as pl
 from rayfit.data.rows import token_matrix
 from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.engines import Engine, engine
+from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.measure.bench import Bench
-from rayfit.measure.checkpoint import held_model, let_go
+from rayfit.measure.checkpoint import held_model
 from rayfit.measure.parts import num_parts, part_file
 from rayfit.measure.stage import Measured
 from rayfit.plan.contexts import HeldOut
@@ -60,7 +60,6 @@ def join_parts(spec: Generation, bench: Bench) -> Measured:
         scores={} if temperature is None else dict(temperature.scores),
         frames={FRAME: frame},
         about={
-            "engine": spec.settings.engine,
             "decoding_used": decoding_used(spec, bench).name,
             "num_contexts": len(frame),
             "num_new_tokens": spec.how.num_new_tokens,
@@ -100,8 +99,13 @@ def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[p
         index = BlockIndex.build(
             token_matrix(rows), starts, run=decoding.block.run, bos_id=bench.bos_id(spec)
         )
-    result = _engine(spec, bench)(
-        given, decoding, suppress_ids=special_ids(tokenizer, config), context_ids=names, block_index=index
+    result = generate(
+        held_model(bench.checkpoint(spec)),
+        given,
+        decoding,
+        suppress_ids=special_ids(tokenizer, config),
+        context_ids=names,
+        block_index=index,
     )
     tokens = [result.ids(row).tolist() for row in range(len(result))]
 
@@ -125,19 +129,6 @@ def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[p
         }
     )
     return frame, max(len(tokenizer), vocabulary_size(config))
-
-
-def _engine(spec: Generation, bench: Bench) -> Engine:
-    """The asked engine around the checkpoint; vLLM takes most of a GPU, so nothing else is held then."""
-    name, checkpoint = spec.settings.engine, bench.checkpoint(spec)
-    if name == "transformers":
-        model = held_model(checkpoint)
-    else:
-        let_go()
-        model = None
-    return engine(
-        name, checkpoint.path, precision=checkpoint.precision, device=checkpoint.device, model=model
-    )
 
 
 def _id_lists(ids: list[list[int]] | None, count: int) -> pl.Series:

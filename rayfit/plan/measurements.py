@@ -35,7 +35,6 @@ class EvaluationSettings:
     context_length: int
     export_dtype: str
     eval_precision: str
-    engine: str = "transformers"
     mauve_features: str = ""
 
     @property
@@ -287,13 +286,8 @@ class Generation(Measurement):
         return (Temperature(subject=subject, contexts=self.contexts, settings=self.settings),)
 
     def declared(self) -> dict[str, Any]:
-        """The checkpoint, the contexts, the decoding, and the engine where it is not the usual one."""
-        engine = self.settings.engine
-        return {
-            **super().declared(),
-            "decoding": self.how.declared(),
-            **({} if engine == "transformers" else {"engine": engine}),
-        }
+        """The checkpoint, the contexts and the decoding."""
+        return {**super().declared(), "decoding": self.how.declared()}
 
     @property
     def baseline(self) -> Generation | None:

@@ -101,7 +101,6 @@ def _evaluation(options: Options, storage: Storage) -> EvaluationSettings:
         context_length=options.context_length,
         export_dtype=options.export_dtype,
         eval_precision=_eval_precision(options),
-        engine=options.engine,
         mauve_features=_mauve_features(options, storage),
     )
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from rayfit.columns import POOLED
 from rayfit.errors import RayfitError
-from rayfit.records.values import Entry, missing
+from rayfit.records.values import Entry
 from rayfit.score.bleu import dataset_bleu, self_bleu
 from rayfit.score.series import histogram_entry
 from rayfit.score.statistics import bootstrap_mean
@@ -35,8 +35,7 @@ def arm_scores(scored: pl.DataFrame) -> Entries:
     """Aggregates of all texts of a frame that `score_texts` gave; of all its domains together if it has several.
 
     With the columns `steps_banned` and `steps_changed` (integers, null without a citation blocker) also
-    `blocker_banned_share` and `blocker_changed_share`: shares of a text's steps, mean over texts; the latter null with
-    the reason where the engine (vLLM) does not tell.
+    `blocker_banned_share` and `blocker_changed_share`: shares of a text's steps, mean over texts.
     """
     pooled = aggregate_scores(scored).filter(pl.col("domain") == POOLED)
     found = {
@@ -55,12 +54,7 @@ def arm_scores(scored: pl.DataFrame) -> Entries:
     for name in ("banned", "changed"):
         # A text of no token had no step whose share could be told.
         shares = (scored[f"steps_{name}"] / lengths).fill_nan(None)
-        untold = shares.null_count() == len(scored) and name == "changed"
-        found[f"blocker_{name}_share"] = (
-            missing("the engine does not tell what would have been chosen")
-            if untold
-            else bootstrap_mean(shares).entry()
-        )
+        found[f"blocker_{name}_share"] = bootstrap_mean(shares).entry()
     return found
 
 

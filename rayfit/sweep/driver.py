@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from rayfit.columns import check_columns
 from rayfit.config import Options
 from rayfit.console import Console, Running
-from rayfit.engine_names import check_engine
 from rayfit.errors import RayfitError
 from rayfit.plan.cards import check_cards, find_cards
 from rayfit.plan.declaration import Sweep
@@ -59,8 +58,6 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     with _termination_as_interrupt(), StartingRay(options, log) as starting_ray:
         try:
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
-            if not joins_running_ray():
-                check_engine(options.engine)
             plan = make_plan(sweep, options, storage)
             is_left = _is_something_left(plan, storage)
             if options.use_gpu and (is_left or plan.pending):

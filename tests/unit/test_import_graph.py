@@ -13,7 +13,6 @@ VOCABULARY = {
     "console",
     "decoding",
     "devices",
-    "engine_names",
     "errors",
     "gpu_memory",
     "hub_presets",

@@ -1,4 +1,4 @@
-"""Answers of real small models: their texts are those of the engine, their predictions those of plain forward passes."""
+"""Answers of real small models: their texts are those of `generate`, their predictions those of plain forward passes."""
 
 from __future__ import annotations
 
@@ -237,7 +237,3 @@ def test_a_prompt_with_tokens_the_model_does_not_have(
     tokenizer.save_pretrained(tmp_path / "small")
     message = refusal(storage, ("model", str(tmp_path / "small")), prompts=("in Brobdingnag",))
     assert f"token id {len(tokenizer) - 1}, outside the model's vocabulary of {len(tokenizer) - 1}" in message
-
-
-def test_an_engine_that_is_not_there(storage: Storage) -> None:
-    assert "--engine: expected one of transformers, vllm" in refusal(storage, ("trial", TRIAL), engine="vlm")

@@ -125,7 +125,6 @@ def test_flags_change_the_decoding(words: list[str], capsys: pytest.CaptureFixtu
         (("--prompt", "x", "--num-new-tokens", "0"), "num_new_tokens: expected a whole number"),
         (("--prompt", "x", "--seed", "-1"), "decoding.seed"),
         (("--prompt", "x", "--top", "-1"), "--top: expected 0 or more; got -1"),
-        (("--prompt", "x", "--engine", "vlm"), "did you mean 'vllm'"),
         (("--prompt", "x", "--trial", "nothing"), "no trial 'nothing'"),
         (("--prompt", "x", "--storage", "/no/where"), "--storage: there is no folder /no/where"),
         (("--prompt", "x", "--block", "nothing"), "--block: there is no file and no trial 'nothing'"),

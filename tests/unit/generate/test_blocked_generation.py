@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from rayfit.decoding import Block, Decoding
-from rayfit.generate.blocker import Blocker
 from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from tests.unit.generate.conftest import Memoriser
@@ -94,12 +92,3 @@ def test_recorded_steps_equal_brute_force(memoriser: Memoriser, wait: str) -> No
             for token, step, chosen in zip(free, banned, found.tokens[place].tolist(), strict=True):
                 assert chosen not in step
                 assert chosen == token or token in step
-        replayed = Blocker(index, Block(wait, source)).steps_banned(
-            np.array(
-                [[*context, *text] for context, text in zip(contexts, found.tokens.tolist(), strict=True)]
-            ),
-            np.full(3, 8 if source == "generated" else 0),
-            8,
-            found.lengths,
-        )
-        assert replayed.tolist() == found.steps_banned.tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,22 +81,6 @@ def test_w2_bans_at_least_what_w1_bans() -> None:
     assert more > 20
 
 
-def test_replay_counts_the_steps_with_a_ban() -> None:
-    for seed in range(100):
-        generator, vocabulary, run, rows, starts = random_case(seed)
-        index = BlockIndex.build(rows, starts, run=run, bos_id=None)
-        texts, lengths = generator.integers(0, vocabulary, (4, 12)), generator.integers(0, 9, 4)
-        for wait in WAIT_RULES:
-            found = Blocker(index, Block(wait, SOURCES[0], run)).steps_banned(
-                texts, np.full(4, 4), 4, lengths
-            )
-            wanted = [
-                sum(bool(brute_bans(rows, text[: 4 + step], 4, run, wait, starts)) for step in range(length))
-                for text, length in zip(texts.tolist(), lengths, strict=True)
-            ]
-            assert found.tolist() == wanted
-
-
 def test_rows_are_not_joined_and_a_leading_bos_is_dropped() -> None:
     starts = np.ones(9, dtype=bool)
     index = BlockIndex.build([[0, 1, 2, 3], [4, 5, 0]], starts, run=2, bos_id=0)
@@ -125,16 +108,6 @@ def test_index_of_the_papers_size_is_fast_linear_and_exact() -> None:
     for place in range(0, 2000, 97):
         assert rows[place, place % 200 + 5] in index.next_of(int(found[place]))
     assert (index.find(generator.integers(3, 2048, (2000, 5))) == -1).all()
-
-
-def test_a_saved_index_is_the_same(tmp_path: Path) -> None:
-    _, _, run, rows, starts = random_case(5)
-    index = BlockIndex.build(rows, starts, run=run, bos_id=None)
-    index.save(tmp_path / "index.npz")
-    again = BlockIndex.load(tmp_path / "index.npz")
-    assert again.run == index.run
-    for name, value in vars(index).items():
-        np.testing.assert_array_equal(getattr(again, name), value)
 
 
 def test_bad_input_is_named() -> None:

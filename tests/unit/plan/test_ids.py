@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 
 from rayfit.config import Options
+from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
 from rayfit.plan import measurements as measurements_module
 from rayfit.plan import trials as trials_module
-from rayfit.plan.contexts import HeldOut
-from rayfit.plan.measurements import Comparison, Generation, Prediction, TextScores
+from rayfit.plan.contexts import HeldOut, Prompts
+from rayfit.plan.measurements import (
+    Comparison,
+    EvaluationSettings,
+    Generation,
+    Prediction,
+    Subject,
+    TextScores,
+)
 from rayfit.plan.plan import Plan
 from rayfit.plan.sources import ModelSource, TextSource, known_files
 from rayfit.plan.trials import Domain, Recipe, Selection, TextSettings, TrialSpec
@@ -46,7 +54,6 @@ MEASURED: dict[str, Any] = {
     "decodings": ("nucleus",),
     "export_dtype": "bf16",
     "eval_precision": "bf16",
-    "engine": "vllm",
 }
 PLACED: dict[str, Any] = {
     "scale": "paper",
@@ -118,7 +125,7 @@ def test_what_is_declared_of_measuring_changes_generations_and_not_the_trial(
     assert plan.trials[0].id == other.trials[0].id
     for kind in ("generations", "scores"):
         assert _ids(plan, kind=kind) != _ids(other, kind=kind)
-    is_of_texts = name in ("decodings", "num_new_tokens", "engine")
+    is_of_texts = name in ("decodings", "num_new_tokens")
     assert (_ids(plan, kind="predictions") == _ids(other, kind="predictions")) == is_of_texts
 
 
@@ -357,3 +364,23 @@ def test_what_a_trial_declares_never_changes() -> None:
     )
     digits = hashlib.sha256(declared.encode()).hexdigest()[:12]
     assert trial.id == f"tiny-books-n128-u5000-lr1e-06-s3-{digits}"
+
+
+def test_what_a_generation_declares_never_changes() -> None:
+    generation = Generation(
+        subject=Subject(model=ModelSource(name="tiny", kind="local", declared={"files_sha256": "aa"})),
+        contexts=Prompts(name="mine", texts=("x",)),
+        settings=EvaluationSettings(
+            num_contexts=10, num_validation=20, context_length=32, export_dtype="fp32", eval_precision="fp32"
+        ),
+        how=Decoding(),
+    )
+    # A change here generates everything again: be sure that texts changed too.
+    declared = (
+        '{"contexts":{"data_version":1,"prompts":"cd65ea2c2ad99e94a85b1b6df72efef9cb2ed0ae933a60c32ce16317f7d7d6aa"},'
+        '"decoding":{"kind":"greedy","num_new_tokens":96,"stop_at_end":false},"eval_precision":"fp32",'
+        '"export_dtype":"as given","inputs":[],"kind":"generations","model":{"files_sha256":"aa"},"version":1}'
+    )
+    digits = hashlib.sha256(declared.encode()).hexdigest()[:12]
+    assert generation.id == f"tiny-original-greedy-{digits}"
+    assert digits == "a17539955337"
