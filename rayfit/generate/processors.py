@@ -14,10 +14,8 @@ from rayfit.errors import RayfitError
 from rayfit.generate.banning import ban_greedily
 from rayfit.generate.blocker import Blocker
 from rayfit.generate.contexts import shortened
+from rayfit.generate.device_sampling import draw_on_device
 from rayfit.generate.sampling import draw, uniforms
-
-# One more than top-k would do to see that equal logits cross its border; with a few more they rarely hide it.
-_SPARE = 8
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -45,10 +43,14 @@ class Chooser(LogitsProcessor):
         prompt_length: int,
         suppress_ids: Sequence[int],
         blocker: Blocker | None,
+        on_host: bool | None = None,
     ) -> None:
-        """names: the rows' context ids. first: int64 [rows], the column where each row's padding ends."""
+        """names: the rows' context ids. first: int64 [rows], the column where each row's padding ends.
+        on_host: whether logits are in main memory, where compiled code takes them as they are; by default as
+        the first ones are.
+        """
         self.decoding, self.names, self.first, self.prompt_length = decoding, names, first, prompt_length
-        self.blocker = blocker
+        self.blocker, self.on_host = blocker, on_host
         self.suppressed = torch.tensor([] if decoding.stop_at_end else list(suppress_ids), dtype=torch.int64)
         shape = (len(names), decoding.num_new_tokens)
         self.steps_banned = np.zeros(shape, dtype=np.bool_)
@@ -58,6 +60,7 @@ class Chooser(LogitsProcessor):
         self.numbers = np.empty((0, 0))
         if decoding.samples:
             self.numbers = np.stack([uniforms(decoding.seed, name, shape[1]) for name in names])
+        self.device_numbers = torch.from_numpy(self.numbers)
         counted = blocker is not None and blocker.block.source == "generated"
         self.block_first = np.full(len(names), prompt_length, dtype=np.int64) if counted else first
         self.step = 0
@@ -67,8 +70,7 @@ class Chooser(LogitsProcessor):
         step, self.step = self.step, self.step + 1
         self._refuse_broken(scores, step)
         if step == 0:
-            # A tokenizer may have special ids for which the model, whose embedding was not widened, has no logit.
-            self.suppressed = self.suppressed[self.suppressed < scores.shape[1]].to(scores.device)
+            self._settle(scores)
         if self.suppressed.numel():
             scores.index_fill_(1, self.suppressed, -torch.inf)
         if self.decoding.repetition_penalty != 1.0:
@@ -84,6 +86,14 @@ class Chooser(LogitsProcessor):
         chosen = self._draw(scores, step)
         out = torch.full_like(scores, -torch.inf)
         return out.scatter_(1, chosen[:, None], 0.0)
+
+    def _settle(self, scores: torch.Tensor) -> None:
+        """What the first logits decide; whatever else is needed where they are goes there once."""
+        if self.on_host is None:
+            self.on_host = scores.device.type == "cpu"
+        # A tokenizer may have special ids for which the model, whose embedding was not widened, has no logit.
+        self.suppressed = self.suppressed[self.suppressed < scores.shape[1]].to(scores.device)
+        self.device_numbers = self.device_numbers.to(scores.device)
 
     def _refuse_broken(self, scores: torch.Tensor, step: int) -> None:
         # one sum is many times cheaper than a test of every logit, and neither NaN nor infinity can hide in it
@@ -116,7 +126,7 @@ class Chooser(LogitsProcessor):
         rows, ids = pairs
         if not rows.size:
             return
-        if scores.device.type == "cpu" and not self.decoding.samples:
+        if self.on_host and not self.decoding.samples:
             marked = (self.steps_banned, self.steps_changed) if count else self.steps_unmarked
             lost = ban_greedily(scores.numpy(), rows, ids, step, *marked)
             if not lost.size:
@@ -125,17 +135,18 @@ class Chooser(LogitsProcessor):
             rows, ids = rows[left], ids[left]
         hit = rows[np.flatnonzero(np.diff(rows, prepend=-1))]
         local = np.searchsorted(hit, rows)
-        values = _rows(scores, hit)
+        values = self._rows(scores, hit)
         free = self._choice(values, hit, step)
         values[local, ids] = -np.inf
         lost = np.isneginf(values[np.arange(hit.size), free])
         for place in np.flatnonzero(lost):
             if values[place].max() == -np.inf:
-                original = _rows(scores, hit[place : place + 1])[0]
+                original = self._rows(scores, hit[place : place + 1])[0]
                 values[place] = self._last_resort(original, ids[local == place])
-        _put_rows(scores, hit, values)
+        self._put_rows(scores, hit, values)
         if count:
             self.steps_banned[hit, step] = True
+            # Both draws are the host's, also where the token is drawn on a device, whose rounding is another.
             held = self._choice(values, hit, step) if self.decoding.samples else values.argmax(axis=1)
             self.steps_changed[hit, step] = free != held
 
@@ -149,7 +160,7 @@ class Chooser(LogitsProcessor):
     def _block(self, input_ids: torch.Tensor, scores: torch.Tensor, step: int) -> None:
         assert self.blocker is not None
         first = self.block_first
-        if input_ids.device.type != "cpu":
+        if not self.on_host:
             # only what decides leaves the device
             reach = min(self.blocker.reach or input_ids.shape[1], input_ids.shape[1])
             first = np.maximum(first - (input_ids.shape[1] - reach), 0)
@@ -162,31 +173,21 @@ class Chooser(LogitsProcessor):
         return scores.argmax(axis=1)
 
     def _draw(self, scores: torch.Tensor, step: int) -> torch.Tensor:
-        numbers, top_k = self.numbers[:, step], self.decoding.top_k or 0
-        if scores.device.type == "cpu":
-            return torch.from_numpy(draw(scores.numpy(), numbers, self.decoding))
-        if top_k and top_k + _SPARE < scores.shape[1]:
-            # carry only what top-k can keep off the device, unless equal logits hide where it ends
-            values, ids = scores.topk(top_k + _SPARE, dim=1)
-            if bool((values[:, top_k - 1] > values[:, -1]).all()):
-                ids, order = ids.sort(dim=1)
-                places = torch.from_numpy(draw(values.gather(1, order).cpu().numpy(), numbers, self.decoding))
-                return ids.gather(1, places.to(ids.device)[:, None])[:, 0]
-        return torch.from_numpy(draw(scores.cpu().numpy(), numbers, self.decoding)).to(scores.device)
+        if self.on_host:
+            return torch.from_numpy(draw(scores.numpy(), self.numbers[:, step], self.decoding))
+        return draw_on_device(scores, self.device_numbers[:, step], self.decoding)
 
+    def _rows(self, scores: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        """A copy of some rows in main memory, float32; on a CPU several times faster by numpy than by torch."""
+        if self.on_host:
+            return scores.numpy()[rows]
+        return scores[torch.from_numpy(rows).to(scores.device)].cpu().numpy()
 
-def _rows(scores: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-    """A copy of some rows in main memory, float32; on a CPU several times faster by numpy than by torch."""
-    if scores.device.type == "cpu":
-        return scores.numpy()[rows]
-    return scores[torch.from_numpy(rows).to(scores.device)].cpu().numpy()
-
-
-def _put_rows(scores: torch.Tensor, rows: np.ndarray, values: np.ndarray) -> None:
-    if scores.device.type == "cpu":
-        scores.numpy()[rows] = values
-    else:
-        scores[torch.from_numpy(rows).to(scores.device)] = torch.from_numpy(values).to(scores.device)
+    def _put_rows(self, scores: torch.Tensor, rows: np.ndarray, values: np.ndarray) -> None:
+        if self.on_host:
+            scores.numpy()[rows] = values
+        else:
+            scores[torch.from_numpy(rows).to(scores.device)] = torch.from_numpy(values).to(scores.device)
 
 
 @njit(cache=True, nogil=True)

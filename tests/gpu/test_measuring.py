@@ -1,4 +1,4 @@
-"""Measuring on a card: texts and predictions in fp32 as on a CPU, alone and in a batch; in bf16 no ties."""
+"""Measuring on a card: texts and predictions in fp32 as on a CPU, alone and in a batch; its draws; in bf16 no ties."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 
 from rayfit.decoding import Decoding
 from rayfit.devices import device_name
+from rayfit.generate.device_sampling import draw_on_device
 from rayfit.generate.generator import generate
 from rayfit.generate.loading import load_model
+from rayfit.generate.sampling import draw
 from rayfit.measure.predictions import row_means
 from rayfit.plan.cards import Card
 from tests.tiny import random_rows, save_tiny_llama
@@ -41,6 +43,19 @@ def test_greedy_texts_in_fp32_are_those_of_a_cpu(model_path: Path, batch_size: i
         for device, size in (("cpu", 12), ("cuda", batch_size))
     ]
     assert np.array_equal(*texts)
+
+
+@pytest.mark.parametrize(
+    "text", ["nucleus", "nucleus:top_k=7,top_p=1.0", "nucleus:top_k=0", "temperature", "min_p"]
+)
+@pytest.mark.parametrize("rows", [1, 150])
+def test_draws_from_the_same_logits_are_those_of_a_cpu(text: str, rows: int) -> None:
+    decoding, generator = Decoding.parse(text), torch.Generator().manual_seed(rows)
+    scores = torch.randn(rows, 128_256, generator=generator) * 3
+    numbers = torch.rand(rows, dtype=torch.float64, generator=generator)
+    for logits in (scores, scores.bfloat16().float()):  # many of the latter are equal
+        found = draw_on_device(logits.cuda(), numbers.cuda(), decoding)
+        assert found.tolist() == draw(logits.numpy(), numbers.numpy(), decoding).tolist()
 
 
 def test_losses_in_fp32_are_those_of_a_cpu(model_path: Path) -> None:
