@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rayfit.config import Options, flag, option_type, parse_value
+from rayfit.config import Options, flag, option_type, parse_value, words_of
 from rayfit.errors import RayfitError, nearest, unknown
 from rayfit.plan.declaration import Sweep
 
@@ -49,12 +49,12 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
     from rayfit.records.storage import Storage
 
     if options.plan:
-        from rayfit.plan.planning import make_plan
+        from rayfit.plan.planning import plan_with_cards
         from rayfit.plan.show import render_plan
 
         storage = Storage(options.storage)
         storage.check_version()
-        print(render_plan(make_plan(sweep, options, storage), storage))
+        print(render_plan(plan_with_cards(sweep, options, storage), storage))
         return 0
     from rayfit.sweep.driver import run_sweep
 
@@ -67,6 +67,10 @@ def parse_options(sweep: Sweep, arguments: Sequence[str]) -> Options:
     for field in dataclasses.fields(Options):
         kind, is_list = option_type(field.name)
         text = field.metadata["help"]
+        if words := field.metadata.get("words"):
+            # Without a word behind it, it asks for the thing.
+            parser.add_argument(flag(field.name), nargs="?", const="yes", metavar="|".join(words), help=text)
+            continue
         if kind is bool:
             parser.add_argument(flag(field.name), action="store_true", default=None, help=text)
             continue
@@ -115,6 +119,8 @@ def read_config(file: Path) -> dict[str, Any]:
 def _of_type(file: Path, name: str, value: Any) -> Any:
     """A TOML value as its option's type: a whole number may stand for a number, one value for a list of one."""
     kind, is_list = option_type(name)
+    if isinstance(value, str) and words_of(name):
+        return parse_value(name, value)
     values = value if is_list and isinstance(value, list) else [value]
     # To Python true is a number too.
     fits = [type(item) is kind or (kind is float and type(item) is int) for item in values]

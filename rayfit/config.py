@@ -118,7 +118,11 @@ class Options:
     zero_stage: int | None = option(
         None, "DeepSpeed ZeRO stage (default: the model's, or 1)", choices=(0, 1, 2, 3)
     )
-    use_gpu: bool = option(False, "one GPU per worker instead of one CPU")
+    use_gpu: bool | None = option(
+        None,
+        "one GPU per worker instead of one CPU; auto: where there are GPUs; without a word behind it: yes (default: auto)",
+        words={"auto": None, "yes": True, "no": False},
+    )
     trials_per_group: int = option(
         0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0
     )
@@ -214,6 +218,8 @@ def option_type(name: str) -> tuple[type, bool]:
 def parse_value(name: str, text: str) -> Any:
     """One command-line value as its field's type; raises RayfitError with the flag, the value and what is valid."""
     kind, is_list = option_type(name)
+    if kind is bool:
+        return _parse_word(name, text)
     parts = _list_parts(text) if is_list else [text]
     values = []
     for part in parts:
@@ -225,6 +231,21 @@ def parse_value(name: str, text: str) -> Any:
             given = f"{part!r} in {text!r}" if part != text else repr(text)
             raise RayfitError(f"{flag(name)}: expected {expected}{many}; got {given}") from error
     return tuple(values) if is_list else values[0]
+
+
+def words_of(name: str) -> dict[str, bool | None]:
+    """The words for the values of a yes-or-no option that can be left open; empty for one that is there or not."""
+    (field,) = (field for field in dataclasses.fields(Options) if field.name == name)
+    words: dict[str, bool | None] = field.metadata.get("words", {})
+    return words
+
+
+def _parse_word(name: str, text: str) -> bool | None:
+    words = words_of(name)
+    if text not in words:
+        listed = ", ".join(words)
+        raise RayfitError(f"{flag(name)}: expected one of {listed}; got {text!r}{nearest(text, words)}")
+    return words[text]
 
 
 def _list_parts(text: str) -> list[str]:

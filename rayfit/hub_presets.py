@@ -11,21 +11,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rayfit.presets import MADE_MODELS
-
-# fp32 master weights, their two Adam moments and gradients; the bf16 copy that is computed with comes on top.
-STATE_BYTES_PER_PARAMETER = 4 + 4 + 4 + 4
+from rayfit.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubModel:
-    """A model on the hub, at `revision`. `billions` is its size; the exact count is known once it is loaded.
+    """A model on the hub, at `revision`, and the sizes that public copies of its config.json hold.
 
     `num_workers` (GPUs) and `zero_stage` are what full fine-tuning is sensibly asked for with; like all placement
     they are part of no id. On GPUs it computes in bf16 with fp32 master weights, as every model does.
     """
 
     hub_id: str
-    billions: float
+    shape: Shape
     licence: str
     num_workers: int
     zero_stage: int
@@ -33,16 +31,75 @@ class HubModel:
     needs: str = ""
     unverified: tuple[str, ...] = ()
 
-    @property
-    def state_gib_per_worker(self) -> float:
-        """GiB of weights, gradients and Adam's moments that each worker holds, by formula; activations come on top.
 
-        ZeRO divides the moments and master weights (stage 1), gradients too (2), everything (3) by the workers.
-        """
-        divided = {0: 0, 1: 12, 2: 16, 3: 16}[self.zero_stage]
-        whole = STATE_BYTES_PER_PARAMETER - divided
-        return self.billions * 1e9 * (whole + divided / self.num_workers) / 2**30
-
+_TINYLLAMA = Shape(
+    hidden_size=2048,
+    intermediate_size=5632,
+    num_layers=22,
+    num_heads=32,
+    num_kv_heads=4,
+    head_size=64,
+    vocabulary_size=32_000,
+)
+_DEEPSEEK_7B = Shape(
+    hidden_size=4096,
+    intermediate_size=11_008,
+    num_layers=30,
+    num_heads=32,
+    num_kv_heads=32,
+    head_size=128,
+    vocabulary_size=102_400,
+)
+_LLAMA_8B = Shape(
+    hidden_size=4096,
+    intermediate_size=14_336,
+    num_layers=32,
+    num_heads=32,
+    num_kv_heads=8,
+    head_size=128,
+    vocabulary_size=128_256,
+)
+_LLAMA_70B = Shape(
+    hidden_size=8192,
+    intermediate_size=28_672,
+    num_layers=80,
+    num_heads=64,
+    num_kv_heads=8,
+    head_size=128,
+    vocabulary_size=128_256,
+)
+_QWEN_05B = Shape(
+    hidden_size=896,
+    intermediate_size=4864,
+    num_layers=24,
+    num_heads=14,
+    num_kv_heads=2,
+    head_size=64,
+    vocabulary_size=151_936,
+    is_tied=True,
+    has_biases=True,
+)
+_QWEN_15B = Shape(
+    hidden_size=1536,
+    intermediate_size=8960,
+    num_layers=28,
+    num_heads=12,
+    num_kv_heads=2,
+    head_size=128,
+    vocabulary_size=151_936,
+    is_tied=True,
+    has_biases=True,
+)
+_SMOLLM_135M = Shape(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_layers=30,
+    num_heads=9,
+    num_kv_heads=3,
+    head_size=64,
+    vocabulary_size=49_152,
+    is_tied=True,
+)
 
 _META = "Llama 3.1 Community License"
 _META_NEEDS = "access asked for on its hub page and `hf auth login`"
@@ -58,7 +115,7 @@ HUB_MODELS: dict[str, HubModel] = {
     # 77b87b3e: pytorch_model.bin alone).
     "tinyllama-1.1b": HubModel(
         hub_id="TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
-        billions=1.1,
+        shape=_TINYLLAMA,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
@@ -66,7 +123,7 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "tinyllama-1.1b-instruct": HubModel(
         hub_id="TinyLlama/TinyLlama-1.1B-Chat-v1.0",
-        billions=1.1,
+        shape=_TINYLLAMA,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
@@ -75,7 +132,7 @@ HUB_MODELS: dict[str, HubModel] = {
     # whose parent is main's head (its commit page).
     "deepseek-7b": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-base",
-        billions=6.9,
+        shape=_DEEPSEEK_7B,
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
@@ -84,7 +141,7 @@ HUB_MODELS: dict[str, HubModel] = {
     # Two .bin shards, 9.97 and 3.85 GB (hub page at 5d1e3336); no conversion of them was found.
     "deepseek-7b-instruct": HubModel(
         hub_id="deepseek-ai/deepseek-llm-7b-chat",
-        billions=6.9,
+        shape=_DEEPSEEK_7B,
         licence=_DEEPSEEK,
         num_workers=4,
         zero_stage=3,
@@ -92,7 +149,7 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "llama-3.1-8b": HubModel(
         hub_id="meta-llama/Llama-3.1-8B",
-        billions=8,
+        shape=_LLAMA_8B,
         licence=_META,
         num_workers=4,
         zero_stage=3,
@@ -100,7 +157,7 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "llama-3.1-8b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-8B-Instruct",
-        billions=8,
+        shape=_LLAMA_8B,
         licence=_META,
         num_workers=4,
         zero_stage=3,
@@ -108,7 +165,7 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "llama-3.1-70b": HubModel(
         hub_id="meta-llama/Llama-3.1-70B",
-        billions=70.6,
+        shape=_LLAMA_70B,
         licence=_META,
         num_workers=8,
         zero_stage=3,
@@ -116,7 +173,7 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "llama-3.1-70b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-70B-Instruct",
-        billions=70.6,
+        shape=_LLAMA_70B,
         licence=_META,
         num_workers=8,
         zero_stage=3,
@@ -124,42 +181,42 @@ HUB_MODELS: dict[str, HubModel] = {
     ),
     "qwen2.5-0.5b": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B",
-        billions=0.5,
+        shape=_QWEN_05B,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
     ),
     "qwen2.5-0.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B-Instruct",
-        billions=0.5,
+        shape=_QWEN_05B,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
     ),
     "qwen2.5-1.5b": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B",
-        billions=1.5,
+        shape=_QWEN_15B,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
     ),
     "qwen2.5-1.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B-Instruct",
-        billions=1.5,
+        shape=_QWEN_15B,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
     ),
     "smollm2-135m": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M",
-        billions=0.135,
+        shape=_SMOLLM_135M,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,
     ),
     "smollm2-135m-instruct": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        billions=0.135,
+        shape=_SMOLLM_135M,
         licence="Apache 2.0",
         num_workers=1,
         zero_stage=1,

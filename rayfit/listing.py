@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDatasetPreset, HubModel
+from rayfit.plan.memory import PeakMemory, peak_memory
 from rayfit.presets import DATASETS, MADE_MODELS, DatasetPreset, MadeModel
 
 _UNCHECKED = (
@@ -16,15 +17,17 @@ _UNCHECKED = (
 def models_listing() -> str:
     """Every model preset: size, where it comes from, licence, what it needs, and what was not verified."""
     made = [(name, f"{preset.num_parameters:,}", _made_about(preset)) for name, preset in MADE_MODELS.items()]
-    hub = [(name, _size(preset.billions), *_hub_about(preset)) for name, preset in HUB_MODELS.items()]
+    hub = [
+        (name, _size(preset.shape.num_parameters), *_hub_about(preset)) for name, preset in HUB_MODELS.items()
+    ]
     return "\n".join(
         [
             "Made here, once per storage, from what is installed with Python; no network needed:",
             *_columns(made),
             "",
             "On the Hugging Face hub. On GPUs all compute in bf16 with fp32 masters; N x ZeRO S stands for --use-gpu",
-            "--num-workers N --zero-stage S; GiB of weights, gradients and Adam's state per GPU, by formula, without",
-            "activations:",
+            "--num-workers N --zero-stage S; GiB per GPU at the fullest moment of an update of 8 rows of 256 tokens, by",
+            "formula:",
             *_columns(hub),
             _UNCHECKED,
             "",
@@ -59,8 +62,10 @@ def _made_about(preset: MadeModel) -> str:
     return f"{start}; {preset.num_updates:,} updates"
 
 
-def _size(billions: float) -> str:
-    return f"{billions * 1000:g}M" if billions < 0.2 else f"{billions:g}B"
+def _size(num_parameters: int) -> str:
+    if num_parameters < 200_000_000:
+        return f"{num_parameters / 1e6:.0f}M"
+    return f"{num_parameters / 1e9:.1f}B"
 
 
 def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
@@ -69,8 +74,21 @@ def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
     return (
         preset.hub_id + revision,
         place,
-        f"{preset.state_gib_per_worker:.0f} GiB",
+        f"{preset_memory(preset).gib:.0f} GiB",
         _notes(preset, preset.needs),
+    )
+
+
+def preset_memory(preset: HubModel) -> PeakMemory:
+    """What full fine-tuning as the paper does it takes of each of the preset's GPUs."""
+    return peak_memory(
+        preset.shape.num_parameters,
+        preset.shape,
+        zero_stage=preset.zero_stage,
+        num_workers=preset.num_workers,
+        precision="bf16",
+        batch_size=8,
+        sequence_length=256,
     )
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -12,6 +17,9 @@ from rayfit.errors import RayfitError
 
 # What the pinned torch of PyPI is built for; another build asks for another driver.
 _DRIVER = "580 or newer for torch's CUDA 13 build"
+
+# Where Linux shows an NVIDIA driver, and Windows' Linux its own.
+_SIGNS = ("/dev/nvidiactl", "/dev/dxg")
 
 _PROBE = """
 import json, torch
@@ -37,6 +45,11 @@ class Card:
     num_bytes: int
 
     @property
+    def text(self) -> str:
+        """Its name with its memory."""
+        return f"{self.name} of {self.num_bytes / 2**30:.1f} GiB"
+
+    @property
     def has_bf16(self) -> bool:
         """Whether it computes in bf16 by itself: from compute capability 8.0 (Ampere) on."""
         return self.capability >= (8, 0)
@@ -49,6 +62,29 @@ class Found(msgspec.Struct, frozen=True):
     cuda: str | None
     error: str
     cards: list[tuple[str, tuple[int, int], int]]
+
+
+def seem_there() -> bool:
+    """Whether this machine seems to have GPUs that torch can use, without asking it, which takes seconds.
+
+    There is a driver, no CUDA_VISIBLE_DEVICES hides all cards, and torch is no build for CPUs alone.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and hidden.strip() in ("", "-1"):
+        return False
+    return any(Path(sign).exists() for sign in _SIGNS) and not _is_for_cpus()
+
+
+def _is_for_cpus() -> bool:
+    """Whether the torch that is installed says in its own version file that it has no CUDA."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return True
+    try:
+        text = (Path(found.origin).parent / "version.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return re.search(r"^cuda\b[^=]*= None$", text, re.MULTILINE) is not None
 
 
 def find_cards() -> tuple[Card, ...]:
@@ -65,15 +101,21 @@ def cards_of(found: Found) -> tuple[Card, ...]:
     if found.cuda is None:
         raise RayfitError(
             f"--use-gpu: torch {found.torch} is a build for CPUs alone; install a CUDA build of it (README, Install), "
-            "or leave --use-gpu out"
+            "or give --use-gpu no"
         )
     if not found.cards:
         said = " ".join(found.error.split()) or "it finds none"
         raise RayfitError(
             f"--use-gpu: torch {found.torch} for CUDA {found.cuda} can use no GPU: {said} (it needs an NVIDIA driver of "
-            f"{_DRIVER}); mend that, or leave --use-gpu out"
+            f"{_DRIVER}); mend that, or give --use-gpu no"
         )
     return tuple(Card(*card) for card in found.cards)
+
+
+def cards_text(cards: tuple[Card, ...]) -> str:
+    """The cards in words, equal ones counted."""
+    counted = Counter(card.text for card in cards)
+    return ", ".join(f"{count} x {text}" if count > 1 else text for text, count in counted.items())
 
 
 def check_cards(cards: tuple[Card, ...], *, precision: str) -> None:
@@ -83,5 +125,5 @@ def check_cards(cards: tuple[Card, ...], *, precision: str) -> None:
         major, minor = without.capability
         raise RayfitError(
             f"--precision: {without.name} (compute capability {major}.{minor}) has no bf16 units, and training is in bf16 "
-            "there by default; give --precision fp32, or hide the card with CUDA_VISIBLE_DEVICES"
+            "there by default; give --precision fp32, hide the card with CUDA_VISIBLE_DEVICES, or give --use-gpu no"
         )

@@ -7,9 +7,9 @@ from typing import Any
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 
-# Parameters. Each worker holds a bucket in the gradients' precision, also for a model that is smaller than DeepSpeed's own
-# 5e8; a sub-group at stage 3 is what Adam works on at once, and it holds that three times.
-_LARGEST_BUCKET, _SUB_GROUP = 500_000_000, 50_000_000
+# Parameters. Each worker holds one or two buckets in the gradients' precision, and the gradients that wait for one to be
+# full: DeepSpeed's own 5e8 would be 3 GB of a card. A sub-group at stage 3 is what Adam works on at once, in three copies.
+BUCKET, SUB_GROUP = 50_000_000, 50_000_000
 
 
 def effective_zero_stage(zero_stage: int, precision: str) -> tuple[int, str]:
@@ -50,8 +50,8 @@ def deepspeed_config(
         },
         "zero_optimization": {
             "stage": stage,
-            "reduce_bucket_size": min(_LARGEST_BUCKET, num_parameters or _LARGEST_BUCKET),
-            **({"sub_group_size": _SUB_GROUP} if stage == 3 else {}),
+            "reduce_bucket_size": min(BUCKET, num_parameters or BUCKET),
+            **({"sub_group_size": SUB_GROUP} if stage == 3 else {}),
         },
         "bf16": {"enabled": precision == "bf16"},
         "steps_per_print": 1_000_000_000,

@@ -28,14 +28,6 @@ def num_workers_of(options: Options, model: ModelSource) -> int:
     return options.num_workers or (1 if preset is None else preset.num_workers)
 
 
-def zero_stage_of(options: Options, model: ModelSource) -> int:
-    """ZeRO stage of a trial on this model, found as the number of workers is."""
-    preset = hub_preset(model)
-    if options.zero_stage is not None:
-        return options.zero_stage
-    return 1 if preset is None else preset.zero_stage
-
-
 def hub_preset(model: ModelSource) -> HubModel | None:
     """The preset of a hub model, or None."""
     return next((preset for preset in HUB_MODELS.values() if preset.hub_id == model.hub_id), None)

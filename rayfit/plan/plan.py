@@ -10,6 +10,7 @@ from typing import Any
 from rayfit.config import Options
 from rayfit.decoding import Decoding
 from rayfit.identity import make_id
+from rayfit.plan.cards import Card
 from rayfit.plan.contexts import Contexts, HeldOut, Prompts
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.measurements import (
@@ -37,6 +38,7 @@ class Plan:
     is evaluated on the text that it was trained on. `placements` by the model's name; `products` are every trial's.
     `given`: models and texts, by name, as the command line said them. `prompts`: those of one's own, continued beside
     the contexts of the domains.
+    `cards`: the GPUs that were looked at for it, if any were. `options.use_gpu` is never left open.
     `options.precision` is never auto; `precision_reason` says what auto was resolved by, and is empty where it was given.
     `overruled`: a sentence for every value of the command line that an arm's own value stands against.
     """
@@ -55,6 +57,7 @@ class Plan:
     precision_reason: str
     overruled: tuple[str, ...]
     prompts: Prompts | None = None
+    cards: tuple[Card, ...] = ()
 
     @property
     def pending(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from rayfit.config import Options
 from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
+from rayfit.plan.cards import Card, find_cards, seem_there
 from rayfit.plan.contexts import given_prompts
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.grid import grid, overruled
@@ -35,8 +36,11 @@ DEFAULT_NEW_TOKENS = 96
 _Named = TypeVar("_Named", ModelSource, TextSource)
 
 
-def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
-    """Decide everything that the options leave open; raises RayfitError for what cannot be."""
+def make_plan(sweep: Sweep, given: Options, storage: Storage, cards: tuple[Card, ...] = ()) -> Plan:
+    """Decide everything that the options leave open; raises RayfitError for what cannot be.
+
+    `cards`: the GPUs, where they were looked at; their memory decides no id.
+    """
     options, precision = _decided(sweep, given, storage)
     assert options.model
     models = tuple(resolve_model(name, options.revision, storage) for name in options.model)
@@ -53,22 +57,44 @@ def make_plan(sweep: Sweep, given: Options, storage: Storage) -> Plan:
     }
     domains = tuple(_domain(options, models, text) for text in texts)
     eval_domains = tuple(_domain(options, models, text) for text in eval_texts)
+    trials = tuple(grid(sweep, given, options, models, domains))
     return Plan(
         sweep=sweep,
         options=options,
         models=models,
         domains=domains,
         eval_domains=eval_domains,
-        trials=tuple(grid(sweep, given, options, models, domains)),
+        trials=trials,
         decodings=_decodings(options),
         evaluation=_evaluation(options, storage),
-        placements={model.name: placement_of(options, model) for model in models},
+        placements={
+            model.name: placement_of(
+                options, model, [trial for trial in trials if trial.model == model], cards
+            )
+            for model in models
+        },
         products=products_of(options),
         given=given_names,
         precision_reason=precision.reason,
+        cards=cards,
         overruled=overruled(sweep, given, options),
         prompts=given_prompts(options, (*domains, *eval_domains)),
     )
+
+
+def plan_with_cards(sweep: Sweep, given: Options, storage: Storage) -> Plan:
+    """The plan for who asks for it alone: with this machine's GPUs, where training would be on them and they can be asked.
+
+    Where they cannot, it is that of a launch here, on CPUs; with `--use-gpu` it is for another machine's GPUs.
+    """
+    plan = make_plan(sweep, given, storage)
+    if not plan.options.use_gpu:
+        return plan
+    try:
+        cards = find_cards()
+    except RayfitError:
+        return plan if given.use_gpu else make_plan(sweep, replace(given, use_gpu=False), storage)
+    return make_plan(sweep, given, storage, cards)
 
 
 def _decided(sweep: Sweep, given: Options, storage: Storage) -> tuple[Options, Precision]:
@@ -79,10 +105,12 @@ def _decided(sweep: Sweep, given: Options, storage: Storage) -> tuple[Options, P
         scale = resolve_model(first, given.revision, storage).default_scale
     options = sweep.options_at(scale, given)
     validation, contexts = EVALUATION_SIZES[scale]
-    precision = resolve_precision(options.precision, use_gpu=options.use_gpu)
+    use_gpu = seem_there() if options.use_gpu is None else options.use_gpu
+    precision = resolve_precision(options.precision, use_gpu=use_gpu)
     options = replace(
         options,
         precision=precision.name,
+        use_gpu=use_gpu,
         arms=sweep.chosen_arms(given),
         model=options.model or (DEFAULT_MODEL,),
         decodings=options.decodings or ("greedy",),

@@ -67,5 +67,5 @@ def check_fits(cluster: Resources, *, num_workers: int, use_gpu: bool) -> None:
         have = f"{cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs"
         raise RayfitError(
             f"--num-workers: {num_workers} workers need {need.cpus:g} CPUs and {need.gpus:g} GPUs, "
-            f"but this Ray has {have}; lower --num-workers{' or leave --use-gpu out' if use_gpu else ''}"
+            f"but this Ray has {have}; lower --num-workers{' or give --use-gpu no' if use_gpu else ''}"
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from rayfit.plan.cards import cards_text
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.grid import hub_preset
+from rayfit.plan.memory import SHARE_OF_CARD
 from rayfit.plan.plan import Plan
 from rayfit.plan.precision import Precision
 from rayfit.plan.products import is_finished
@@ -16,6 +18,8 @@ from rayfit.plan.trials import CURVE_ROWS, TrialSpec, curve_updates
 from rayfit.records.storage import Storage
 
 _BYTES = {"fp32": 4, "bf16": 2}
+
+MAY_NOT_FIT = "; this may not fit: --zero-stage 3, more --num-workers, a smaller --batch-size or --adapter lora need less"
 
 
 def render_plan(plan: Plan, storage: Storage) -> str:
@@ -29,6 +33,7 @@ def render_plan(plan: Plan, storage: Storage) -> str:
         "",
         *_counts(plan),
         *_settings(plan),
+        *_memory(plan),
         *_notes(plan),
         f"storage {storage.root}",
     ]
@@ -42,10 +47,9 @@ def _listed(values: Iterable[Any]) -> str:
 
 
 def _parameters(model: ModelSource) -> str:
-    preset = hub_preset(model)
     if model.num_parameters is not None:
         return f" ({model.num_parameters:,} parameters)"
-    return "" if preset is None else f" (about {preset.billions:g} billion parameters)"
+    return ""
 
 
 def checkpoint_bytes(plan: Plan, trial: TrialSpec) -> int | None:
@@ -140,6 +144,24 @@ def _contexts(plan: Plan) -> str:
     if further := plan.options.further_contexts:
         counted += f" and up to {further:,} further ones of each text, for the overlap histogram"
     return counted
+
+
+def _memory(plan: Plan) -> list[str]:
+    """What each model's training takes of a GPU, by formula, and what there is."""
+    lines = []
+    have = f" of {cards_text(plan.cards)}" if plan.cards else ""
+    smallest = min((card.num_bytes for card in plan.cards), default=None)
+    for name, placement in plan.placements.items():
+        peak = placement.peak
+        if peak is None:
+            continue
+        much = "" if smallest is None or peak.bytes <= SHARE_OF_CARD * smallest else MAY_NOT_FIT
+        activations = "" if peak.forward is not None else ", activations not counted"
+        lines.append(
+            f"GPU memory for {name}: {peak.gib:.1f} GiB by formula{activations}, {peak.state / 2**30:.1f} of it between "
+            f"updates{have}{much}"
+        )
+    return lines
 
 
 def _prompts(plan: Plan) -> list[str]:

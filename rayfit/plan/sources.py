@@ -22,9 +22,11 @@ from rayfit.presets import (
     MADE_LEARNING_RATE,
     MADE_MODELS,
     PAPER_LEARNING_RATE,
+    MadeModel,
     declared_text,
 )
 from rayfit.records.storage import Storage, read_json
+from rayfit.shape import Shape, shape_of_config
 from rayfit.text_files import TABLES, local_files
 
 SMALL_MODEL_PARAMETERS = 50_000_000
@@ -35,7 +37,8 @@ KNOWN_FILES = "known-files.json"
 class ModelSource:
     """A model to start from. `declared` is None while its identity is not known without work (`id pending`).
 
-    `num_parameters` is None where only loading tells; `weights_bytes` is the size of a local model's weights.
+    `num_parameters` is None where only loading tells; that of a preset of the hub is by its sizes. `shape` is None where
+    they are not known or mean other things. `weights_bytes` is the size of a local model's weights.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ModelSource:
     revision: str = ""
     num_parameters: int | None = None
     weights_bytes: int = 0
+    shape: Shape | None = None
 
     @property
     def default_learning_rate(self) -> float:
@@ -122,7 +126,26 @@ def _made_model(name: str) -> ModelSource:
     declared = {"made": preset.declared(), "corpus": declared_text("pydoc"), "make_version": MAKE_VERSION}
     if preset.base:
         declared |= {"base": _made_model(preset.base).declared, "pairs_version": DOMAIN_VERSION}
-    return ModelSource(name=name, kind="made", declared=declared, num_parameters=preset.num_parameters)
+    return ModelSource(
+        name=name,
+        kind="made",
+        declared=declared,
+        num_parameters=preset.num_parameters,
+        shape=_made_shape(preset),
+    )
+
+
+def _made_shape(preset: MadeModel) -> Shape:
+    return Shape(
+        hidden_size=preset.hidden_size,
+        intermediate_size=preset.intermediate_size,
+        num_layers=preset.num_layers,
+        num_heads=preset.num_heads,
+        num_kv_heads=preset.num_heads,
+        head_size=preset.hidden_size // preset.num_heads,
+        vocabulary_size=preset.vocabulary_size,
+        is_tied=True,
+    )
 
 
 def model_files(path: Path) -> list[Path]:
@@ -154,6 +177,7 @@ def _local_model(path: Path, storage: Storage) -> ModelSource:
         declared=None if files_digest is None else {"files_sha256": files_digest},
         num_parameters=count_parameters(path) if weights.format == "safetensors" else None,
         weights_bytes=sum((path / name).stat().st_size for name in weights.files),
+        shape=shape_of_config(config),
     )
 
 
@@ -180,8 +204,16 @@ def _safetensors_parameters(file: Path) -> int:
 def _hub_model(hub_id: str, revision: str, storage: Storage) -> ModelSource:
     commit = read_lock(storage).get(f"{hub_id}@{revision}")
     declared = None if commit is None else {"hub_id": hub_id, "commit": commit}
-    name = slug(hub_id.split("/")[1])
-    return ModelSource(name=name, kind="hub", hub_id=hub_id, revision=revision, declared=declared)
+    preset = next((preset for preset in HUB_MODELS.values() if preset.hub_id == hub_id), None)
+    return ModelSource(
+        name=slug(hub_id.split("/")[1]),
+        kind="hub",
+        hub_id=hub_id,
+        revision=revision,
+        declared=declared,
+        num_parameters=None if preset is None else preset.shape.num_parameters,
+        shape=None if preset is None else preset.shape,
+    )
 
 
 def resolve_text(

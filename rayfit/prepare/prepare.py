@@ -11,6 +11,7 @@ from rayfit.config import Options
 from rayfit.console import Console
 from rayfit.data.selection import draw_held_out, draw_samples
 from rayfit.errors import RayfitError
+from rayfit.plan.cards import Card
 from rayfit.plan.contexts import HeldOut
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.plan import Plan
@@ -33,21 +34,26 @@ class Prepared:
     model_paths: dict[str, Path]
 
 
-def prepare(sweep: Sweep, options: Options, storage: Storage, console: Console) -> Prepared:
-    """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do."""
+def prepare(
+    sweep: Sweep, options: Options, storage: Storage, console: Console, cards: tuple[Card, ...] = ()
+) -> Prepared:
+    """Do the work that a plan leaves open; raises RayfitError, with the numbers, when text or a model will not do.
+
+    `cards`: the GPUs, where they were looked at.
+    """
     _check_storage(storage)
-    plan = make_plan(sweep, options, storage)
+    plan = make_plan(sweep, options, storage, cards)
     check_models(plan.models, storage)
     for domain in plan.all_domains:
         identify_text(domain.text, storage)
     if options.mauve_model is not None:
         known_files(storage).hash(model_files(Path(options.mauve_model)))
-    plan = make_plan(sweep, options, storage)
+    plan = make_plan(sweep, options, storage, cards)
     # The texts first: too little of one is found out before a model is made or fetched.
     texts = CutTexts(storage)
     _check_texts(plan, texts, storage)
     paths = {model.name: _model_path(model, storage, console) for model in plan.models}
-    plan = make_plan(sweep, options, storage)
+    plan = make_plan(sweep, options, storage, cards)
     assert not plan.pending
     for model in plan.models:
         window = _window(model, paths[model.name], storage)

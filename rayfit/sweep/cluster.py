@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
-from rayfit.plan.cards import check_cards, find_cards
+from rayfit.plan.cards import seem_there
 from rayfit.plan.precision import AUTO
 from rayfit.plan.resources import Resources, check_fits
 from rayfit.sweep.fork_server import ForkServer
@@ -64,14 +65,12 @@ def joins_running_ray() -> bool:
 
 
 def check_cluster_options(given: Options) -> None:
-    """On a Ray we join, storage and tracking must be said, for the working folder of a job is gone with the job.
+    """Raises RayfitError for what cannot be, before anything is written.
 
-    So must the precision of CPUs, for which this machine's are no measure there.
+    On a Ray we join, storage and tracking must be said, for the working folder of a job is gone with the job.
     """
     if not joins_running_ray():
-        cpus = given.num_cpus or len(os.sched_getaffinity(0))
-        if not given.use_gpu:
-            check_fits(Resources(cpus), num_workers=given.num_workers or 1, use_gpu=False)
+        check_cpus(replace(given, use_gpu=seem_there() if given.use_gpu is None else given.use_gpu))
         return
     if not Path(given.storage).is_absolute():
         raise RayfitError(
@@ -81,13 +80,26 @@ def check_cluster_options(given: Options) -> None:
         raise RayfitError(
             "--tracking-uri: on a running Ray it must be given, as an address that outlives the job"
         )
-    if given.precision == AUTO and not given.use_gpu:
-        raise RayfitError(
-            "--precision: on a running Ray without --use-gpu it must be given, for its nodes' CPUs may be of another kind "
-            "than this one; bf16 where they have bf16 instructions (AMX or AVX512-BF16), else fp32"
-        )
     if given.num_cpus is not None:
         raise RayfitError("--num-cpus: is for a Ray that is started here; this one is running already")
+
+
+def check_cpus(options: Options) -> None:
+    """Where training is on CPUs: they must be enough here, and on a Ray we join the precision must be said.
+
+    This machine's CPUs are no measure there.
+    """
+    if options.use_gpu:
+        return
+    if not joins_running_ray():
+        cpus = options.num_cpus or len(os.sched_getaffinity(0))
+        check_fits(Resources(cpus), num_workers=options.num_workers or 1, use_gpu=False)
+    elif options.precision == AUTO:
+        raise RayfitError(
+            "--precision: on a running Ray without GPUs it must be given, for its nodes' CPUs may be of another kind "
+            "than this one; bf16 where they have bf16 instructions (AMX or AVX512-BF16), else fp32 (a Ray whose GPUs "
+            "are still to come is told --use-gpu)"
+        )
 
 
 class StartingRay:
@@ -96,8 +108,8 @@ class StartingRay:
     What Ray, Tune and Train print in this process from then on goes to `log`; the console keeps the terminal.
     """
 
-    def __init__(self, options: Options, log: Path) -> None:
-        self._options, self._log = options, log
+    def __init__(self, log: Path) -> None:
+        self._log = log
         self._redirected = ExitStack()
         self._environment: Future[dict[str, str]] = Future()
         self._thread: threading.Thread | None = None
@@ -115,7 +127,7 @@ class StartingRay:
             if self._fork_server is not None:
                 self._fork_server.close()
 
-    def begin(self) -> None:
+    def begin(self, options: Options) -> None:
         """Start it now; asking again changes nothing."""
         if self._thread is not None:
             return
@@ -124,15 +136,15 @@ class StartingRay:
         stream = self._log.open("a", buffering=1)
         self._redirected.enter_context(contextlib.redirect_stdout(stream))
         self._redirected.enter_context(contextlib.redirect_stderr(stream))
-        if sys.platform == "linux" and not (self._options.use_gpu or joins_running_ray()):
+        if sys.platform == "linux" and not (options.use_gpu or joins_running_ray()):
             self._fork_server = ForkServer(stream)
-        self._thread = threading.Thread(target=self._hold, name="ray")
+        self._thread = threading.Thread(target=self._hold, args=(options,), name="ray")
         self._thread.start()
 
-    def _hold(self) -> None:
+    def _hold(self, options: Options) -> None:
         # The whole life of this Ray in one thread: its processes are ended with the thread that started them.
         try:
-            with ray_cluster(self._options, self._fork_server) as environment:
+            with ray_cluster(options, self._fork_server) as environment:
                 self._environment.set_result(environment)
                 self._ends.wait()
         except BaseException as error:
@@ -145,8 +157,10 @@ class StartingRay:
         self._ends.set()
 
     def ready(self) -> dict[str, str]:
-        """The environment that Ray's processes must be given, once it runs. Raises what starting it raised."""
-        self.begin()
+        """The environment that Ray's processes must be given, once it runs; it must have been begun.
+
+        Raises what starting it raised.
+        """
         return self._environment.result()
 
 
@@ -174,8 +188,6 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
         if context.dashboard_url:
             address = environment["RAY_API_SERVER_ADDRESS"] = f"http://{context.dashboard_url}"
             os.environ["RAY_API_SERVER_ADDRESS"] = address
-        if options.use_gpu:
-            _check_cards_of_nodes(options)
     else:
         environment = {}
         hidden = nullcontext() if options.use_gpu else _hidden_gpus()
@@ -211,20 +223,6 @@ def _hidden_gpus() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-def _check_cards_of_nodes(options: Options) -> None:
-    """A look at the GPUs of one node that has some. Raises RayfitError as `find_cards` and `check_cards`."""
-    import ray
-
-    look = ray.remote(num_cpus=0, num_gpus=1, max_retries=0)(find_cards)
-    try:
-        cards = ray.get(look.remote())
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, RayfitError):
-            raise error.cause from None
-        raise
-    check_cards(cards, precision=options.precision)
 
 
 @contextmanager

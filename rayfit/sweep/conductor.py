@@ -51,7 +51,7 @@ class Conductor:
     ) -> None:
         self._launch, self._environment, self._track = launch, environment, track
         self._record, self._is_written = record, True
-        self._use_gpu = launch.plan.options.use_gpu
+        self._use_gpu = bool(launch.plan.options.use_gpu)
         # Models differ in their workers; the sums of what fits are made for the largest.
         self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
         self._cluster = cluster_resources()

@@ -7,12 +7,13 @@ import shlex
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from rayfit.columns import check_columns
 from rayfit.config import Options
 from rayfit.console import Console, Running
 from rayfit.errors import RayfitError
-from rayfit.plan.cards import check_cards, find_cards
+from rayfit.plan.cards import Card, cards_text, check_cards
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
@@ -23,9 +24,10 @@ from rayfit.prepare.prepare import Prepared, absolute, prepare
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
-from rayfit.sweep.cluster import StartingRay, check_cluster_options, joins_running_ray
+from rayfit.sweep.cluster import StartingRay, check_cluster_options, check_cpus, joins_running_ray
 from rayfit.sweep.conclude import conclude
 from rayfit.sweep.conductor import Conductor
+from rayfit.sweep.gpus import decided, look_at_cards
 from rayfit.sweep.launch import Launch, unfinished
 from rayfit.sweep.record import begun_record, ended_record, with_failures, write_record
 from rayfit.sweep.stopwatch import Stopwatch
@@ -42,7 +44,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     """
     check_columns(*sweep.plot, *sweep.scores)
     check_cluster_options(given)
-    options = absolute(given)
+    options, cards = absolute(given), tuple[Card, ...]()
     storage = Storage(options.storage)
     try:
         storage.root.mkdir(parents=True, exist_ok=True)
@@ -55,18 +57,23 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     track: Tracker | None = None
     started_at, stopwatch = now(), Stopwatch()
     log = storage.root / "logs" / "launches" / f"{started_at.replace(':', '')}.log"
-    with _termination_as_interrupt(), StartingRay(options, log) as starting_ray:
+    with _termination_as_interrupt(), StartingRay(log) as starting_ray:
         try:
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
+            options = decided(options, starting_ray)
+            check_cpus(options)
+            if given.use_gpu is None and joins_running_ray() and not options.use_gpu:
+                console.say("training is on CPUs: this Ray has no GPU now; --use-gpu waits for one")
             plan = make_plan(sweep, options, storage)
+            if options.use_gpu and (plan.pending or _is_something_left(plan, storage)):
+                options, cards = _with_cards(given, options, starting_ray, console)
+                plan = make_plan(sweep, options, storage, cards)
             is_left = _is_something_left(plan, storage)
-            if options.use_gpu and (is_left or plan.pending):
-                _check_cards(options, starting_ray)
             if is_left:
-                starting_ray.begin()
+                starting_ray.begin(options)
             if is_left or plan.pending:
                 track.connect()
-            prepared = prepare(sweep, options, storage, console)
+            prepared = prepare(sweep, options, storage, console, cards)
             command = shlex.join(["python", script_name(script), *_without_secrets(arguments)])
             launch = _what_to_do(prepared, storage, script, command, console, started_at, stopwatch)
             _say_what_is_done(launch)
@@ -80,6 +87,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             if not is_idle:
                 track.start(record)
                 console.watch([Running("starting", "Ray")])
+                starting_ray.begin(options)
                 environment = starting_ray.ready()
                 stopwatch.over("ray")
                 Conductor(launch, record, environment, track).run()
@@ -95,12 +103,23 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             console.close()
 
 
-def _check_cards(options: Options, starting_ray: StartingRay) -> None:
-    """Before anything is fetched or made: the GPUs are there and good for what is asked for, here or on the Ray we join."""
-    if joins_running_ray():
-        starting_ray.ready()
-    else:
-        check_cards(find_cards(), precision=options.precision)
+def _with_cards(
+    given: Options, options: Options, starting_ray: StartingRay, console: Console
+) -> tuple[Options, tuple[Card, ...]]:
+    """The options and the GPUs, once these were looked at; on CPUs where they cannot be used and were not asked for."""
+    try:
+        cards = look_at_cards(options, starting_ray)
+    except RayfitError as error:
+        if given.use_gpu:
+            raise
+        console.say(f"training is on CPUs: {str(error).removeprefix('--use-gpu: ')}")
+        options = replace(options, use_gpu=False)
+        check_cpus(options)
+        return options, ()
+    check_cards(cards, precision=options.precision)
+    on = "a node's" if joins_running_ray() else "this machine's"
+    console.say(f"training is on GPUs, {on}: {cards_text(cards)}")
+    return options, cards
 
 
 def _free_all_of_ray() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rayfit.config import Options, flag
+from rayfit.config import Options, flag, words_of
 from rayfit.plan.contexts import HeldOut
 from rayfit.plan.declaration import AXES
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.plan import Plan
+from rayfit.plan.sources import count_parameters
 from rayfit.plan.trials import CURVE_ROWS, TrialSpec
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared
@@ -40,10 +41,13 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
     words = ["python", script_name(script)]
     for field in fields(Options):
         value = getattr(plan.options, field.name)
-        if field.name in _NOT_REPEATED or value is None or value is False:
+        if field.name in _NOT_REPEATED or value is None:
+            continue
+        if meanings := words_of(field.name):
+            words += [flag(field.name), next(word for word, meaning in meanings.items() if meaning is value)]
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        words += [flag(field.name), text] if value is not True else [flag(field.name)]
+        words += [flag(field.name), text]
     words += ["--model", plan.given[trial.model.name], "--dataset", plan.given[trial.domain.name]]
     if plan.sweep.has_arms:
         words += ["--arms", trial.arm]
@@ -90,7 +94,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
     plan, recipe, selection = prepared.plan, trial.recipe, trial.selection
     held_out = plan.evaluation.rows_id(HeldOut(domain=trial.domain), trial.model)
     return TrialTask(
-        about=_about_trial(plan, trial, storage, script),
+        about=_about_trial(prepared, trial, storage, script),
         schedule=Schedule(
             batch_size=recipe.batch_size,
             num_updates=recipe.num_updates,
@@ -112,7 +116,15 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
     )
 
 
-def _about_trial(plan: Plan, trial: TrialSpec, storage: Storage, script: str) -> AboutTrial:
+def _num_parameters(prepared: Prepared, trial: TrialSpec) -> int | None:
+    """Those of the files, now that they are there: a preset of the hub says its own without having seen them."""
+    if trial.model.kind == "hub":
+        return count_parameters(prepared.model_paths[trial.model.name])
+    return trial.model.num_parameters
+
+
+def _about_trial(prepared: Prepared, trial: TrialSpec, storage: Storage, script: str) -> AboutTrial:
+    plan = prepared.plan
     recipe, selection, declared = trial.recipe, trial.selection, trial.declared()
     rows = storage.rows(trial.rows_id)
     assert rows is not None and declared is not None
@@ -126,7 +138,7 @@ def _about_trial(plan: Plan, trial: TrialSpec, storage: Storage, script: str) ->
         model=TrainedModel(
             name=trial.model.name,
             kind=trial.model.kind,
-            parameters=trial.model.num_parameters,
+            parameters=_num_parameters(prepared, trial),
             weights_sha256=base_weights(trial.model, storage),
         ),
         text=trial.domain.name,
@@ -154,4 +166,11 @@ def _exchange(trial: TrialSpec) -> Exchange | None:
 def _placed(plan: Plan, trial: TrialSpec) -> Placed:
     placement = plan.placements[trial.model.name]
     stage, note = effective_zero_stage(placement.zero_stage, trial.recipe.precision)
-    return Placed(**asdict(placement), zero_stage_run=stage, note=note)
+    return Placed(
+        num_workers=placement.num_workers,
+        zero_stage=placement.zero_stage,
+        use_gpu=placement.use_gpu,
+        trials_per_group=placement.trials_per_group,
+        zero_stage_run=stage,
+        note=note,
+    )

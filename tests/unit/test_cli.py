@@ -36,6 +36,28 @@ def test_words_become_typed_values() -> None:
     assert options.plan and options.use_gpu and not options.fresh
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ((), None),
+        (("--use-gpu",), True),
+        (("--use-gpu", "--plan"), True),
+        (("--use-gpu", "yes"), True),
+        (("--use-gpu=no",), False),
+        (("--use-gpu", "auto"), None),
+    ],
+)
+def test_gpus_are_taken_where_they_are_unless_it_is_said(words: tuple[str, ...], meant: bool | None) -> None:
+    assert _parse(*words).use_gpu is meant
+
+
+def test_another_word_for_gpus_is_refused() -> None:
+    with pytest.raises(
+        RayfitError, match="--use-gpu: expected one of auto, yes, no; got 'yess'; did you mean 'yes'"
+    ):
+        _parse("--use-gpu", "yess")
+
+
 def test_every_option_has_its_flag_and_its_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         _parse("--help")
@@ -103,6 +125,13 @@ class TestConfigFile:
         file = tmp_path / "options.toml"
         file.write_text(text)
         return str(file)
+
+    @pytest.mark.parametrize(
+        ("text", "meant"),
+        [("true", True), ("false", False), ('"yes"', True), ('"no"', False), ('"auto"', None)],
+    )
+    def test_gpus_are_a_word_or_a_truth(self, tmp_path: Path, text: str, meant: bool | None) -> None:
+        assert _parse("--config", self._file(tmp_path, f"use-gpu = {text}")).use_gpu is meant
 
     def test_it_says_what_the_command_line_leaves_open(self, tmp_path: Path) -> None:
         file = self._file(

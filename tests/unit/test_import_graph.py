@@ -17,10 +17,10 @@ VOCABULARY = {
     "gpu_memory",
     "hub_presets",
     "identity",
-    "listing",
     "memory",
     "presets",
     "scores",
+    "shape",
     "terminal",
     "text_files",
 }
@@ -37,6 +37,7 @@ ORDER = (
     {"report"},
     {"track"},
     {"sweep", "ask"},
+    {"listing"},
     {"commands"},
     {"cli"},
     {"rayfit"},  # the package itself, which says what a sweep's script imports

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, INSTRUCT_OF, HubModel
-from rayfit.listing import datasets_listing, models_listing
+from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, INSTRUCT_OF
+from rayfit.listing import datasets_listing, models_listing, preset_memory
 from rayfit.plan.hub import check_hub_id
 from rayfit.presets import DATASETS, MADE_MODELS
 
@@ -50,11 +50,8 @@ def test_instruct_models_are_presets_too() -> None:
     assert all(base in known and instruct in known for base, instruct in INSTRUCT_OF.items())
 
 
-@pytest.mark.parametrize(
-    ("stage", "workers", "gib"),
-    [(0, 4, 16.0), (1, 1, 16.0), (1, 4, 4 + 12 / 4), (2, 4, 4.0), (3, 4, 4.0), (3, 8, 2.0)],
-)
-def test_memory_is_what_zero_leaves_to_each_worker(stage: int, workers: int, gib: float) -> None:
-    billions = 2**30 / 1e9  # one parameter for each byte of a GiB
-    model = HubModel(hub_id="a/b", billions=billions, licence="x", num_workers=workers, zero_stage=stage)
-    assert model.state_gib_per_worker == pytest.approx(gib)
+def test_memory_is_that_of_the_paper_s_recipe_on_each_gpu() -> None:
+    text = models_listing()
+    for name, preset in HUB_MODELS.items():
+        assert f"  {preset_memory(preset).gib:.0f} GiB" in _line(text, name)
+    assert preset_memory(HUB_MODELS["tinyllama-1.1b"]).gib == pytest.approx(23.5, abs=0.1)

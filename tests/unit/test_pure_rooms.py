@@ -28,6 +28,7 @@ PURE = {
         "rayfit.listing",
         "rayfit.memory",
         "rayfit.presets",
+        "rayfit.shape",
         "rayfit.text_files",
         "rayfit.cli",
     ],

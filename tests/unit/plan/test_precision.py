@@ -12,7 +12,7 @@ from rayfit.plan import precision
 from rayfit.plan.precision import cpu_precision, resolve_precision
 from rayfit.plan.show import render_plan
 from rayfit.records.storage import Storage
-from rayfit.sweep.cluster import check_cluster_options
+from rayfit.sweep.cluster import check_cpus
 from tests.unit.plan.examples import plan_of, trial_of
 
 # The flags that matter of three real CPUs: Sapphire Rapids, Zen 4, Skylake.
@@ -93,6 +93,6 @@ def test_on_a_running_ray_without_gpus_the_precision_is_asked_for(monkeypatch: p
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     given = {"storage": "/mnt/runs", "tracking_uri": "http://mlflow:5000"}
     with pytest.raises(RayfitError, match=r"--precision: on a running Ray .* must be given.* else fp32"):
-        check_cluster_options(Options(**given))
-    check_cluster_options(Options(**given, precision="fp32"))
-    check_cluster_options(Options(**given, use_gpu=True))
+        check_cpus(Options(**given, use_gpu=False))
+    check_cpus(Options(**given, use_gpu=False, precision="fp32"))
+    check_cpus(Options(**given, use_gpu=True))

@@ -87,7 +87,5 @@ def test_a_trial_that_can_never_run_is_refused_with_the_numbers() -> None:
     ) as caught:
         check_fits(Resources(4, 0), num_workers=8, use_gpu=False)
     assert "--use-gpu" not in str(caught.value)
-    with pytest.raises(
-        RayfitError, match=r"1 workers need 1 CPUs and 1 GPUs.* 0 GPUs; .*leave --use-gpu out"
-    ):
+    with pytest.raises(RayfitError, match=r"1 workers need 1 CPUs and 1 GPUs.* 0 GPUs; .*give --use-gpu no"):
         check_fits(Resources(4, 0), num_workers=1, use_gpu=True)
