@@ -43,6 +43,10 @@ def _none(_: Any) -> Iterable[Measurement]:
     return ()
 
 
+def _always(_: Any, __: Bench) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A kind of measurement: what a sweep has of it, and how one is run, in a process that may hold a model.
@@ -50,7 +54,8 @@ class Stage:
     `kind` is that of its specs, and the name of its folder in the storage. `specs`: from a plan to its measurements, for
     a kind that a sweep adds (`Sweep.measures`); those of every sweep are the plan's own. `run` raises RayfitError for
     what the user can mend. A long one has parts, each done by itself before `run` puts them together: `num_parts` says
-    how many, `run_part` keeps what it made in its `part_file`. `scores` explains scores that no other kind has. `does`: a
+    how many, `run_part` keeps what it made in its `part_file`. `on_device`: whether `run` loads a model, as every
+    `run_part` does; where it does not, no GPU is held for it. `scores` explains scores that no other kind has. `does`: a
     word for what is shown of it.
     """
 
@@ -59,6 +64,7 @@ class Stage:
     specs: Callable[[Any], Iterable[Measurement]] = _none
     num_parts: Callable[[Any, Bench], int] | None = None
     run_part: Callable[[Any, Bench, int], None] | None = None
+    on_device: Callable[[Any, Bench], bool] = _always
     scores: tuple[Score, ...] = ()
     does: str = "measuring"
 

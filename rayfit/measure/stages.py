@@ -47,6 +47,11 @@ def _solve_temperature(spec: Temperature, bench: Bench) -> Measured:
     return solve_temperature(spec, bench)
 
 
+def _has_mauve_model(_: TextScores, bench: Bench) -> bool:
+    """MAUVE's features are a model's; all other scores of texts are counted."""
+    return bench.mauve_model is not None
+
+
 STAGES = (
     Stage(kind=Prediction.kind, run=_predict),
     Stage(
@@ -54,9 +59,10 @@ STAGES = (
         run=_join_parts,
         num_parts=num_parts,
         run_part=_generate_part,
+        on_device=lambda _, __: False,
         does="generating",
     ),
-    Stage(kind=TextScores.kind, run=_score, does="scoring"),
+    Stage(kind=TextScores.kind, run=_score, on_device=_has_mauve_model, does="scoring"),
     Stage(kind=Comparison.kind, run=_compare, does="comparing"),
     Stage(kind=Temperature.kind, run=_solve_temperature, does="matching"),
 )

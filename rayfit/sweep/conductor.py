@@ -31,6 +31,7 @@ from rayfit.sweep.record import with_failures, write_record
 from rayfit.sweep.tasks import trial_task
 from rayfit.sweep.trial import GroupConfig
 from rayfit.sweep.tune import TuneRun
+from rayfit.sweep.yielding import Yielding
 from rayfit.track.tracker import Tracker
 
 _TICK_SECONDS = 0.5
@@ -76,6 +77,7 @@ class Conductor:
             self._measurements.setdefault("" if spec.trial is None else str(spec.trial.id), []).append(spec)
         self._queue: Any = None
         self._tune: TuneRun | None = None
+        self._yielding = Yielding()
 
     def run(self) -> None:
         """Until every trial and every measurement has ended."""
@@ -87,6 +89,10 @@ class Conductor:
             key: training_work(trial, self._num_parameters[trial.model.name])[0]
             for key, trial in self._trials.items()
         }
+        if self._takes_turns and self._trials:
+            self._launch.console.say(
+                "training and measuring take turns: there is room for one worker group or one evaluator at a time"
+            )
         overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
         try:
             while not self._tick(overview):
@@ -143,7 +149,8 @@ class Conductor:
             self._look(overview)
             self._looked = time.monotonic()
         training = self._is_training
-        for job in self._pool.step(self._max_evaluators(training, self._state), more=training):
+        most = self._max_evaluators(training, self._state)
+        for job in self._pool.step(most, more=training, max_without_gpu=most):
             self._job_ended(job)
         if not self._is_written:
             # Once for all that failed in this tick: it names every measurement of the sweep.
@@ -163,13 +170,17 @@ class Conductor:
         tune_has_ended = self._tune is not None and self._tune.has_ended
         news: dict[str, TrialState] = ray.get(self._queue.news.remote())
         self._state.update(news)
-        overview.show(self._state, num_groups=len(self._groups))
+        overview.show(self._state, num_groups=len(self._groups), takes_turns=self._takes_turns)
         self._track.see(news)
         for trial_id, trial in news.items():
             if trial.status in ("finished", "failed") and trial_id not in self._handled:
                 self._handled.add(trial_id)
                 self._trial_ended(trial_id, trial.error)
         self._time(self._state, self._is_training)
+        if any(trial.status == "running" for trial in self._state.values()):
+            self._yielding.group_works(time.monotonic())
+        elif self._pool.num_actors:
+            self._yielding.others_hold(time.monotonic())
         begun = any(trial.last_point is not None for trial in self._state.values())
         if self._tune is not None and self._tune.ident is None and (begun or not self._is_training):
             self._tune.start()
@@ -280,10 +291,26 @@ class Conductor:
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
         )
+        if self._must_yield():
+            limit = 0
         # Where evaluators take no CPU of Ray's, a group that must make room waits: ending it would cost its start again.
         held = max(limit, len(self._groups)) if self._pool.share_cpus else limit
         for kind in ray.get(self._queue.set_limit.remote(held, limit)):
             self._start_group(kind)
+
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether there is no room for an evaluator beside one worker group, so that one waits for the other."""
+        if self._pool.share_cpus:
+            return False
+        group = worker_resources(self._use_gpu).times(self._num_workers)
+        return self._cluster.minus(evaluator_resources(self._use_gpu)).holds(group) == 0
+
+    def _must_yield(self) -> bool:
+        """Whether the only group there is room for is to end after its trial, so that what waits is measured."""
+        asked = self._pool.waits or self._pool.num_actors
+        alone = len(self._groups) == 1 and self._takes_turns
+        return bool(alone and asked and self._yielding.is_due(time.monotonic()))
 
     def _start_group(self, kind: str) -> None:
         import ray
@@ -322,6 +349,7 @@ class Conductor:
         )
         group.start()
         self._groups.append(group)
+        self._yielding.group_started(time.monotonic())
 
     def _allocation(self, use_gpu: bool) -> dict[str, str]:
         """What workers' allocators are told; those of a Ray of our own, without GPUs, are told by their fork server."""

@@ -53,6 +53,7 @@ class Evaluator:
 class Job:
     """One piece of measuring. `key` is a record's id, or that and the part for a part of a measurement.
 
+    `on_device`: whether it loads one, which on GPUs takes one.
     It waits for `needs`, and fails when one of them does, and for `follows`, however these end. `place` says which model
     it loads: an actor that has it is given such jobs first.
     """
@@ -62,6 +63,7 @@ class Job:
     spec: Measurement
     place: str
     part: int | None = None
+    on_device: bool = True
     again: bool = True
     needs: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
@@ -93,13 +95,23 @@ def jobs_of(
         keys.append(job.key)
         yield job
     follows = tuple(each.id for each in spec.follows)
-    yield Job(spec.id, stage, spec, place, needs=(*needs, *keys), follows=follows, again=again)
+    yield Job(
+        spec.id,
+        stage,
+        spec,
+        place,
+        on_device=stage.on_device(spec, bench),
+        needs=(*needs, *keys),
+        follows=follows,
+        again=again,
+    )
 
 
 @dataclass
 class EvaluationPool:
     """Runs jobs on as many actors as it is told; an actor that dies costs its job one of three tries.
 
+    On GPUs there are actors of two kinds, with one and without, for jobs that load a model and jobs that do not.
     What a job waits for counts as there when the pool was never asked for it: then it was finished before.
     `share_cpus`: actors take no CPU of Ray's, so that one may stay, idle, for the next job: starting another takes as
     long as many a job. Whoever calls `step` then says how many may be busy.
@@ -117,6 +129,7 @@ class EvaluationPool:
     _actors: list[Any] = field(default_factory=list)
     _running: dict[Any, tuple[Any, Job]] = field(default_factory=dict)
     _places: dict[Any, str] = field(default_factory=dict)
+    _without_gpu: set[Any] = field(default_factory=set)
 
     def add(self, job: Job) -> None:
         """Ask for a job; asking again changes nothing."""
@@ -129,8 +142,15 @@ class EvaluationPool:
 
     @property
     def waits(self) -> bool:
-        """Whether a job waits for an actor."""
-        return any(map(self._is_ready, self._waiting.values()))
+        """Whether a job waits for an actor; on GPUs, for one that has one."""
+        return self.num_ready > 0
+
+    @property
+    def num_ready(self) -> int:
+        """How many jobs wait for an actor; on GPUs, for one that has one."""
+        return sum(
+            self._is_ready(job) for job in self._waiting.values() if self._takes_gpu(job) == self.use_gpu
+        )
 
     @property
     def running(self) -> list[Job]:
@@ -139,8 +159,8 @@ class EvaluationPool:
 
     @property
     def num_actors(self) -> int:
-        """Actors that hold resources now."""
-        return len(self._running) if self.share_cpus else len(self._actors)
+        """Actors that hold resources now; on GPUs, those that have one."""
+        return len(self._running) if self.share_cpus else len(self._actors) - len(self._without_gpu)
 
     @property
     def done(self) -> bool:
@@ -150,11 +170,18 @@ class EvaluationPool:
     def _is_ready(self, job: Job) -> bool:
         return all(key not in self.jobs or self.jobs[key].ended for key in (*job.needs, *job.follows))
 
-    def _next_for(self, place: str | None) -> Job | None:
+    def _takes_gpu(self, job: Job) -> bool:
+        return self.use_gpu and job.on_device
+
+    def _next_for(self, place: str | None, *, takes_gpu: bool) -> Job | None:
         """The first job that can be run, of those that load what is held at this place if there is one."""
         first = None
         for job in self._waiting.values():
-            if (first is None or job.place == place) and self._is_ready(job):
+            if (
+                self._takes_gpu(job) == takes_gpu
+                and (first is None or job.place == place)
+                and self._is_ready(job)
+            ):
                 if job.place == place:
                     return job
                 first = job
@@ -190,27 +217,43 @@ class EvaluationPool:
         else:
             time.sleep(seconds)
 
-    def step(self, max_actors: int, *, more: bool = False) -> list[Job]:
+    def step(self, max_actors: int, *, more: bool = False, max_without_gpu: int = 1) -> list[Job]:
         """Collect what ended, start what can on at most so many actors; returns the jobs that ended since the last call.
 
-        `more`: jobs will be added when those that are here have ended.
+        `more`: jobs will be added when those that are here have ended. `max_without_gpu`: on GPUs, actors beside these.
         """
         ended = self._collect() + self._fail_the_hopeless()
+        if self.use_gpu:
+            ended += self._hand_out(max_without_gpu, more=more, takes_gpu=False)
+        return ended + self._hand_out(max_actors, more=more, takes_gpu=self.use_gpu)
+
+    def _hand_out(self, max_actors: int, *, more: bool, takes_gpu: bool) -> list[Job]:
+        """Start what can on actors of one kind, and end those that have nothing to do; returns jobs that need not be run."""
+        ended = []
         busy = {actor for actor, _ in self._running.values()}
-        idle = [actor for actor in self._actors if actor not in busy]
+        crew = [
+            actor
+            for actor in self._actors
+            if (actor in self._without_gpu) == (self.use_gpu and not takes_gpu)
+        ]
+        idle = [actor for actor in crew if actor not in busy]
+        num_actors = len(crew)
         while not self.share_cpus or len(self._running) < max_actors:
             actor = idle[-1] if idle else None
-            if actor is None and len(self._actors) >= max_actors:
+            if actor is None and num_actors >= max_actors:
                 break
-            job = self._next_for(None if actor is None else self._places.get(actor))
+            job = self._next_for(None if actor is None else self._places.get(actor), takes_gpu=takes_gpu)
             if job is None:
                 break
             if not self.is_left(job):
                 ended.append(self._set(job, "finished"))
                 continue
-            self._start(idle.pop() if idle else self._new_actor(), job)
+            if not idle:
+                idle.append(self._new_actor(has_gpu=takes_gpu))
+                num_actors += 1
+            self._start(idle.pop(), job)
         if self.share_cpus and more and max_actors and not self._actors:
-            idle.append(self._new_actor())  # there when the first trial has ended
+            idle.append(self._new_actor(has_gpu=False))  # there when the first trial has ended
         # Nothing to do: what it holds is worth more elsewhere.
         stays = self.share_cpus and (more or not self.done) and len(idle) == len(self._actors)
         for actor in idle[1:] if stays else idle:
@@ -257,13 +300,17 @@ class EvaluationPool:
                 ended.append(job)
         return ended
 
-    def _new_actor(self) -> Any:
+    def _new_actor(self, *, has_gpu: bool) -> Any:
         import ray
 
-        need = evaluator_resources(self.use_gpu)
+        need = evaluator_resources(has_gpu)
         remote = ray.remote(num_cpus=0 if self.share_cpus else need.cpus, num_gpus=need.gpus)(Evaluator)
-        actor = remote.options(runtime_env={"env_vars": self.environment}).remote()
+        # Ray hides no GPU from an actor that asks for none.
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.use_gpu and not has_gpu else {}
+        actor = remote.options(runtime_env={"env_vars": {**self.environment, **hidden}}).remote()
         self._actors.append(actor)
+        if hidden:
+            self._without_gpu.add(actor)
         return actor
 
     def _end(self, actor: Any) -> None:
@@ -271,4 +318,5 @@ class EvaluationPool:
 
         self._actors.remove(actor)
         self._places.pop(actor, None)
+        self._without_gpu.discard(actor)
         ray.kill(actor)

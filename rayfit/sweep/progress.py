@@ -34,11 +34,22 @@ class Overview:
         self._work = work
         self._progress = TrialProgress(launch.console, self._num_updates)
 
-    def show(self, state: Mapping[str, TrialState], *, num_groups: int) -> None:
-        """Say what is new in the trial queue's state, and show what runs; `num_groups`: worker groups that there are."""
+    def show(self, state: Mapping[str, TrialState], *, num_groups: int, takes_turns: bool = False) -> None:
+        """Say what is new in the trial queue's state, and show what runs; `num_groups`: worker groups that there are.
+
+        `takes_turns`: a group and an evaluator cannot hold what there is at the same time, so one waits for the other.
+        """
         trials = self._progress.update(state)
+        running = self._pool.running
+        holding = [job for job in running if job.on_device] if takes_turns else []
         starting = [Running("starting", "worker group")] * max(0, num_groups - len(trials))
-        jobs = [_of_job(job) for job in self._pool.running]
+        if holding and trials:
+            running = [job for job in running if job not in holding]
+            count = len(holding) + self._pool.num_ready
+            starting.append(Running("waiting", f"{count} measurements, until the worker group makes room"))
+        elif holding and starting:
+            starting = [Running("waiting", "worker group, until what waits is measured")]
+        jobs = [_of_job(job) for job in running]
         waiting = [Running("waiting", "for a worker")] if not (trials or starting or jobs) else []
         self._console.watch([*trials, *starting, *jobs, *waiting], self._in_all(state))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from rayfit import console
 from rayfit.console import Console, MakingProgress, MakingStep, Running, clock
 from rayfit.records.trial import Point
 from rayfit.sweep import progress
-from rayfit.sweep.progress import TrialProgress, seconds_left
+from rayfit.sweep.progress import Overview, TrialProgress, seconds_left
 from rayfit.sweep.queue import Status, TrialState
 from rayfit.terminal import TerminalConsole, _table, can_redraw
 
@@ -54,6 +55,36 @@ def _point(update: int, seconds: float) -> Point:
         train_rows=8,
         seconds=seconds,
     )
+
+
+def test_who_waits_for_the_gpu_is_said() -> None:
+    shown: list[list[Running]] = []
+    watched = SimpleNamespace(watch=lambda running, _: shown.append(running), say=print, note=print)
+    on_gpu, scoring = (
+        SimpleNamespace(on_device=on_device, stage=SimpleNamespace(does=does), key=does, begun=0.0)
+        for on_device, does in ((True, "generating"), (False, "scoring"))
+    )
+    pool = SimpleNamespace(running=[on_gpu, scoring], num_ready=4, num_measured=0, seconds=0.0)
+    launch = SimpleNamespace(console=watched, measurements=[])
+    trial = SimpleNamespace(recipe=SimpleNamespace(num_updates=100))
+    overview = Overview(launch, {"t": trial}, {"t": 1.0}, pool, at_once=1)  # type: ignore[arg-type]
+
+    def words(state: TrialState, *, takes_turns: bool) -> list[tuple[str, str]]:
+        overview.show({"t": state}, num_groups=1, takes_turns=takes_turns)
+        return [(running.what, running.name) for running in shown[-1]]
+
+    waits = TrialState("queued", 0, None, None, "")
+    assert words(waits, takes_turns=True) == [
+        ("waiting", "worker group, until what waits is measured"),
+        ("generating", "generating"),
+        ("scoring", "scoring"),
+    ]
+    assert words(_running(3), takes_turns=True) == [
+        ("training", "t"),
+        ("waiting", "5 measurements, until the worker group makes room"),
+        ("scoring", "scoring"),
+    ]
+    assert ("generating", "generating") in words(_running(3), takes_turns=False)
 
 
 def _running(update: int | None, seconds: float = 0.0, status: Status = "running") -> TrialState:
