@@ -155,7 +155,7 @@ class Finished:
             kept={update: f"{trial.id} at {update}" for update in task.schedule.keep if update <= last},
         )
         blocks = None if trial.recipe.adapter is None else (1,)
-        facts = EngineFacts(1_000_000, 1_000_000, blocks, "cpu", None)
+        facts = EngineFacts(1_000_000, 1_000_000, blocks, "cpu", "sdpa", None)
         times = Times(self.launch.started_at, 0.0, None if overhead is None else 1_000.0)
         record = trial_record("group-test", facts, task, result, points, times)
         record = msgspec.structs.replace(

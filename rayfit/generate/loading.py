@@ -47,11 +47,17 @@ def load_model(checkpoint: str | Path, *, precision: str, device: str) -> Any:
         dtype=DTYPES[precision],
         attn_implementation="eager" if device == "cpu" else "sdpa",
         ignore_mismatched_sizes=True,  # they are refused with their names
+        **({} if device == "cpu" else straight_to(device)),
     )
     head = model.get_output_embeddings()
     if precision == "bf16" and isinstance(head, torch.nn.Linear):
         model.set_output_embeddings(_Fp32Head(head))
     return model.to(device)
+
+
+def straight_to(device: str) -> dict[str, Any]:
+    """Options that load a model tensor by tensor to a device, so that the host never holds the whole of it."""
+    return {"device_map": {"": device}}
 
 
 class _Fp32Head(torch.nn.Module):

@@ -26,6 +26,11 @@ def held_model(checkpoint: Checkpoint) -> Any:
     return _kept[checkpoint]
 
 
+def computed_with(model: Any, batch_size: int) -> dict[str, str | int]:
+    """What a record says of how it was computed: transformers' name of the attention, and texts at once at most."""
+    return {"attention": model.config._attn_implementation, "batch_size": batch_size}
+
+
 @contextmanager
 def whole_rows(model: Any) -> Iterator[None]:
     """Within the block the model is for forward passes over whole rows of one length, without a cache, and faster at them.

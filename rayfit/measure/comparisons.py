@@ -13,7 +13,7 @@ from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.gpu_memory import in_halves
 from rayfit.measure.bench import Bench, Checkpoint
-from rayfit.measure.checkpoint import held_model, whole_rows
+from rayfit.measure.checkpoint import computed_with, held_model, whole_rows
 from rayfit.measure.stage import Measured
 from rayfit.plan.measurements import BesideOriginal, Comparison, Temperature
 from rayfit.prepare.model_shape import vocabulary_size
@@ -33,14 +33,15 @@ def compare(spec: Comparison, bench: Bench) -> Measured:
     """
     (predictions,) = map(bench.input, spec.inputs)
     choices = stored_choices(bench.frame(predictions, "texts"))
-    parts, start = [], 0
-    for logits in _original_logits(spec, bench)():
+    parts, start, originals = [], 0, _original_logits(spec, bench)
+    for logits in originals():
         end = start + len(logits)
         parts.append(choice_statistics(logits, torch.from_numpy(choices[start:end]).long()))
         start = end
     if start != len(choices):
         raise RayfitError(f"comparisons: {len(choices)} texts of choices beside logits of {start}")
-    return Measured(scores={name: estimate.entry() for name, estimate in pair_scores(parts).items()})
+    scores = {name: estimate.entry() for name, estimate in pair_scores(parts).items()}
+    return Measured(scores=scores, about=originals.about)
 
 
 def solve_temperature(spec: Temperature, bench: Bench) -> Measured:
@@ -64,7 +65,10 @@ class _Logits:
 
     def __init__(self, model: Any, token_ids: np.ndarray, device: str) -> None:
         self._token_ids = token_ids
-        self.num_bytes = token_ids.size * vocabulary_size(model.config) * model.dtype.itemsize
+        # A model's logits are fp32, whatever it computes in.
+        self.num_bytes = 4 * token_ids.size * vocabulary_size(model.config)
+        with whole_rows(model):
+            self.about = computed_with(model, _ROWS_AT_ONCE)
         self._kept: list[torch.Tensor] = []
         # None once all are kept: the model is not held for them.
         self._forward: partial[torch.Tensor] | None = partial(_forward, model, device)

@@ -12,12 +12,12 @@ import polars as pl
 from rayfit.data.rows import token_matrix
 from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.generate.generator import generate
+from rayfit.generate.generator import default_batch_size, generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
 from rayfit.measure.bench import Bench
-from rayfit.measure.checkpoint import held_model
+from rayfit.measure.checkpoint import computed_with, held_model
 from rayfit.measure.parts import num_parts, part_file
 from rayfit.measure.stage import Measured
 from rayfit.plan.contexts import HeldOut
@@ -39,8 +39,8 @@ def generate_part(spec: Generation, bench: Bench, part: int) -> None:
         return
     begin = time.monotonic()
     contexts = bench.contexts(spec)[part * bench.part_contexts : (part + 1) * bench.part_contexts]
-    frame, size = _generate(spec, bench, contexts)
-    notes = {"seconds": time.monotonic() - begin, "vocabulary_size": size}
+    frame, notes = _generate(spec, bench, contexts)
+    notes["seconds"] = time.monotonic() - begin
     write_parquet(file, frame.with_columns(**{name: pl.lit(value) for name, value in notes.items()}))
 
 
@@ -53,7 +53,7 @@ def join_parts(spec: Generation, bench: Bench) -> Measured:
     much is generated, is null where there is none.
     """
     frames = [pl.read_parquet(part_file(spec, bench, part)) for part in range(num_parts(spec, bench))]
-    frame = pl.concat(frames).drop("seconds", "vocabulary_size")
+    frame = pl.concat(frames).drop("seconds", "vocabulary_size", "attention", "batch_size")
     temperature = None if spec.matching is None else bench.input(spec.inputs[0])
     return Measured(
         # At which temperature a matched decoding generated stands with its texts.
@@ -66,6 +66,8 @@ def join_parts(spec: Generation, bench: Bench) -> Measured:
             "contexts_fingerprint": bench.contexts_fingerprint(spec),
             # A model may have logits for more ids than the tokenizer has entries, and then generate such an id.
             "vocabulary_size": max(part["vocabulary_size"][0] for part in frames),
+            "attention": frames[0]["attention"][0],
+            "batch_size": max(part["batch_size"][0] for part in frames),
         },
         seconds=sum(part["seconds"][0] for part in frames),
     )
@@ -84,8 +86,8 @@ def decoding_used(spec: Generation, bench: Bench) -> Decoding:
     return dataclasses.replace(spec.how, kind="temperature", temperature=entry.value)
 
 
-def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """The frame of `join_parts` for some contexts, and how many ids the model knows."""
+def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The frame of `join_parts` for some contexts, and notes: how many ids the model knows, what computed."""
     length = spec.settings.context_length if isinstance(spec.contexts, HeldOut) else None
     ids = contexts["token_ids"].to_list()
     given = [row[:length] for row in ids]
@@ -99,8 +101,9 @@ def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[p
         index = BlockIndex.build(
             token_matrix(rows), starts, run=decoding.block.run, bos_id=bench.bos_id(spec)
         )
+    model = held_model(bench.checkpoint(spec))
     result = generate(
-        held_model(bench.checkpoint(spec)),
+        model,
         given,
         decoding,
         suppress_ids=special_ids(tokenizer, config),
@@ -128,7 +131,11 @@ def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[p
             "steps_changed": pl.Series(_listed(result.steps_changed, names), dtype=pl.Int32),
         }
     )
-    return frame, max(len(tokenizer), vocabulary_size(config))
+    at_once = min(len(given), default_batch_size(model, max(map(len, given)) + decoding.num_new_tokens))
+    return frame, {
+        "vocabulary_size": max(len(tokenizer), vocabulary_size(config)),
+        **computed_with(model, at_once),
+    }
 
 
 def _id_lists(ids: list[list[int]] | None, count: int) -> pl.Series:

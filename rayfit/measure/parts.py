@@ -8,6 +8,9 @@ from rayfit.identity import bytes_digest
 from rayfit.measure.bench import Bench
 from rayfit.plan.measurements import Generation, Measurement
 
+# Of a part's columns: an earlier rayfit that was interrupted may have left parts of its own.
+_LAYOUT = 2
+
 
 def num_parts(spec: Generation, bench: Bench) -> int:
     """How many parts a generation is done in."""
@@ -23,6 +26,6 @@ def part_file(spec: Measurement, bench: Bench, part: int) -> Path:
     mark = bytes_digest(str((*bench.weights_of(spec.subject), *contents)).encode())[:8]
     return (
         bench.storage.folder(spec.kind, spec.id)
-        / f"parts-{mark}-{bench.part_contexts}"
+        / f"parts-{mark}-{bench.part_contexts}-{_LAYOUT}"
         / f"{part:05d}.parquet"
     )

@@ -13,7 +13,7 @@ from rayfit.data.rows import token_matrix
 from rayfit.errors import RayfitError
 from rayfit.gpu_memory import in_halves
 from rayfit.measure.bench import Bench
-from rayfit.measure.checkpoint import held_model, whole_rows
+from rayfit.measure.checkpoint import computed_with, held_model, whole_rows
 from rayfit.measure.stage import Measured
 from rayfit.plan.measurements import Prediction
 from rayfit.records.values import Entry
@@ -37,6 +37,7 @@ def predict(spec: Prediction, bench: Bench) -> Measured:
         validation = row_means(model, token_matrix(bench.validation(spec)), device)
         rows = bench.training_rows(spec.subject.trial)
         train = None if rows is None else row_means(model, token_matrix(rows), device)
+        about = computed_with(model, _ROWS_AT_ONCE)
     frame = prediction_frame(contexts, spec.settings.context_length)
     scores = {
         **prediction_scores(frame),
@@ -47,7 +48,7 @@ def predict(spec: Prediction, bench: Bench) -> Measured:
     if train is not None:
         scores["train_loss"] = _mean_entry(train["nll_nats"])
         scores["train_accuracy"] = _mean_entry(train["correct"])
-    return Measured(scores=scores, frames={"texts": frame})
+    return Measured(scores=scores, frames={"texts": frame}, about=about)
 
 
 def _mean_entry(means: np.ndarray) -> Entry:

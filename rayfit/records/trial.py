@@ -146,6 +146,7 @@ class TrialRecord(AboutTrial, frozen=True, kw_only=True):
     `hyperfitted`: by the final point, whose rows may be the first few. Tables say it by all rows, which evaluators measure.
     `updates_trained` of at most `num_updates`. `overhead_seconds`: between the group's previous trial and this one,
     null for a group's first. `deterministic_kernels`: null on CPUs, whose kernels are.
+    `attention`: transformers' name of it, empty in older records.
     """
 
     edition: int
@@ -166,6 +167,7 @@ class TrialRecord(AboutTrial, frozen=True, kw_only=True):
     seconds: TrialSeconds
     device: str
     deterministic_kernels: bool | None
+    attention: str = ""
     worker_group: str
     started_at: str
     finished_at: str

@@ -88,13 +88,15 @@ class EngineFacts:
     """What the engine that trained says of itself.
 
     `trained` parameters of `total` that the (merged) model has; `adapter_blocks`: those that an adapter adapts, None
-    without one. `deterministic_kernels`: as asked of PyTorch; None on CPUs, whose kernels are.
+    without one. `attention`: transformers' name of it. `deterministic_kernels`: as asked of PyTorch; None on CPUs,
+    whose kernels are.
     """
 
     trained: int
     total: int
     adapter_blocks: tuple[int, ...] | None
     device: str
+    attention: str
     deterministic_kernels: bool | None
 
 
@@ -111,6 +113,7 @@ def engine_facts(engine: Any, adapter: Adapter | None) -> EngineFacts:
         total=total,
         adapter_blocks=None if adapter is None else tuple(adapter.blocks(num_layers(engine.module.config))),
         device=device_name(engine.device),
+        attention=engine.module.config._attn_implementation,
         deterministic_kernels=None if on_cpu else bool(torch.are_deterministic_algorithms_enabled()),
     )
 
@@ -153,6 +156,7 @@ def trial_record(
             total=round(time.time() - times.begin, 3),
         ),
         device=facts.device,
+        attention=facts.attention,
         deterministic_kernels=facts.deterministic_kernels,
         worker_group=group_id,
         started_at=times.started_at,

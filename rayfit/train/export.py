@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,17 @@ def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
     weights = full_masters(engine, model_path)
     box = [""]
     if dist.get_rank() == 0:
-        box[0] = weights_digest(weights)
         number_type = EXPORT_DTYPES[dtype]
         target.mkdir(parents=True, exist_ok=True)
-        engine.module.save_pretrained(
-            target, state_dict={name: tensor.to(number_type) for name, tensor in weights.items()}
-        )
-        write_config(engine.module.config, target, number_type)
-        copy_tokenizer(model_path, target)
+        # Hashing leaves Python to others, and every GPU of the group waits for the longer of the two.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            digest = beside.submit(weights_digest, weights)
+            engine.module.save_pretrained(
+                target, state_dict={name: tensor.to(number_type) for name, tensor in weights.items()}
+            )
+            write_config(engine.module.config, target, number_type)
+            copy_tokenizer(model_path, target)
+            box[0] = digest.result()
     if dist.get_world_size() > 1:
         dist.broadcast_object_list(box, src=0)
     return box[0]

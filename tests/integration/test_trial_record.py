@@ -164,7 +164,7 @@ def test_a_trial_without_anything_new_keeps_what_it_kept(results: Any) -> None:
     assert record.trainable_parameters == record.parameters
     assert record.adapter is record.adapter_blocks is record.stopped_at_update is None
     assert record.updates_trained == UPDATES
-    assert record.deterministic_kernels is None
+    assert record.deterministic_kernels is None and record.attention in ("eager", "sdpa")
 
 
 def test_kept_weights_are_products_and_points_of_the_curve(results: Any, folder: Path) -> None:

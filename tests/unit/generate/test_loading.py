@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from rayfit.decoding import Decoding
-from rayfit.errors import RayfitError
+from rayfit.errors import RayfitError, WeightsError
 from rayfit.generate.generator import default_batch_size, generate
 from rayfit.generate.index import BlockIndex
-from rayfit.generate.loading import load_model, load_tokenizer_and_config
+from rayfit.generate.loading import load_model, load_tokenizer_and_config, straight_to
+from rayfit.prepare.model_shape import load_causal_model
 from tests.unit.generate.conftest import Memoriser
 
 VOCABULARY = 8192
@@ -146,3 +147,22 @@ def test_a_directory_without_a_tokenizer_or_with_a_broken_config(checkpoint: Pat
     (checkpoint / "config.json").write_text(json.dumps({"model_type": "nonesuch"}))
     with pytest.raises(RayfitError, match="has no tokenizer or config that can be loaded"):
         load_tokenizer_and_config(checkpoint)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_loaded_straight_to_a_device_a_model_is_what_it_is_by_way_of_the_host(
+    tmp_path: Path, tied: bool
+) -> None:
+    torch.manual_seed(1)
+    LlamaForCausalLM(_config(tied=tied)).save_pretrained(tmp_path)
+    usual = load_causal_model(tmp_path, dtype=torch.bfloat16)
+    straight = load_causal_model(tmp_path, dtype=torch.bfloat16, **straight_to("cpu"))
+    assert not any(hasattr(module, "_hf_hook") for module in straight.modules()), "nothing runs at each call"
+    found, expected = straight.state_dict(), usual.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"model\.norm\.weight"):
+        load_causal_model(tmp_path, dtype=torch.bfloat16, **straight_to("cpu"))
