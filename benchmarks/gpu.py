@@ -113,6 +113,7 @@ def _engine(model: Path) -> Any:
         batch_size=BATCH,
         num_workers=1,
         num_parameters=sum(tensor.numel() for _, tensor in file_tensors(model)),
+        use_gpu=use_gpu,
     )
     return build_engine(model, config, use_gpu=use_gpu)
 

@@ -333,6 +333,7 @@ class Conductor:
                 batch_size=recipe.batch_size,
                 num_workers=placement.num_workers,
                 num_parameters=self._num_parameters[trial.model.name],
+                use_gpu=placement.use_gpu,
             ),
             adapter=recipe.adapter,
             use_gpu=placement.use_gpu,

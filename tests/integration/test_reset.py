@@ -14,7 +14,11 @@ from tests.workers import on_gpus, run_workers
 
 pytestmark = pytest.mark.integration
 
-CASES = [(stage, precision) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)]
+# Stage, precision, and whether Adam is fused, as on GPUs.
+CASES = [
+    *((stage, precision, False) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)),
+    *((stage, "bf16", True) for stage in (1, 3)),
+]
 
 
 def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: int = 6) -> Any:
@@ -47,9 +51,13 @@ def digests_of(model_path: Path, folder: Path, used: bool) -> list[tuple[str, in
     from rayfit.train.reset import take_snapshot
 
     digests = []
-    for stage, precision in CASES:
+    for stage, precision, is_fused in CASES:
         config = deepspeed_config(
-            zero_stage=stage, precision=precision, batch_size=8, num_workers=dist.get_world_size()
+            zero_stage=stage,
+            precision=precision,
+            batch_size=8,
+            num_workers=dist.get_world_size(),
+            use_gpu=is_fused or on_gpus(),
         )
         engine = build_engine(model_path, config, use_gpu=on_gpus())
         snapshot = take_snapshot(engine)

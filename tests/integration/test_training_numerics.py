@@ -44,6 +44,7 @@ def train_cases(
             precision=case["precision"],
             batch_size=BATCH,
             num_workers=dist.get_world_size(),
+            use_gpu=on_gpus(),
         )
         for path, value in case.get("mutate", {}).items():
             section = config
@@ -124,6 +125,15 @@ CASES = {
     **{f"fp32 stage 0 {rate}": {"stage": 0, "precision": "fp32", "rate": rate} for rate in RATES},
     **{f"fp32 stage 3 {rate}": {"stage": 3, "precision": "fp32", "rate": rate} for rate in RATES},
     **{f"bf16 stage {stage}": {"stage": stage, "precision": "bf16", "rate": 5e-4} for stage in (0, 1, 2, 3)},
+    **{
+        f"bf16 stage {stage} fused": {
+            "stage": stage,
+            "precision": "bf16",
+            "rate": 5e-4,
+            "mutate": {"optimizer.params.fused": True},
+        }
+        for stage in (1, 3)
+    },
     "bf16 first update": {"stage": 1, "precision": "bf16", "rate": 5e-4, "updates": 1},
     "bf16 small rate": {"stage": 1, "precision": "bf16", "rate": 1e-6},
     "clipped": {"stage": 0, "precision": "fp32", "rate": 5e-4, "mutate": {"gradient_clipping": 1.0}},
@@ -184,6 +194,12 @@ def test_the_bound_notices_a_doubled_batch(ours: Any, model_path: Path) -> None:
 def test_bf16_is_the_plain_loop_with_a_rounded_copy(ours: Any, model_path: Path, stage: int) -> None:
     _, start, reference = plain_loop(model_path, 5e-4, bf16_copy=True)
     assert change_error(ours[f"bf16 stage {stage}"][1], reference, start) <= 0.03
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_fused_adam_as_on_gpus_is_the_plain_loop_too(ours: Any, model_path: Path, stage: int) -> None:
+    _, start, reference = plain_loop(model_path, 5e-4, bf16_copy=True)
+    assert change_error(ours[f"bf16 stage {stage} fused"][1], reference, start) <= 0.03
 
 
 def test_bf16_from_the_first_update_on(ours: Any, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,11 @@ def test_adam_is_torch_s_which_needs_no_compiler_with_the_paper_s_numbers() -> N
     assert optimizer["params"]["betas"] == [0.9, 0.999]
     assert optimizer["params"]["eps"] == 1e-8
     assert optimizer["params"]["weight_decay"] == 0
+    assert optimizer["params"]["fused"] is False
+    on_gpus = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=1, use_gpu=True)
+    assert on_gpus["optimizer"]["params"].pop("fused") is True
+    optimizer["params"].pop("fused")
+    assert on_gpus == config
 
 
 def test_the_learning_rate_is_not_in_the_group_s_configuration() -> None:
