@@ -1,8 +1,30 @@
-"""What computed a number, by its name; torch is imported where it is asked for."""
+"""What there is to compute on, and what computed a number, by its name; torch is imported where it is asked for."""
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
 from typing import Any
+
+# What a container may use of the machine's CPUs: cgroup's quota and period, in version 2 in one file.
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_OLD_QUOTA = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may keep busy: those it may run on, or fewer where a container's quota is less; at least 1."""
+    return max(1, int(min(len(os.sched_getaffinity(0)), _quota())))
+
+
+def _quota() -> float:
+    """How many CPUs' time this container may take; infinite where nothing says so."""
+    try:
+        words = _QUOTA.read_text().split() if _QUOTA.exists() else [file.read_text() for file in _OLD_QUOTA]
+        quota, period = map(int, words)
+    except (OSError, ValueError):  # "max" is no number
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
 
 
 def device_name(device: Any) -> str:

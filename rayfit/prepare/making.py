@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rayfit.console import MakingStep
+from rayfit.devices import usable_cpus
 from rayfit.plan.precision import cpu_precision
 from rayfit.prepare.apart import run_apart
 from rayfit.presets import MADE_MODELS
@@ -22,7 +22,7 @@ def make_in_process(
     `material` is texts, or pairs of instruction and answer where the preset has a base, which lies in `base`. It is
     computed in what this CPU is good at. Raises RayfitError when the process ends before it is done.
     """
-    num_threads, precision = len(os.sched_getaffinity(0)), cpu_precision().name
+    num_threads, precision = usable_cpus(), cpu_precision().name
     arguments = (name, material, base, target, num_threads, precision)
     return dict(run_apart(_make, *arguments, what=f"making {name}", told=report))
 

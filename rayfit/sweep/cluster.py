@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rayfit.config import Options
+from rayfit.devices import usable_cpus
 from rayfit.errors import RayfitError
 from rayfit.plan.cards import seem_there
 from rayfit.plan.precision import AUTO
@@ -92,7 +93,7 @@ def check_cpus(options: Options) -> None:
     if options.use_gpu:
         return
     if not joins_running_ray():
-        cpus = options.num_cpus or len(os.sched_getaffinity(0))
+        cpus = options.num_cpus or usable_cpus()
         check_fits(Resources(cpus), num_workers=options.num_workers or 1, use_gpu=False)
     elif options.precision == AUTO:
         raise RayfitError(
@@ -195,7 +196,7 @@ def ray_cluster(options: Options, fork_server: ForkServer | None = None) -> Iter
             ray.init(
                 address="local",
                 namespace=NAMESPACE,
-                num_cpus=options.num_cpus or len(os.sched_getaffinity(0)),
+                num_cpus=options.num_cpus or usable_cpus(),
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,  # nobody looks at it, and it is a dozen processes
                 log_to_driver=False,

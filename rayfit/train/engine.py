@@ -27,7 +27,10 @@ def start_process_group(*, use_gpu: bool = False) -> None:
     Over nccl on GPUs, else over gloo. DeepSpeed's own shared-memory communication for CPUs is turned off: it would be
     compiled here and now, and gloo does the same work without a compiler.
     """
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if (
+        not use_gpu
+    ):  # asking for it asks for all of DeepSpeed's operations, with warnings where there is no compiler
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="nccl" if use_gpu else "gloo", verbose=False, timeout=LONGEST_WAIT
     )
