@@ -15,7 +15,7 @@ from rayfit.plan.deepspeed import deepspeed_config
 from tests.integration.order_by_hand import order_by_hand
 from tests.integration.test_reset import _fail_between_backward_and_step
 from tests.tiny import random_rows, save_tiny_llama
-from tests.workers import run_workers
+from tests.workers import on_gpus, run_workers
 
 pytestmark = [
     pytest.mark.integration,
@@ -49,7 +49,7 @@ USED = ("fp32 stage 0", "fp32 stage 2", "fp32 stage 3", "bf16 stage 1", "bf16 st
 Weights = dict[str, np.ndarray]
 
 
-def _train(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, Any]]:
+def train_cases(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, Any]]:
     """In a worker: each case with training seed 5, in an engine that trained other trials before, or none."""
     import torch.distributed as dist
 
@@ -65,9 +65,13 @@ def _train(model_path: Path, folder: Path, used: bool) -> dict[str, dict[str, An
         if used and name not in USED:
             continue
         config = deepspeed_config(
-            zero_stage=stage, precision=precision, batch_size=BATCH, num_workers=dist.get_world_size()
+            zero_stage=stage,
+            precision=precision,
+            batch_size=BATCH,
+            num_workers=dist.get_world_size(),
+            use_gpu=on_gpus(),
         )
-        engine = build_engine(model_path, config, Adapter.parse(adapter))
+        engine = build_engine(model_path, config, Adapter.parse(adapter), use_gpu=on_gpus())
         snapshot = take_snapshot(engine)
         task = TrainTask(
             schedule=Schedule(
@@ -194,7 +198,8 @@ def start(model_path: Path) -> Weights:
 def fresh(model_path: Path, folder: Path) -> dict[int, list[dict[str, dict[str, Any]]]]:
     """By number of workers, by rank: every case in an engine that trained nothing before."""
     return {
-        world: run_workers(_train, world, model_path, folder / f"fresh-{world}", False) for world in (1, 2)
+        world: run_workers(train_cases, world, model_path, folder / f"fresh-{world}", False)
+        for world in (1, 2)
     }
 
 
@@ -245,7 +250,7 @@ def test_two_workers_and_stages_are_one_worker(fresh: Any, start: Weights) -> No
 def test_a_used_engine_gives_the_bits_of_a_fresh_one(
     fresh: Any, model_path: Path, folder: Path, world: int
 ) -> None:
-    used = run_workers(_train, world, model_path, folder / f"used-{world}", True)
+    used = run_workers(train_cases, world, model_path, folder / f"used-{world}", True)
     for name in USED:
         digests = {ranks[name]["digest"] for ranks in [*fresh[world], *used]}
         assert len(digests) == 1, f"{name} with {world} workers"
