@@ -11,7 +11,7 @@ STORAGE ?= runs
 # Two processes: one takes the tests that start a Ray, the other all else (tests/conftest.py).
 PARALLEL := -n 2 --no-loadscope-reorder
 
-.PHONY: quickstart sweeps bench test test-all test-gpu lint unit install clean
+.PHONY: quickstart sweeps bench test test-all test-gpu gpu-bundle lint unit install clean
 
 quickstart: .venv/installed  ## install, then run the first sweep on the embedded model: minutes, no GPU, no network
 	$(BIN)/python sweeps/data_quantity.py
@@ -29,6 +29,9 @@ test-all: lint  ## everything that needs no GPU
 
 test-gpu: .venv/installed-test  ## what needs an NVIDIA GPU; skipped, with the reason, where there is none
 	$(BIN)/python -m pytest -q -rs -m gpu tests/gpu
+
+gpu-bundle: .venv/installed-test  ## the project for a GPU machine without a network; PYTHON_VERSION=3.12, WITH=polars
+	$(BIN)/python benchmarks/gpu_bundle.py $(addprefix --python-version ,$(PYTHON_VERSION)) $(addprefix --with ,$(WITH))
 
 bench: .venv/installed-test  ## what is claimed about speed and memory, beside alternatives; needs no GPU, takes over an hour
 	$(BIN)/python sweeps/data_quantity.py --storage $(STORAGE)

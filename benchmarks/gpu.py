@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py [--models 1.1b,8b] [--updates 5000] [--quick]
 
-Needs torch, transformers and DeepSpeed, and an NVIDIA GPU; the quick form runs on a CPU too. Every arm is a process of its
-own. First come the card's own limits, as torch reaches them: the rate of large products in bf16, and of copies. Weights
-are random, of the shapes of TinyLlama and Llama 3.1 8B, and so are tokens: 8 rows of 256 an update, in bf16 with fp32
-masters.
+Needs torch, transformers and DeepSpeed, and an NVIDIA GPU; the quick form runs on a CPU too. Texts and their scores need
+numba and polars as well, and are left out without them. Every arm is a process of its own. First come the card's own
+limits, as torch reaches them: the rate of large products in bf16, and of copies. Weights are random, of the shapes of
+TinyLlama and Llama 3.1 8B, and so are tokens: 8 rows of 256 an update, in bf16 with fp32 masters.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,7 @@ def measure(shapes: list[str], num_updates: int, *, quick: bool) -> list[Result]
             found += _of_training(shape, model, num_parameters, card["flops"], quick, beside=place == 0)
             if place == 0:
                 found += _of_a_trial(shape, model, num_updates, quick)
+                found += _of_texts(shape, model, quick)
     return found
 
 
@@ -310,8 +312,6 @@ def _of_training(
 def _of_a_trial(shape: str, model: Path, num_updates: int, quick: bool) -> list[Result]:
     trial = apart("trial", model, quick, num_updates)
     reset = apart("resetting", model, quick)
-    texts = apart("evaluation", model, quick)
-    count, new_tokens = num_texts(quick)
     return [
         Result(
             f"a trial of {shape}, {num_updates:,} updates, measured and exported",
@@ -333,6 +333,17 @@ def _of_a_trial(shape: str, model: Path, num_updates: int, quick: bool) -> list[
             "bytes",
             target=Target("at most", 0.0),
         ),
+    ]
+
+
+def _of_texts(shape: str, model: Path, quick: bool) -> list[Result]:
+    missing = [name for name in ("numba", "polars") if find_spec(name) is None]
+    if missing:
+        print(f"benchmark: no texts of {shape}, which need {' and '.join(missing)}", file=sys.stderr)
+        return []
+    texts = apart("evaluation", model, quick)
+    count, new_tokens = num_texts(quick)
+    return [
         Result(
             f"texts of {shape}, {count} x {new_tokens}, W1, all scores",
             texts["seconds"],

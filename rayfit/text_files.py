@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from rayfit.errors import RayfitError, first_line, nearest
 
 TABLES = (".parquet", ".jsonl", ".csv")
@@ -37,6 +35,8 @@ def table_column(file: Path, text_column: str, *, where: str = "dataset") -> lis
     Raises RayfitError for a file that cannot be read, which begins with `where`, and for a column that is missing or
     not text.
     """
+    import polars as pl  # not above: what plans knows files by name alone, also on a machine that only trains
+
     try:
         match file.suffix:
             case ".parquet":

@@ -8,10 +8,9 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import polars as pl
 
 from rayfit.columns import know
 from rayfit.errors import RayfitError, nearest
@@ -21,6 +20,9 @@ from rayfit.records.prepared import RowsRecord
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import TrialRecord
 from rayfit.records.values import Value
+
+if TYPE_CHECKING:
+    import polars as pl
 
 RECORD = "record.json"
 MARK = "storage.json"

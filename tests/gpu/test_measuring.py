@@ -10,13 +10,17 @@ import torch
 
 from rayfit.decoding import Decoding
 from rayfit.devices import device_name
+from rayfit.plan.cards import Card
+from tests.tiny import random_rows, save_tiny_llama
+
+for each in ("numba", "polars"):  # a machine that only trains has neither
+    pytest.importorskip(each)
+
 from rayfit.generate.device_sampling import draw_on_device
 from rayfit.generate.generator import generate
 from rayfit.generate.loading import load_model
 from rayfit.generate.sampling import draw
 from rayfit.measure.predictions import row_means
-from rayfit.plan.cards import Card
-from tests.tiny import random_rows, save_tiny_llama
 
 pytestmark = pytest.mark.gpu
 
