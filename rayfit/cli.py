@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 import tomllib
@@ -55,6 +56,8 @@ def run_script(sweep: Sweep, script: str, arguments: Sequence[str]) -> int:
         storage = Storage(options.storage)
         storage.check_version()
         print(render_plan(plan_with_cards(sweep, options, storage), storage))
+        if options.use_gpu is None and "RAY_ADDRESS" in os.environ:
+            print("note: --use-gpu auto is decided by this machine here, and by the Ray that a launch joins")
         return 0
     from rayfit.sweep.driver import run_sweep
 

@@ -15,6 +15,7 @@ from rayfit.errors import RayfitError, nearest
 SCALES = ("ci", "laptop", "paper")
 PRECISIONS = ("auto", "bf16", "fp32")
 EXPORT_DTYPES = ("fp32", "bf16")
+OFFLOADS = ("none", "cpu")
 EVAL_PRECISIONS = ("auto", "fp32", "bf16")
 
 _PURE_BF16 = (
@@ -113,10 +114,25 @@ class Options:
     export_dtype: str = option("fp32", "numbers of the exported checkpoint", choices=EXPORT_DTYPES)
     eval_precision: str = option("auto", "auto: fp32 on CPU, bf16 on GPUs", choices=EVAL_PRECISIONS)
     num_workers: int | None = option(
-        None, "data-parallel workers per trial; must divide the batch (default: the model's, or 1)", minimum=1
+        None,
+        "data-parallel workers per trial; more than the batch's rows must be a multiple of them (default: as few as fit)",
+        minimum=1,
     )
     zero_stage: int | None = option(
-        None, "DeepSpeed ZeRO stage (default: the model's, or 1)", choices=(0, 1, 2, 3)
+        None, "DeepSpeed ZeRO stage (default: 1, or more where memory asks for it)", choices=(0, 1, 2, 3)
+    )
+    micro_batch: int | None = option(
+        None, "rows that a worker computes at once (default: all of its own, or as many as fit)", minimum=1
+    )
+    activation_checkpointing: bool | None = option(
+        None,
+        "compute activations again in backward and do not keep them; auto: where memory asks for it (default: auto)",
+        words={"auto": None, "yes": True, "no": False},
+    )
+    offload: str | None = option(
+        None,
+        "where fp32 masters and Adam's moments are kept and moved (default: none, or cpu where memory asks for it)",
+        choices=OFFLOADS,
     )
     use_gpu: bool | None = option(
         None,
@@ -186,22 +202,8 @@ def _check_together(options: Options) -> None:
             f"--context-length: expected fewer tokens than --sequence-length {options.sequence_length}; "
             f"got {options.context_length}"
         )
-    for batch_size in options.batch_size or ():
-        check_batch(batch_size, options.num_workers or 1)
     if options.num_updates and options.epochs:
         raise RayfitError("--num-updates and --epochs: each decides the other; give one of them")
-
-
-def check_batch(batch_size: int, num_workers: int) -> None:
-    """Raises RayfitError, with the nearest number that works, when the workers cannot share a batch equally."""
-    if batch_size % num_workers == 0:
-        return
-    dividing = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
-    best = min(dividing, key=lambda count: (abs(count - num_workers), count))
-    raise RayfitError(
-        f"--num-workers: must divide the batch of {batch_size} sequences; got {num_workers}; "
-        f"the nearest that works is {best}"
-    )
 
 
 @functools.cache

@@ -18,15 +18,12 @@ from rayfit.shape import Shape
 class HubModel:
     """A model on the hub, at `revision`, and the sizes that public copies of its config.json hold.
 
-    `num_workers` (GPUs) and `zero_stage` are what full fine-tuning is sensibly asked for with; like all placement
-    they are part of no id. On GPUs it computes in bf16 with fp32 master weights, as every model does.
+    On GPUs it computes in bf16 with fp32 master weights, as every model does.
     """
 
     hub_id: str
     shape: Shape
     licence: str
-    num_workers: int
-    zero_stage: int
     revision: str = "main"
     needs: str = ""
     unverified: tuple[str, ...] = ()
@@ -103,10 +100,6 @@ _SMOLLM_135M = Shape(
 
 _META = "Llama 3.1 Community License"
 _META_NEEDS = "access asked for on its hub page and `hf auth login`"
-_META_NEEDS_70B = (
-    f"{_META_NEEDS}; more memory than 8 GPUs of 141 GB have: "
-    "24 of 80 GB hold it (--num-workers 24 --batch-size 24)"
-)
 _DEEPSEEK = "DeepSeek (its own)"
 
 HUB_MODELS: dict[str, HubModel] = {
@@ -117,16 +110,12 @@ HUB_MODELS: dict[str, HubModel] = {
         hub_id="TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
         shape=_TINYLLAMA,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
         unverified=("that it is the paper's TinyLlama",),
     ),
     "tinyllama-1.1b-instruct": HubModel(
         hub_id="TinyLlama/TinyLlama-1.1B-Chat-v1.0",
         shape=_TINYLLAMA,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     # main has two .bin shards alone (hub page). The commit is the hub's own conversion of them, refs/pr/3 of 2024-04-09,
     # whose parent is main's head (its commit page).
@@ -134,8 +123,6 @@ HUB_MODELS: dict[str, HubModel] = {
         hub_id="deepseek-ai/deepseek-llm-7b-base",
         shape=_DEEPSEEK_7B,
         licence=_DEEPSEEK,
-        num_workers=4,
-        zero_stage=3,
         revision="dbd6f0e98a1f2c9978e2d0c6370cdfc563218527",
     ),
     # Two .bin shards, 9.97 and 3.85 GB (hub page at 5d1e3336); no conversion of them was found.
@@ -143,83 +130,61 @@ HUB_MODELS: dict[str, HubModel] = {
         hub_id="deepseek-ai/deepseek-llm-7b-chat",
         shape=_DEEPSEEK_7B,
         licence=_DEEPSEEK,
-        num_workers=4,
-        zero_stage=3,
         needs="14 GB more of storage: its pickled weights are converted once",
     ),
     "llama-3.1-8b": HubModel(
         hub_id="meta-llama/Llama-3.1-8B",
         shape=_LLAMA_8B,
         licence=_META,
-        num_workers=4,
-        zero_stage=3,
         needs=_META_NEEDS,
     ),
     "llama-3.1-8b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-8B-Instruct",
         shape=_LLAMA_8B,
         licence=_META,
-        num_workers=4,
-        zero_stage=3,
         needs=_META_NEEDS,
     ),
     "llama-3.1-70b": HubModel(
         hub_id="meta-llama/Llama-3.1-70B",
         shape=_LLAMA_70B,
         licence=_META,
-        num_workers=8,
-        zero_stage=3,
-        needs=_META_NEEDS_70B,
+        needs=_META_NEEDS,
     ),
     "llama-3.1-70b-instruct": HubModel(
         hub_id="meta-llama/Llama-3.1-70B-Instruct",
         shape=_LLAMA_70B,
         licence=_META,
-        num_workers=8,
-        zero_stage=3,
-        needs=_META_NEEDS_70B,
+        needs=_META_NEEDS,
     ),
     "qwen2.5-0.5b": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B",
         shape=_QWEN_05B,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     "qwen2.5-0.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-0.5B-Instruct",
         shape=_QWEN_05B,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     "qwen2.5-1.5b": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B",
         shape=_QWEN_15B,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     "qwen2.5-1.5b-instruct": HubModel(
         hub_id="Qwen/Qwen2.5-1.5B-Instruct",
         shape=_QWEN_15B,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     "smollm2-135m": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M",
         shape=_SMOLLM_135M,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
     "smollm2-135m-instruct": HubModel(
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
         shape=_SMOLLM_135M,
         licence="Apache 2.0",
-        num_workers=1,
-        zero_stage=1,
     ),
 }
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDatasetPreset, HubModel
-from rayfit.plan.memory import PeakMemory, peak_memory
+from rayfit.plan.arrangement import Arrangement, Asked, cheapest
+from rayfit.plan.memory import PeakMemory
 from rayfit.presets import DATASETS, MADE_MODELS, DatasetPreset, MadeModel
 
 _UNCHECKED = (
     "Ids, files and licences are as the hub's public pages show them; nothing was loaded from the hub itself. '?' marks\n"
     "what those leave unverified. Preparing a sweep looks at ids, access, files and tokenizers before it fetches weights."
 )
+
+
+CARDS_GIB = (24, 80)
 
 
 def models_listing() -> str:
@@ -25,9 +29,9 @@ def models_listing() -> str:
             "Made here, once per storage, from what is installed with Python; no network needed:",
             *_columns(made),
             "",
-            "On the Hugging Face hub. On GPUs all compute in bf16 with fp32 masters; N x ZeRO S stands for --use-gpu",
-            "--num-workers N --zero-stage S; GiB per GPU at the fullest moment of an update of 8 rows of 256 tokens, by",
-            "formula:",
+            "On the Hugging Face hub. On GPUs all compute in bf16 with fp32 masters. Beside each, how a plan would train",
+            "it on cards of 24 and of 80 GB (GPUs x ZeRO stage), and GiB of each at the fullest moment of an update of 8",
+            "rows of 256 tokens, by formula (`rayfit plan` says more):",
             *_columns(hub),
             _UNCHECKED,
             "",
@@ -68,27 +72,34 @@ def _size(num_parameters: int) -> str:
     return f"{num_parameters / 1e9:.1f}B"
 
 
-def _hub_about(preset: HubModel) -> tuple[str, str, str, str]:
-    place = f"{preset.num_workers} x ZeRO {preset.zero_stage}"
+def _hub_about(preset: HubModel) -> tuple[str, ...]:
     revision = "" if preset.revision == "main" else f" at {preset.revision[:8]}"
     return (
         preset.hub_id + revision,
-        place,
-        f"{preset_memory(preset).gib:.0f} GiB",
+        *(_way(preset, gib << 30) for gib in CARDS_GIB),
         _notes(preset, preset.needs),
     )
 
 
-def preset_memory(preset: HubModel) -> PeakMemory:
-    """What full fine-tuning as the paper does it takes of each of the preset's GPUs."""
-    return peak_memory(
+def _way(preset: HubModel, num_bytes: int) -> str:
+    way, peak = preset_way(preset, num_bytes)
+    spared = [
+        word
+        for word, is_so in (("again", way.activation_checkpointing), ("offload", way.offload != "none"))
+        if is_so
+    ]
+    return " ".join([f"{way.num_workers} x {way.zero_stage}", *spared, f"{peak.gib:.0f} GiB"])
+
+
+def preset_way(preset: HubModel, num_bytes: int) -> tuple[Arrangement, PeakMemory]:
+    """The cheapest way to fine-tune a preset as the paper does on GPUs of so much memory, and what it takes of each."""
+    return cheapest(
         preset.shape.num_parameters,
         preset.shape,
-        zero_stage=preset.zero_stage,
-        num_workers=preset.num_workers,
-        precision="bf16",
-        batch_size=8,
+        Asked(),
+        kinds=(("bf16", 8, None),),
         sequence_length=256,
+        num_bytes=num_bytes,
     )
 
 

@@ -50,7 +50,6 @@ def _work(
         if use_gpu:
             from rayfit.devices import make_deterministic
 
-            torch.cuda.set_device(rank)
             make_deterministic()
         start_process_group(use_gpu=use_gpu)
         result: tuple[str, Any] = ("ok", function(*args))

@@ -15,6 +15,7 @@ class Generations:
     ended: bool [contexts], whether a special id ended the text (it is its last token).
     steps_banned, steps_changed: int32 [contexts], steps at which a ban was in force, and at which it changed
         the choice (for sampling: from what the same random number would have chosen); None without a blocker.
+    batch_sizes: how many texts were computed at once, batch by batch.
     """
 
     tokens: np.ndarray
@@ -22,6 +23,7 @@ class Generations:
     ended: np.ndarray
     steps_banned: np.ndarray | None = None
     steps_changed: np.ndarray | None = None
+    batch_sizes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -135,6 +135,7 @@ def _join(parts: list[_Part], num_new_tokens: int, blocker: Blocker | None) -> G
         np.concatenate([part.ended for part in parts]),
         None if blocker is None else np.concatenate([part.steps_banned for part in parts]),
         None if blocker is None else np.concatenate([part.steps_changed for part in parts]),
+        tuple(len(part.lengths) for part in parts),
     )
 
 

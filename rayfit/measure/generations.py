@@ -11,8 +11,9 @@ import polars as pl
 
 from rayfit.data.rows import token_matrix
 from rayfit.decoding import Decoding
+from rayfit.devices import device_name
 from rayfit.errors import RayfitError
-from rayfit.generate.generator import default_batch_size, generate
+from rayfit.generate.generator import generate
 from rayfit.generate.index import BlockIndex
 from rayfit.generate.loading import load_tokenizer_and_config
 from rayfit.generate.vocabulary import special_ids, word_starts
@@ -24,6 +25,9 @@ from rayfit.plan.contexts import HeldOut
 from rayfit.plan.measurements import Generation
 from rayfit.prepare.model_shape import vocabulary_size
 from rayfit.records.storage import write_parquet
+
+# What the parts tell of their making beside what is kept of them, for the record.
+_TOLD = ("attention", "device", "batch_size", "smallest_batch")
 
 FRAME = "texts"
 """What a generation's file holds: a row per context."""
@@ -53,7 +57,7 @@ def join_parts(spec: Generation, bench: Bench) -> Measured:
     much is generated, is null where there is none.
     """
     frames = [pl.read_parquet(part_file(spec, bench, part)) for part in range(num_parts(spec, bench))]
-    frame = pl.concat(frames).drop("seconds", "vocabulary_size", "attention", "batch_size")
+    frame = pl.concat(frames).drop("seconds", "vocabulary_size", *_TOLD)
     temperature = None if spec.matching is None else bench.input(spec.inputs[0])
     return Measured(
         # At which temperature a matched decoding generated stands with its texts.
@@ -66,8 +70,9 @@ def join_parts(spec: Generation, bench: Bench) -> Measured:
             "contexts_fingerprint": bench.contexts_fingerprint(spec),
             # A model may have logits for more ids than the tokenizer has entries, and then generate such an id.
             "vocabulary_size": max(part["vocabulary_size"][0] for part in frames),
-            "attention": frames[0]["attention"][0],
+            **{name: frames[0][name][0] for name in ("attention", "device")},
             "batch_size": max(part["batch_size"][0] for part in frames),
+            "smallest_batch": min(part["smallest_batch"][0] for part in frames),
         },
         seconds=sum(part["seconds"][0] for part in frames),
     )
@@ -131,10 +136,11 @@ def _generate(spec: Generation, bench: Bench, contexts: pl.DataFrame) -> tuple[p
             "steps_changed": pl.Series(_listed(result.steps_changed, names), dtype=pl.Int32),
         }
     )
-    at_once = min(len(given), default_batch_size(model, max(map(len, given)) + decoding.num_new_tokens))
     return frame, {
         "vocabulary_size": max(len(tokenizer), vocabulary_size(config)),
-        **computed_with(model, at_once),
+        "device": device_name(model.device),
+        "smallest_batch": min(result.batch_sizes),
+        **computed_with(model, max(result.batch_sizes)),
     }
 
 

@@ -9,7 +9,7 @@ from rayfit.measure.bench import Bench
 from rayfit.plan.measurements import Generation, Measurement
 
 # Of a part's columns: an earlier rayfit that was interrupted may have left parts of its own.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 def num_parts(spec: Generation, bench: Bench) -> int:

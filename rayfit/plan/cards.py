@@ -21,6 +21,7 @@ _DRIVER = "580 or newer for torch's CUDA 13 build"
 # Where Linux shows an NVIDIA driver, and Windows' Linux its own.
 _SIGNS = ("/dev/nvidiactl", "/dev/dxg")
 
+_PROBE_SECONDS = 180.0
 _PROBE = """
 import json, torch
 found = {"torch": torch.__version__, "cuda": torch.version.cuda, "error": "", "cards": []}
@@ -29,9 +30,11 @@ if torch.version.cuda is not None:
         torch.cuda.init()
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
+            ones = torch.ones(8, 8, device=f"cuda:{index}")
+            assert float((ones @ ones).sum()) == 512, "it computes wrongly"
             found["cards"].append([card.name, [card.major, card.minor], card.total_memory])
     except Exception as error:
-        found["error"] = str(error) or type(error).__name__
+        found["error"], found["cards"] = str(error) or type(error).__name__, []
 print(json.dumps(found))
 """
 
@@ -89,7 +92,14 @@ def _is_for_cpus() -> bool:
 
 def find_cards() -> tuple[Card, ...]:
     """The GPUs that torch can use. Raises RayfitError, in one line with the way out, where it can use none."""
-    done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
+    command = [sys.executable, "-c", _PROBE]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise RayfitError(
+            f"--use-gpu: the GPUs did not answer within {_PROBE_SECONDS:g} seconds; see what nvidia-smi says, or give "
+            "--use-gpu no"
+        ) from error
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no reason"])[-1]
         raise RayfitError(f"--use-gpu: torch cannot be asked for its GPUs: {said}")

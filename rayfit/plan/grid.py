@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from rayfit.config import Options, check_batch, flag
+from rayfit.config import Options, flag
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_MODELS, HubModel
 from rayfit.plan.adapters import Adapter
@@ -20,12 +20,6 @@ from rayfit.plan.trials import Domain, Recipe, Selection, TrialSpec
 DEFAULT_BATCH = 8
 _LENGTHS = ("num_updates", "epochs")
 _SEEDS = ("sample_seeds", "order_seeds", "training_seeds")  # what `seeds` replicates, one by one
-
-
-def num_workers_of(options: Options, model: ModelSource) -> int:
-    """Data-parallel workers of a trial on this model: what is asked for, or what the preset says of a hub model."""
-    preset = hub_preset(model)
-    return options.num_workers or (1 if preset is None else preset.num_workers)
 
 
 def hub_preset(model: ModelSource) -> HubModel | None:
@@ -124,7 +118,6 @@ def _arm(
         _seeds(values),
         training_seeds,
     ):
-        check_batch(batch_size, num_workers_of(options, model))
         recipe = Recipe(
             learning_rate=rate,
             batch_size=batch_size,

@@ -11,7 +11,8 @@ T are trained:
 | 2 | cN + 12T/W | cT/W | 8T/W |
 | 3 | cN/W + (12 + c)T/W | gathered weights | 8 of a sub-group |
 
-Buckets of gradients come on top.
+Buckets of gradients come on top. With masters and moments on the host, the GPU keeps weights and gradients alone, and the
+host 16T/W: fp32 gradients stand beside them there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rayfit.plan.adapters import Adapter
+from rayfit.plan.dealing import most_rows, num_passes
 from rayfit.plan.deepspeed import BUCKET, SUB_GROUP, effective_zero_stage
 from rayfit.shape import Shape
 
@@ -44,13 +46,16 @@ class PeakMemory:
     """Bytes of one worker: `state` stays between updates; the fullest moments of an update hold more.
 
     `forward`: at its end, with activations and loss; `backward`: with gradients; `step`: while Adam runs. None where the
-    model's shape is not known, which only `forward` needs.
+    model's shape is not known, which only `forward` needs. `host`: what the host keeps for it, without copies.
+    `snapshot`: the host's copy of weights and masters, from which every trial begins anew.
     """
 
     state: int
     forward: int | None
     backward: int
     step: int
+    host: int = 0
+    snapshot: int = 0
 
     @property
     def bytes(self) -> int:
@@ -73,16 +78,21 @@ def peak_memory(
     batch_size: int,
     sequence_length: int,
     adapter: Adapter | None = None,
+    micro_batch: int | None = None,
+    activation_checkpointing: bool = False,
+    offload: str = "none",
 ) -> PeakMemory:
     """What training a model takes of each worker's GPU. `batch_size`: rows of an update over all workers.
 
-    `precision`: `bf16` (with fp32 masters) or `fp32`. With an adapter the model itself is neither moved nor has it a
-    gradient; without its shape an adapter is counted as nothing.
+    `micro_batch`: rows that a worker computes at once, None for all of its own. `offload`: `cpu` where the host keeps
+    masters and moments. `precision`: `bf16` (with fp32 masters) or `fp32`. With an adapter the model itself is neither
+    moved nor has it a gradient; without its shape an adapter is counted as nothing.
     """
     stage, _ = effective_zero_stage(zero_stage, precision)
     number = _BYTES[precision]
     trained = num_parameters if adapter is None else _adapter_parameters(adapter, shape)
     fixed, part = num_parameters - trained if adapter is None else num_parameters, trained / num_workers
+    largest = 0 if shape is None or adapter is not None else shape.largest_tensor
     bucket, gathered = number * min(BUCKET, trained), 0
     if stage == 0:
         state = number * fixed + (number + 8) * trained
@@ -99,14 +109,31 @@ def peak_memory(
         live = 0 if num_workers == 1 else min(_MOST_LIVE, num_parameters) + min(_PREFETCHED, num_parameters)
         gathered = number * live
         backward = state + gathered + 2 * bucket
-        step = round(state + 8 * min(SUB_GROUP, part))
+        # A sub-group ends with a whole parameter's share.
+        step = round(state + 8 * min(SUB_GROUP + largest / num_workers, part))
+        if num_workers > 1:
+            backward += number * largest  # its gradient, before it is divided
+    host = 0
+    if offload == "cpu" and stage > 0:
+        host = round(16 * part)
+        # Beside masters and moments, from stage 2 on also the gradients, as soon as they are reduced.
+        away, gone = 12 * part, number * part
+        kept = state - away - (gone if stage == 3 else 0)
+        backward = round(kept + backward - state - (gone if stage == 2 else 0))
+        state, step = round(kept), round(kept + (gone if stage < 3 else 0))
     forward = None
     if shape is not None:
-        tokens = -(-batch_size // num_workers) * sequence_length
-        forward = (
-            state + gathered + tokens * activation_bytes(shape, number) + _loss_bytes(shape, tokens, number)
-        )
-    return PeakMemory(state=state, forward=forward, backward=backward, step=step)
+        most = most_rows(batch_size, num_workers)
+        tokens = min(micro_batch or most, most) * sequence_length
+        each = activation_bytes(shape, number, again=activation_checkpointing)
+        forward = state + gathered + tokens * each + _loss_bytes(shape, tokens, number)
+        if num_passes(batch_size, num_workers, micro_batch) > 1:  # gradients of the passes before
+            forward += round(number * (part if stage in (2, 3) else trained))
+    copied = trained / num_workers if stage == 3 else trained
+    snapshot = round(number * copied + (4 * part if stage else 0))
+    return PeakMemory(
+        state=state, forward=forward, backward=backward, step=step, host=host, snapshot=snapshot
+    )
 
 
 def _adapter_parameters(adapter: Adapter, shape: Shape | None) -> int:
@@ -115,8 +142,10 @@ def _adapter_parameters(adapter: Adapter, shape: Shape | None) -> int:
     return shape.adapter_parameters(adapter.rank, len(adapter.blocks(shape.num_layers)))
 
 
-def activation_bytes(shape: Shape, number: int) -> int:
+def activation_bytes(shape: Shape, number: int, *, again: bool = False) -> int:
     """Bytes that one token's activations take until backward has used them, `number` bytes each (2 or 4).
+
+    `again`: a block's are computed again from its input, which alone is kept; they are there for one block at a time.
 
     A block keeps the fp32 inputs of its two norms and six more vectors of the hidden size, keys and values, and four
     of the MLP's; attention in torch's memory-saving form keeps one number a head.
@@ -128,7 +157,8 @@ def activation_bytes(shape: Shape, number: int) -> int:
         + 4 * shape.num_heads
         + 8
     )
-    return shape.num_layers * block + (4 + 2 * number) * shape.hidden_size
+    blocks = shape.num_layers * number * shape.hidden_size + block if again else shape.num_layers * block
+    return blocks + (4 + 2 * number) * shape.hidden_size
 
 
 def _loss_bytes(shape: Shape, tokens: int, number: int) -> int:

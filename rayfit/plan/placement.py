@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
+from rayfit.plan.arrangement import Arrangement, Asked, cheapest
 from rayfit.plan.cards import Card
-from rayfit.plan.grid import hub_preset, num_workers_of
-from rayfit.plan.memory import SHARE_OF_CARD, PeakMemory, peak_memory
+from rayfit.plan.dealing import check_batch
+from rayfit.plan.machines import machine_of
+from rayfit.plan.memory import PeakMemory
 from rayfit.plan.sources import ModelSource
 from rayfit.plan.trials import TrialSpec
+
+# Where no GPU was looked at, a plan is for cards of this size.
+ASSUMED_CARD = 80 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,21 @@ class Placement:
     zero_stage: int
     use_gpu: bool
     trials_per_group: int
+    micro_batch: int | None = None
+    activation_checkpointing: bool = False
+    offload: str = "none"
     peak: PeakMemory | None = None
+
+    @property
+    def way(self) -> Arrangement:
+        """The arrangement of its workers."""
+        return Arrangement(
+            num_workers=self.num_workers,
+            zero_stage=self.zero_stage,
+            micro_batch=self.micro_batch,
+            activation_checkpointing=self.activation_checkpointing,
+            offload=self.offload,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,67 +65,84 @@ class Products:
 def placement_of(
     options: Options, model: ModelSource, trials: Sequence[TrialSpec], cards: Sequence[Card]
 ) -> Placement:
-    """The placement of a model's trials: what is asked for, or what its preset and the GPUs' memory say.
+    """The placement of a model's trials: what is asked for, and for the rest the cheapest that fits the smallest GPU.
 
-    The ZeRO stage is 1, or the preset's; where that is too much for the smallest card it is the first that fits, or 3.
-    Raises RayfitError where no stage leaves room for what stays between updates.
+    On CPUs, and where the model's size is not known yet, one worker at stage 1 with nothing spared. Raises RayfitError for
+    workers that cannot share a batch, for masters on the host without ZeRO, and where nothing leaves room for what stays
+    between updates.
     """
-    use_gpu, num_workers = bool(options.use_gpu), num_workers_of(options, model)
-    stages = _stages(options, model)
-    peaks = {
-        stage: _peak(options, model, trials, num_workers, stage) if use_gpu else None for stage in stages
-    }
-    smallest = min((card.num_bytes for card in cards), default=None)
-    stage = next((stage for stage, peak in peaks.items() if _fits(peak, smallest)), stages[-1])
-    peak = peaks[stage]
-    if peak is not None and smallest is not None and peak.state > smallest:
+    batch_sizes = sorted({trial.recipe.batch_size for trial in trials})
+    asked = _asked(options)
+    if options.offload == "cpu" and options.zero_stage == 0:
+        raise RayfitError("--offload: cpu needs a ZeRO stage of 1 to 3; got --zero-stage 0")
+    if not options.use_gpu or model.num_parameters is None:
+        way = _plain(asked)
+        for batch_size in batch_sizes:
+            check_batch(batch_size, way.num_workers)
+        return _placed(options, way, None)
+    for batch_size in batch_sizes if asked.num_workers else ():
+        check_batch(batch_size, asked.num_workers or 1)
+    room = min((card.num_bytes for card in cards), default=ASSUMED_CARD)
+    way, peak = cheapest(
+        model.num_parameters,
+        model.shape,
+        asked,
+        kinds={(trial.recipe.precision, trial.recipe.batch_size, trial.recipe.adapter) for trial in trials},
+        sequence_length=options.sequence_length,
+        num_bytes=room,
+        machine=machine_of(cards),
+        most_workers=len(cards) or None,
+    )
+    if peak.state > room:
         raise RayfitError(
-            f"--num-workers: {model.name} at ZeRO stage {stage} keeps {peak.state / 2**30:.1f} GiB on each of {num_workers} "
-            f"GPUs, and these have {smallest / 2**30:.1f} GiB; more --num-workers (that divide "
-            "the batch), --zero-stage 3 or --adapter lora need less"
+            f"--num-workers: {model.name} keeps {peak.state / 2**30:.1f} GiB between updates on each of {way.num_workers} "
+            f"GPUs at ZeRO stage {way.zero_stage}, the least of all ways that are left open, and these have "
+            f"{room / 2**30:.1f} GiB; {_what_helps(options, way)}"
         )
-    return Placement(
-        num_workers=num_workers,
-        zero_stage=stage,
-        use_gpu=use_gpu,
-        trials_per_group=options.trials_per_group,
-        peak=peak,
+    return _placed(options, way, peak)
+
+
+def _asked(options: Options) -> Asked:
+    return Asked(
+        num_workers=options.num_workers,
+        zero_stage=options.zero_stage,
+        micro_batch=options.micro_batch,
+        activation_checkpointing=options.activation_checkpointing,
+        offload=options.offload,
     )
 
 
-def _stages(options: Options, model: ModelSource) -> tuple[int, ...]:
-    """The stages that may be taken, the fastest first."""
-    if options.zero_stage is not None:
-        return (options.zero_stage,)
-    preset = hub_preset(model)
-    first = 1 if preset is None else preset.zero_stage
-    return tuple(range(first, 4)) if options.use_gpu else (first,)
+def _plain(asked: Asked) -> Arrangement:
+    """What is asked for, and for the rest nothing spared."""
+    return Arrangement(
+        num_workers=asked.num_workers or 1,
+        zero_stage=1 if asked.zero_stage is None else asked.zero_stage,
+        micro_batch=asked.micro_batch,
+        activation_checkpointing=bool(asked.activation_checkpointing),
+        offload=asked.offload or "none",
+    )
 
 
-def _peak(
-    options: Options, model: ModelSource, trials: Sequence[TrialSpec], num_workers: int, stage: int
-) -> PeakMemory | None:
-    """What the trial that needs the most takes of each worker."""
-    if model.num_parameters is None:
-        return None
-    each = {
-        peak_memory(
-            model.num_parameters,
-            model.shape,
-            zero_stage=stage,
-            num_workers=num_workers,
-            precision=recipe.precision,
-            batch_size=recipe.batch_size,
-            sequence_length=options.sequence_length,
-            adapter=recipe.adapter,
-        )
-        for recipe in {trial.recipe for trial in trials}
-    }
-    return max(each, key=lambda peak: peak.bytes, default=None)
+def _what_helps(options: Options, way: Arrangement) -> str:
+    """The smallest change of what was asked for that needs less."""
+    if way.zero_stage < 3:
+        return "--zero-stage 3 divides all of it by the workers"
+    if options.offload == "none":
+        return "--offload cpu keeps masters and moments on the host"
+    return "more GPUs, or --adapter lora"
 
 
-def _fits(peak: PeakMemory | None, num_bytes: int | None) -> bool:
-    return peak is None or num_bytes is None or peak.bytes <= SHARE_OF_CARD * num_bytes
+def _placed(options: Options, way: Arrangement, peak: PeakMemory | None) -> Placement:
+    return Placement(
+        num_workers=way.num_workers,
+        zero_stage=way.zero_stage,
+        micro_batch=way.micro_batch,
+        activation_checkpointing=way.activation_checkpointing,
+        offload=way.offload,
+        use_gpu=bool(options.use_gpu),
+        trials_per_group=options.trials_per_group,
+        peak=peak,
+    )
 
 
 def products_of(options: Options) -> Products:

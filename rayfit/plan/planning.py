@@ -10,7 +10,7 @@ from typing import TypeVar
 from rayfit.config import Options
 from rayfit.decoding import Decoding
 from rayfit.errors import RayfitError
-from rayfit.plan.cards import Card, find_cards, seem_there
+from rayfit.plan.cards import Card, check_cards, find_cards, seem_there
 from rayfit.plan.contexts import given_prompts
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.grid import grid, overruled
@@ -92,6 +92,7 @@ def plan_with_cards(sweep: Sweep, given: Options, storage: Storage) -> Plan:
         return plan
     try:
         cards = find_cards()
+        check_cards(cards, precision=given.precision)
     except RayfitError:
         return plan if given.use_gpu else make_plan(sweep, replace(given, use_gpu=False), storage)
     return make_plan(sweep, given, storage, cards)

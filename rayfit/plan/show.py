@@ -159,7 +159,7 @@ def _memory(plan: Plan) -> list[str]:
         activations = "" if peak.forward is not None else ", activations not counted"
         lines.append(
             f"GPU memory for {name}: {peak.gib:.1f} GiB by formula{activations}, {peak.state / 2**30:.1f} of it between "
-            f"updates{have}{much}"
+            f"updates{have}, with {placement.way.text}{much}"
         )
     return lines
 

@@ -42,6 +42,7 @@ def load_causal_model(path: str | Path, **options: Any) -> Any:
     that the configuration asks for, which transformers would fill up with random numbers, and RayfitError where they
     cannot be read.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -51,6 +52,8 @@ def load_causal_model(path: str | Path, **options: Any) -> Any:
         model, found = AutoModelForCausalLM.from_pretrained(
             path, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # of a GPU, where models are loaded straight to it: whoever asked knows what to do
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RayfitError(f"the model in {path} cannot be loaded: {first_line(error)}") from error
     _refuse(path, "lacks weights that its config asks for", found["missing_keys"])

@@ -71,7 +71,11 @@ class TrainedRows(Value, frozen=True, kw_only=True):
 
 
 class Placed(Value, frozen=True, kw_only=True):
-    """Where a trial was trained: workers, the ZeRO stage that was asked for and the one that ran, with the reason."""
+    """Where a trial was trained: workers, the ZeRO stage that was asked for and the one that ran, with the reason.
+
+    `micro_batch`: rows that a worker computed at once, null for all of its own; `offload`: `cpu` where the host kept masters
+    and moments. Records of before these have their defaults.
+    """
 
     num_workers: int
     zero_stage: int
@@ -79,6 +83,9 @@ class Placed(Value, frozen=True, kw_only=True):
     trials_per_group: int
     zero_stage_run: int
     note: str
+    micro_batch: int | None = None
+    activation_checkpointing: bool = False
+    offload: str = "none"
 
 
 class Exchange(Value, frozen=True, kw_only=True):

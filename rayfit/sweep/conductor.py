@@ -78,6 +78,7 @@ class Conductor:
         self._queue: Any = None
         self._tune: TuneRun | None = None
         self._yielding = Yielding()
+        self._turn = False
 
     def run(self) -> None:
         """Until every trial and every measurement has ended."""
@@ -291,7 +292,8 @@ class Conductor:
             evaluation_waits=self._pool.waits,
             evaluators_running=self._pool.num_actors,
         )
-        if self._must_yield():
+        self._turn = self._must_yield() or (self._turn and not self._pool.done)
+        if self._turn:  # until all is measured that can be: the next group would take its place
             limit = 0
         # Where evaluators take no CPU of Ray's, a group that must make room waits: ending it would cost its start again.
         held = max(limit, len(self._groups)) if self._pool.share_cpus else limit
@@ -303,7 +305,14 @@ class Conductor:
         """Whether there is no room for an evaluator beside one worker group, so that one waits for the other."""
         if self._pool.share_cpus:
             return False
-        group = worker_resources(self._use_gpu).times(self._num_workers)
+        kinds = set(self._kinds.values()) or {group_kind(trial) for trial in self._trials.values()}
+        placements = self._launch.plan.placements
+        workers = [
+            placements[trial.model.name].num_workers
+            for trial in self._trials.values()
+            if group_kind(trial) in kinds
+        ]
+        group = worker_resources(self._use_gpu).times(max(workers, default=1))
         return self._cluster.minus(evaluator_resources(self._use_gpu)).holds(group) == 0
 
     def _must_yield(self) -> bool:
@@ -334,7 +343,10 @@ class Conductor:
                 num_workers=placement.num_workers,
                 num_parameters=self._num_parameters[trial.model.name],
                 use_gpu=placement.use_gpu,
+                micro_batch=placement.micro_batch,
+                offload=placement.offload,
             ),
+            checkpoint_activations=placement.activation_checkpointing,
             adapter=recipe.adapter,
             use_gpu=placement.use_gpu,
             num_threads=1,

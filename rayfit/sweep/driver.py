@@ -65,9 +65,10 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             if given.use_gpu is None and joins_running_ray() and not options.use_gpu:
                 console.say("training is on CPUs: this Ray has no GPU now; --use-gpu waits for one")
             plan = make_plan(sweep, options, storage)
-            if options.use_gpu and (plan.pending or _is_something_left(plan, storage)):
+            if options.use_gpu and (plan.pending or _is_anything_left(plan, storage)):
                 options, cards = _with_cards(given, options, starting_ray, console)
                 plan = make_plan(sweep, options, storage, cards)
+                _check_number(plan, cards)
             is_left = _is_something_left(plan, storage)
             if is_left:
                 starting_ray.begin(options)
@@ -107,6 +108,8 @@ def _with_cards(
     given: Options, options: Options, starting_ray: StartingRay, console: Console
 ) -> tuple[Options, tuple[Card, ...]]:
     """The options and the GPUs, once these were looked at; on CPUs where they cannot be used and were not asked for."""
+    if joins_running_ray():
+        console.watch([Running("waiting", "for a GPU to look at")])
     try:
         cards = look_at_cards(options, starting_ray)
     except RayfitError as error:
@@ -117,9 +120,23 @@ def _with_cards(
         check_cpus(options)
         return options, ()
     check_cards(cards, precision=options.precision)
-    on = "a node's" if joins_running_ray() else "this machine's"
-    console.say(f"training is on GPUs, {on}: {cards_text(cards)}")
+    if not cards:
+        console.say("training is on GPUs, which are all busy now, so that none was looked at")
+    elif joins_running_ray():
+        console.say(f"training is on GPUs, as far as one node's first tells: {cards_text(cards)}")
+    else:
+        console.say(f"training is on this machine's GPUs: {cards_text(cards)}")
     return options, cards
+
+
+def _check_number(plan: Plan, cards: tuple[Card, ...]) -> None:
+    """On this machine there are no more GPUs than those that were looked at."""
+    most = max(placement.num_workers for placement in plan.placements.values())
+    if not joins_running_ray() and most > len(cards):
+        raise RayfitError(
+            f"--num-workers: {most} workers need {most} GPUs, and this machine has {len(cards)}; lower it, or give "
+            "--use-gpu no"
+        )
 
 
 def _free_all_of_ray() -> None:
@@ -171,6 +188,11 @@ def _is_something_left(plan: Plan, storage: Storage) -> bool:
     if plan.pending:
         return False
     return plan.options.fresh or any(not is_finished(plan, trial, storage) for trial in plan.unique_trials)
+
+
+def _is_anything_left(plan: Plan, storage: Storage) -> bool:
+    """The same of measurements too. Not while ids are pending."""
+    return _is_something_left(plan, storage) or bool(unfinished(plan, storage, fresh=False, retrained=()))
 
 
 def _what_to_do(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rayfit.allocator import keep_freed_memory
@@ -28,8 +28,12 @@ class Evaluator:
 
         keep_freed_memory()
 
-    def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
-        """Run a measurement, or one part of it; returns "" or, for what the user can mend, the error's text."""
+    def run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> tuple[str, float]:
+        """Run a measurement, or one part of it; returns the seconds it took and, for what the user can mend, the error."""
+        begin = time.monotonic()
+        return self._run(stage, spec, bench, part), time.monotonic() - begin
+
+    def _run(self, stage: Stage, spec: Measurement, bench: Bench, part: int | None) -> str:
         import torch
 
         from rayfit.gpu_memory import out_of_memory
@@ -268,7 +272,9 @@ class EvaluationPool:
         self._set(job, "running")
         job.tries, job.begun = job.tries + 1, time.monotonic()
         self._places[actor] = job.place
-        reference = actor.run.remote(job.stage, job.spec, self.bench, job.part)
+        # An actor without a GPU must not so much as ask for its name.
+        bench = self.bench if self._takes_gpu(job) or not self.use_gpu else replace(self.bench, device="cpu")
+        reference = actor.run.remote(job.stage, job.spec, bench, job.part)
         self._running[reference] = (actor, job)
 
     def _collect(self) -> list[Job]:
@@ -282,8 +288,9 @@ class EvaluationPool:
         )
         for reference in ready:
             actor, job = self._running.pop(reference)
+            seconds = 0.0  # of one that died nobody knows how long it waited for its GPU
             try:
-                told = ray.get(reference)
+                told, seconds = ray.get(reference)
                 self._set(job, "failed" if told else "finished", told)
             except ray.exceptions.RayTaskError as error:
                 self._end(actor)  # whatever it was, the next job finds a sound process
@@ -296,7 +303,7 @@ class EvaluationPool:
                 reason = f"its evaluator died {job.tries} times: {str(error).splitlines()[0]}"
                 self._set(job, "failed" if job.tries >= MAX_TRIES else "waiting", reason)
             if job.ended:
-                self.seconds += time.monotonic() - job.begun
+                self.seconds += seconds
                 ended.append(job)
         return ended
 
@@ -305,11 +312,12 @@ class EvaluationPool:
 
         need = evaluator_resources(has_gpu)
         remote = ray.remote(num_cpus=0 if self.share_cpus else need.cpus, num_gpus=need.gpus)(Evaluator)
-        # Ray hides no GPU from an actor that asks for none.
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.use_gpu and not has_gpu else {}
+        # Ray hides no GPU from an actor that asks for none; on a Ray of our own without GPUs all are hidden already.
+        on_gpus = self.use_gpu or bool(self.environment)
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if on_gpus and not has_gpu else {}
         actor = remote.options(runtime_env={"env_vars": {**self.environment, **hidden}}).remote()
         self._actors.append(actor)
-        if hidden:
+        if self.use_gpu and not has_gpu:
             self._without_gpu.add(actor)
         return actor
 

@@ -55,7 +55,7 @@ def group_loop(passed: dict[str, GroupConfig]) -> None:
 def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     import ray
 
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if config.use_gpu else "cpu")
+    os.environ["DS_ACCELERATOR"] = "cuda" if config.use_gpu else "cpu"  # whatever a shell says
     import torch
     import torch.distributed as dist
 
@@ -78,7 +78,13 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
     if not agree("hello"):
         return
     try:
-        engine = build_engine(config.model_path, config.deepspeed, config.adapter, use_gpu=config.use_gpu)
+        engine = build_engine(
+            config.model_path,
+            config.deepspeed,
+            config.adapter,
+            use_gpu=config.use_gpu,
+            checkpoint_activations=config.checkpoint_activations,
+        )
         _serve_trials(config, queue, rank, engine, agree)
     except (WeightsError, torch.OutOfMemoryError) as error:
         # Starting again would end here again, so the queue is told. Whether other ranks are here is not known, so nothing

@@ -30,6 +30,9 @@ _NOT_REPEATED = (
 )
 
 
+_OF_PLACEMENT = ("num_workers", "zero_stage", "micro_batch", "activation_checkpointing", "offload")
+
+
 def script_name(script: str) -> str:
     """A sweep script as a command names it: `sweeps/data_quantity.py` in the project's own folder, else its whole path."""
     path = Path(script).resolve()
@@ -43,6 +46,8 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
         value = getattr(plan.options, field.name)
         if field.name in _NOT_REPEATED or value is None:
             continue
+        if plan.options.use_gpu and field.name in _OF_PLACEMENT:
+            continue
         if meanings := words_of(field.name):
             words += [flag(field.name), next(word for word, meaning in meanings.items() if meaning is value)]
             continue
@@ -51,6 +56,9 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
     words += ["--model", plan.given[trial.model.name], "--dataset", plan.given[trial.domain.name]]
     if plan.sweep.has_arms:
         words += ["--arms", trial.arm]
+    placement = plan.placements[trial.model.name]
+    if placement.use_gpu:  # what was left open there follows from the GPUs
+        words += placement.way.text.split()
     for name, value in _own_words(plan, trial).items():
         words += [flag(name), str(value)]
     if trial.model.kind == "hub":
@@ -106,6 +114,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
             stop_at_train_loss=recipe.stop_at_train_loss,
             keep=trial.kept_updates(plan.products.keep_every),
             train_seed=recipe.training_seed or 0,
+            micro_batch=plan.placements[trial.model.name].micro_batch,
         ),
         rows_path=storage.folder("rows", trial.rows_id) / ROWS,
         validation_path=storage.folder("rows", held_out) / VALIDATION,
@@ -171,6 +180,9 @@ def _placed(plan: Plan, trial: TrialSpec) -> Placed:
         zero_stage=placement.zero_stage,
         use_gpu=placement.use_gpu,
         trials_per_group=placement.trials_per_group,
+        micro_batch=placement.micro_batch,
+        activation_checkpointing=placement.activation_checkpointing,
+        offload=placement.offload,
         zero_stage_run=stage,
         note=note,
     )

@@ -46,6 +46,7 @@ class GroupConfig:
     deepspeed: dict[str, Any]
     adapter: Adapter | None
     use_gpu: bool
+    checkpoint_activations: bool
     num_threads: int
     num_workers: int
     max_restarts: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ def start_process_group(*, use_gpu: bool = False) -> None:
     Over nccl on GPUs, else over gloo. DeepSpeed's own shared-memory communication for CPUs is turned off: it would be
     compiled here and now, and gloo does the same work without a compiler.
     """
-    if (
-        not use_gpu
-    ):  # asking for it asks for all of DeepSpeed's operations, with warnings where there is no compiler
+    if use_gpu:
+        # Before any collective: each rank's first tensors go to the current device.
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    else:
+        # Asking for it asks for all of DeepSpeed's operations, with warnings where there is no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(
         dist_backend="nccl" if use_gpu else "gloo", verbose=False, timeout=LONGEST_WAIT
@@ -37,14 +40,20 @@ def start_process_group(*, use_gpu: bool = False) -> None:
 
 
 def build_engine(
-    model_path: Path, config: dict[str, Any], adapter: Adapter | None = None, *, use_gpu: bool = False
+    model_path: Path,
+    config: dict[str, Any],
+    adapter: Adapter | None = None,
+    *,
+    use_gpu: bool = False,
+    checkpoint_activations: bool = False,
 ) -> Any:
     """A DeepSpeed engine around the causal language model in a Hugging Face directory.
 
     All dropout is 0. Weights come from safetensors only and no code of the directory is run. In bf16 the fp32 masters
     are set from the file after the engine is built, for DeepSpeed itself starts them from bf16-rounded weights, which
     at a learning rate of 1e-6 is an error larger than a whole short training. With an adapter only its matrices are
-    trained; every trial sets them to what its training seed gives. Raises as `load_causal_model`.
+    trained; every trial sets them to what its training seed gives. `checkpoint_activations`: a block's activations are
+    computed again in backward from its input, which alone is kept. Raises as `load_causal_model`.
     """
     stage = config["zero_optimization"]["stage"]
     partitioned = (
@@ -56,8 +65,12 @@ def build_engine(
     del partitioned
     turn_off_dropout(model)
     model.config.use_cache = False
+    if checkpoint_activations:
+        _checkpoint_activations(model, stage)
     if adapter is not None:
         add_adapter(model, adapter, num_shards=dist.get_world_size() if stage == 3 else 1)
+    # DeepSpeed's own groups wait ten minutes at most, and ranks on nodes that load more slowly come later than that.
+    dist.barrier()
     # DeepSpeed writes into the configuration it is given.
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -69,6 +82,17 @@ def build_engine(
     elif config["bf16"]["enabled"]:
         set_masters(engine, model_path)
     return engine
+
+
+def _checkpoint_activations(model: Any, stage: int) -> None:
+    """Have each block keep its input alone.
+
+    At stage 3 torch's older form: the newer one compares what is kept with what is computed again, and there the kept
+    weights have been given back meanwhile. The older one needs an input with a gradient.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": stage == 3})
+    if stage == 3:
+        model.enable_input_require_grads()
 
 
 def _attention(config: dict[str, Any], *, use_gpu: bool) -> str:

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from rayfit.errors import TrialError
+from rayfit.plan.dealing import deal, most_rows
 from rayfit.plan.order import epoch_ends, epochs_of, update_rows
 from rayfit.records.trial import Point
 from rayfit.train.adapters import adapted_modules, start_adapter
@@ -135,7 +136,7 @@ class BatchLosses:
         return len(self._pending)
 
     def add(self, loss: torch.Tensor) -> None:
-        """Take the next update's loss over this worker's equal share of the batch."""
+        """Take the next update's loss: the sum of this worker's weighted ones, whose mean over workers is the batch's."""
         self._pending.append(loss.detach())
         self._update += 1
 
@@ -156,7 +157,6 @@ def run_update(
     engine: Any, task: TrainTask, update: int, losses: BatchLosses, *, wants_norm: bool
 ) -> float | None:
     """Optimiser update `update`, from 1 on; its batch's loss goes to `losses`. The gradient's norm, if it is wanted."""
-    share = task.schedule.batch_size // dist.get_world_size()
     rows = update_rows(
         len(task.train_ids),
         task.schedule.batch_size,
@@ -164,15 +164,19 @@ def run_update(
         update - 1,
         task.schedule.exchange,
     )
-    mine = rows[dist.get_rank() * share : (dist.get_rank() + 1) * share]
-    batch = torch.from_numpy(task.train_ids[mine]).to(engine.device)
-    loss = next_token_loss(engine(input_ids=batch).logits, batch)
-    losses.add(loss)
-    engine.backward(loss)
-    norm = None
-    if wants_norm and engine.zero_optimization_stage() == 0:
-        norm = _plain_norm(engine)  # stage 0 in fp32 keeps no norm of its own
-    engine.step()
+    pieces = deal(task.schedule.batch_size, dist.get_world_size(), dist.get_rank(), task.schedule.micro_batch)
+    total, norm = None, None
+    for number, piece in enumerate(pieces, start=1):
+        batch = torch.from_numpy(task.train_ids[rows[piece.begin : piece.end]]).to(engine.device)
+        loss = next_token_loss(engine(input_ids=batch).logits, batch)
+        if piece.weight != 1:
+            loss = loss * piece.weight
+        total = loss.detach() if total is None else total + loss.detach()
+        engine.backward(loss, scale_wrt_gas=False)  # the weight has it
+        if wants_norm and number == len(pieces) and engine.zero_optimization_stage() == 0:
+            norm = _plain_norm(engine)  # stage 0 in fp32 keeps no norm of its own
+        engine.step()  # which moves the weights after the last piece
+    losses.add(total)
     if wants_norm and norm is None:
         norm = float(engine.get_global_grad_norm())
     # DeepSpeed leaves an update out, without a word, when a gradient overflows; a trial must not pass for trained then.
@@ -190,7 +194,9 @@ def _plain_norm(engine: Any) -> float:
 
 
 def _measure_rows(engine: Any, task: TrainTask, rows: np.ndarray) -> Measurement:
-    return measure(engine, rows, batch_rows=max(1, task.schedule.batch_size // dist.get_world_size()))
+    schedule = task.schedule
+    most = most_rows(schedule.batch_size, dist.get_world_size())
+    return measure(engine, rows, batch_rows=min(schedule.micro_batch or most, most))
 
 
 def _measure_point(

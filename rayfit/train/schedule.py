@@ -13,7 +13,8 @@ class Schedule:
     `order_seed` decides the order of rows; `exchange`: two rows that take each other's place in every epoch.
     `stop_at_train_loss` (nats): training stops at the end of the first epoch at which the loss over all rows is at most
     this. `keep`: updates, each a measured one, whose weights are exported too. `train_seed` decides where an adapter
-    starts. `model_path`: the directory that exports take configuration and tokenizer from.
+    starts. `micro_batch`: rows that a worker computes at once, None for all of its own.
+    `model_path`: the directory that exports take configuration and tokenizer from.
     """
 
     batch_size: int
@@ -26,6 +27,7 @@ class Schedule:
     stop_at_train_loss: float | None = None
     keep: tuple[int, ...] = ()
     train_seed: int = 0
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)

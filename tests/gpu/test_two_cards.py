@@ -40,6 +40,7 @@ def test_two_workers_are_the_plain_loop_at_every_stage(model_path: Path, tmp_pat
 
 
 def test_an_adapter_at_stage_3_is_what_it_is_on_a_cpu(model_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
     cpu, gpu = (
         run_workers(adapters.train_cases, 2, model_path, tmp_path / place, False, use_gpu=place == "gpu")[0]
         for place in ("cpu", "gpu")

@@ -32,7 +32,8 @@ def one_gpu() -> Iterator[None]:
 
 
 def _says_what_it_sees(file: Any, bench: Bench, part: int) -> None:
-    Path(f"{file}-{part}").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "nothing said"))
+    told = os.environ.get("CUDA_VISIBLE_DEVICES", "nothing said")
+    Path(f"{file}-{part}").write_text(f"{told} {bench.device}")
 
 
 def _done(*_: Any) -> Any:
@@ -51,7 +52,7 @@ def test_what_loads_no_model_is_done_while_training_holds_the_gpu(
     # As workers of a worker group hold it.
     training = ray.remote(num_cpus=1, num_gpus=1)(_holds).remote()
     pool = EvaluationPool(
-        Bench(storage=Storage(tmp_path), model_paths={}, device="cpu"), use_gpu=True, environment={}
+        Bench(storage=Storage(tmp_path), model_paths={}, device="cuda"), use_gpu=True, environment={}
     )
     stage = Stage(kind="looks", run=_done, num_parts=lambda *_: 1, run_part=_says_what_it_sees)
     spec: Any = tmp_path / "seen"
@@ -68,11 +69,11 @@ def test_what_loads_no_model_is_done_while_training_holds_the_gpu(
 
     wait_for(partial(ended, "scores"), "the job that needs no GPU", statuses, every=0.05)
     assert pool.jobs["scores"].status == "finished"
-    assert Path(f"{spec}-1").read_text() == "", "it must not see the GPU, or it would take it"
+    assert Path(f"{spec}-1").read_text() == " cpu", "it must not see the GPU, or it would take it"
     assert pool.jobs["generates"].status == "running" and not Path(f"{spec}-0").exists()
     assert pool.num_actors == 1
     ray.cancel(training, force=True)
     wait_for(partial(ended, "generates"), "the job that waited for the GPU", statuses, every=0.05)
-    assert Path(f"{spec}-0").read_text() == "0"
+    assert Path(f"{spec}-0").read_text() == "0 cuda"
     pool.step(0)
     assert pool.num_actors == 0

@@ -39,12 +39,15 @@ def train_cases(
 
     results = []
     for number, case in enumerate(cases):
+        batch_size = case.get("batch", BATCH)
         config = deepspeed_config(
             zero_stage=case["stage"],
             precision=case["precision"],
-            batch_size=BATCH,
+            batch_size=batch_size,
             num_workers=dist.get_world_size(),
             use_gpu=on_gpus(),
+            micro_batch=case.get("micro_batch"),
+            offload=case.get("offload", "none"),
         )
         for path, value in case.get("mutate", {}).items():
             section = config
@@ -52,11 +55,17 @@ def train_cases(
             for parent in parents:
                 section = section[parent]
             section[last] = value
-        engine = build_engine(model_path, config, use_gpu=on_gpus())
+        engine = build_engine(
+            model_path,
+            config,
+            use_gpu=on_gpus(),
+            checkpoint_activations=case.get("checkpoint_activations", False),
+        )
         points: list[Any] = []
         task = TrainTask(
             schedule=Schedule(
-                batch_size=BATCH,
+                batch_size=batch_size,
+                micro_batch=case.get("micro_batch"),
                 num_updates=case.get("updates", UPDATES),
                 learning_rate=case["rate"],
                 order_seed=3,

@@ -93,24 +93,6 @@ def test_an_impossible_value_is_refused_with_the_flag_the_value_and_what_is_vali
         assert part in message
 
 
-def test_workers_are_checked_against_the_batch_that_is_asked_for() -> None:
-    assert Options(batch_size=12, num_workers=3).num_workers == 3
-    with pytest.raises(RayfitError, match=r"must divide the batch of 12 .* nearest that works is 4"):
-        Options(batch_size=12, num_workers=5)
-
-
-@given(st.integers(1, 64), st.integers(1, 80))
-def test_the_number_of_workers_offered_works_and_none_nearer_does(batch: int, workers: int) -> None:
-    if batch % workers == 0:
-        assert Options(batch_size=batch, num_workers=workers).num_workers == workers
-        return
-    with pytest.raises(RayfitError) as caught:
-        Options(batch_size=batch, num_workers=workers)
-    best = int(str(caught.value).split()[-1])
-    assert batch % best == 0
-    assert not [n for n in range(1, batch + 1) if batch % n == 0 and abs(n - workers) < abs(best - workers)]
-
-
 def test_an_empty_list_is_refused() -> None:
     with pytest.raises(RayfitError, match="--samples: expected at least one value"):
         Options(samples=())

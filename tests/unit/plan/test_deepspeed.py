@@ -73,6 +73,29 @@ def test_the_note_names_the_stage_that_runs() -> None:
     assert "stage 0 runs as stage 1" in effective_zero_stage(0, "bf16")[1]
 
 
-def test_a_batch_that_cannot_be_shared_never_gets_here() -> None:
-    with pytest.raises(AssertionError):
-        deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=3)
+@pytest.mark.parametrize(
+    ("batch_size", "num_workers", "micro_batch", "rows", "passes"),
+    [(8, 3, None, 3, 1), (8, 3, 2, 2, 2), (2, 4, None, 1, 1), (8, 1, 3, 3, 3), (8, 2, 100, 4, 1)],
+)
+def test_rows_and_passes_multiply_to_what_deepspeed_is_told(
+    batch_size: int, num_workers: int, micro_batch: int | None, rows: int, passes: int
+) -> None:
+    config = deepspeed_config(
+        zero_stage=1,
+        precision="fp32",
+        batch_size=batch_size,
+        num_workers=num_workers,
+        micro_batch=micro_batch,
+    )
+    assert config["train_micro_batch_size_per_gpu"] == rows
+    assert config["gradient_accumulation_steps"] == passes
+    assert config["train_batch_size"] == rows * passes * num_workers
+
+
+def test_on_the_host_adam_is_the_plain_one_in_pinned_memory_where_there_is_a_gpu() -> None:
+    for use_gpu in (False, True):
+        config = deepspeed_config(
+            zero_stage=2, precision="bf16", batch_size=8, num_workers=1, use_gpu=use_gpu, offload="cpu"
+        )
+        assert config["zero_optimization"]["offload_optimizer"] == {"device": "cpu", "pin_memory": use_gpu}
+        assert config["optimizer"]["params"]["fused"] is False

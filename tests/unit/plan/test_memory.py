@@ -81,6 +81,34 @@ def test_activations_and_logits_are_counted_where_the_shape_is_known() -> None:
     )
 
 
+def test_what_spares_memory_spares_what_it_says() -> None:
+    plain, pieces, again, away = (
+        peak_memory(
+            TINYLLAMA.num_parameters,
+            TINYLLAMA,
+            zero_stage=2,
+            num_workers=1,
+            precision="bf16",
+            batch_size=8,
+            sequence_length=256,
+            **spared,
+        )
+        for spared in ({}, {"micro_batch": 2}, {"activation_checkpointing": True}, {"offload": "cpu"})
+    )
+    assert plain.forward and pieces.forward and again.forward and away.forward
+    count = TINYLLAMA.num_parameters
+    assert (plain.host, away.host) == (0, 16 * count)
+    assert (plain.state, away.state) == (14 * count, 2 * count)
+    assert away.backward == 2 * count + 2 * 2 * 50_000_000 and away.step == 4 * count
+    # A quarter of the tokens at once, and the gradients of the passes before.
+    assert pieces.forward - 16 * count == pytest.approx((plain.forward - 14 * count) / 4, rel=0.05)
+    kept = (plain.forward - again.forward) / 2048
+    # Of 22 blocks' activations 21 and, of each, its input stays.
+    block = 20 * 2048 + 4 * 256 + 8 * 5632 + 32 * 4 + 8
+    assert kept == 21 * block - 22 * 2 * 2048
+    assert (again.backward, again.step) == (plain.backward, plain.step)
+
+
 def test_an_adapter_s_matrices_alone_have_gradients_and_moments() -> None:
     adapter = Adapter(kind="lora", rank=8)
     # Of each block q and o (2 x 4,096 rows and columns), k and v (2 x 2,304), three of the MLP (7,680 each).
@@ -121,9 +149,16 @@ def test_one_card_of_24_gb_trains_tinyllama_at_the_stage_that_fits(storage: Stor
     # The smaller of two cards decides, and what is asked for is done.
     (both,) = _plan(storage, H100, RTX_3090, model=("tinyllama-1.1b",)).placements.values()
     assert both.zero_stage == 3
-    asked = _plan(storage, RTX_3090, model=("tinyllama-1.1b",), zero_stage=1)
+    asked = _plan(
+        storage,
+        RTX_3090,
+        model=("tinyllama-1.1b",),
+        zero_stage=1,
+        offload="none",
+        activation_checkpointing=False,
+    )
     (placement,) = asked.placements.values()
-    assert placement.zero_stage == 1
+    assert placement.zero_stage == 1 and placement.offload == "none"
     assert MAY_NOT_FIT in render_plan(asked, storage)
 
 
@@ -142,10 +177,20 @@ def test_the_plan_says_what_it_takes_and_what_there_is(storage: Storage) -> None
 
 def test_what_no_stage_can_hold_is_refused_before_anything_starts(storage: Storage) -> None:
     with pytest.raises(
-        RayfitError, match=r"--num-workers: llama-3.1-70b at ZeRO stage 3 keeps 131.* GiB on each of 8"
+        RayfitError,
+        match=r"--num-workers: llama-3.1-70b keeps 131.* GiB .* of 1 GPUs at ZeRO stage 3, .*more GPUs",
     ):
         _plan(storage, H100, model=("llama-3.1-70b",))
-    _plan(storage, H100, model=("llama-3.1-70b",), num_workers=24, batch_size=(24,))
+    with pytest.raises(RayfitError, match=r"keeps .*; --zero-stage 3 divides"):
+        _plan(storage, H100, model=("llama-3.1-70b",), num_workers=8, zero_stage=1)
+    with pytest.raises(RayfitError, match=r"keeps .*; --offload cpu keeps"):
+        _plan(storage, H100, model=("llama-3.1-70b",), num_workers=8, offload="none")
+    with pytest.raises(RayfitError, match=r"--offload: cpu needs a ZeRO stage"):
+        _plan(storage, H100, model=("tinyllama-1.1b",), zero_stage=0, offload="cpu")
+    (placement,) = _plan(
+        storage, *[H100] * 24, model=("llama-3.1-70b",), num_workers=24, batch_size=(24,)
+    ).placements.values()
+    assert placement.zero_stage == 3 and placement.offload == "none"
 
 
 def test_a_local_model_s_shape_is_its_config(tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ def test_the_curve_keeps_the_weights_of_every_epoch(tmp_path: Path) -> None:
 
 
 def test_sizes_have_their_workers_and_three_decodings(tmp_path: Path) -> None:
-    plan = _plan("model_size", tmp_path)
+    plan = _plan("model_size", tmp_path, use_gpu=True)
     assert {name: (each.num_workers, each.zero_stage) for name, each in plan.placements.items()} == {
         "tinyllama-1.1b-intermediate-step-1431k-3t": (1, 1),
-        "deepseek-llm-7b-base": (4, 3),
-        "llama-3.1-8b": (4, 3),
+        "deepseek-llm-7b-base": (2, 3),
+        "llama-3.1-8b": (2, 3),
         "llama-3.1-70b": (8, 3),
     }
     assert [decoding.kind for decoding in plan.decodings] == ["greedy", "nucleus", "greedy"]
