@@ -34,6 +34,13 @@ STARTING_RAY = (
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """No test but those of GPUs may take one that happens to be here: a launch would, where nothing is said."""
+    asked = [config.option.markexpr, *map(str, config.args)]
+    if not any("gpu" in word and "not gpu" not in word for word in asked):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Of several processes, one runs the tests that start a Ray, so that no two of those run at once."""
     from xdist.scheduler import LoadScopeScheduling

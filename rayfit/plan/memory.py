@@ -1,6 +1,6 @@
 """The memory that one worker's GPU needs at most, by formula, without torch.
 
-Bytes for each parameter are those that DeepSpeed 0.19 holds, with torch's Adam in its `foreach` form, as on GPUs; tests
+Bytes for each parameter are those that DeepSpeed 0.19 holds, with torch's Adam in its fused form, as on GPUs; tests
 count them on CPUs. W workers, c bytes of a number that is computed with (2 in bf16, 4 in fp32), N parameters of which
 T are trained:
 
@@ -9,7 +9,7 @@ T are trained:
 | 0 (fp32 alone) | cN + 8T | 2cT | 4T + cT |
 | 1 | cN + 12T/W | cT | 8T/W |
 | 2 | cN + 12T/W | cT/W | 8T/W |
-| 3 | cN/W + (12 + c)T/W | gathered weights | 8 of a sub-group |
+| 3 | cN/W + (12 + c)T/W | gathered weights | 4 of a sub-group |
 
 Buckets of gradients come on top. With masters and moments on the host, the GPU keeps weights and gradients alone, and the
 host 16T/W: fp32 gradients stand beside them there.
@@ -110,7 +110,7 @@ def peak_memory(
         gathered = number * live
         backward = state + gathered + 2 * bucket
         # A sub-group ends with a whole parameter's share.
-        step = round(state + 8 * min(SUB_GROUP + largest / num_workers, part))
+        step = round(state + 4 * min(SUB_GROUP + largest / num_workers, part))
         if num_workers > 1:
             backward += number * largest  # its gradient, before it is divided
     host = 0

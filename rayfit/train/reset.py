@@ -96,9 +96,19 @@ def restore(engine: Any, snapshot: Snapshot, *, seed: int) -> None:
         group.update({key: _host(value) for key, value in saved.items()})
     engine.optimizer.zero_grad()
     engine.zero_grad()
+    _forget_passes(engine.optimizer)
     engine.global_steps = engine.global_samples = engine.micro_steps = engine.skipped_steps = 0
     engine._global_grad_norm = 0.0
     seed_everything(seed)
+
+
+def _forget_passes(optimizer: Any) -> None:
+    """Forget what stages 1 and 2 gather over the passes of an update and only a step forgets; stage 3 does it itself."""
+    from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID, DeepSpeedZeroOptimizer
+
+    if isinstance(optimizer, DeepSpeedZeroOptimizer):
+        optimizer.micro_step_id = INITIAL_MICRO_STEP_ID  # from 1 on gradients on the host are added to
+        optimizer.averaged_gradients, optimizer.all_grad_tensors = {}, {}
 
 
 def _copy_all(targets: list[torch.Tensor], sources: list[torch.Tensor]) -> None:

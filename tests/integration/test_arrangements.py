@@ -27,7 +27,7 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_llama(tmp_path_factory.mktemp("model"))
 
 
-# Workers, and the cases that they train one after another.
+# What is asked for, by a name for it.
 SPARING = {
     "in pieces of 3": {"micro_batch": 3},
     "activations again": {"checkpoint_activations": True},
@@ -43,6 +43,8 @@ def test_what_spares_memory_changes_no_update(model_path: Path, tmp_path: Path, 
         for stage, precision in ((0, "fp32"), (1, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16"))
         for how in SPARING
         if not (stage == 0 and "offload" in SPARING[how])
+        # Two workers add collectives between the pieces alone.
+        if num_workers == 1 or (stage in (1, 3) and how in ("in pieces of 3", "all of it"))
     ]
     cases = [_case(stage, precision, **SPARING[how]) for stage, precision, how in given]
     results = run_workers(train_cases, num_workers, model_path, tmp_path, cases)[0]
@@ -55,22 +57,18 @@ def test_what_spares_memory_changes_no_update(model_path: Path, tmp_path: Path, 
         expected, start, reference = plain[precision]
         errors[stage, precision, how] = change_error(weights, reference, start)
         np.testing.assert_allclose(losses, expected, rtol=1e-5 if precision == "fp32" else 5e-3)
-    print(errors)
     for (_, precision, _), error in errors.items():
-        assert error <= (1e-4 if precision == "fp32" else 0.03), errors
+        assert error <= (1e-5 if precision == "fp32" else 0.03), errors
 
 
 @pytest.mark.parametrize(("num_workers", "batch_size"), [(3, 8), (3, 4), (4, 2)])
 def test_rows_that_workers_cannot_share_equally_count_equally(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_workers: int, batch_size: int
 ) -> None:
-    cases = [_case(stage, "fp32", batch=batch_size) for stage in (0, 1, 2, 3)]
+    cases = [_case(stage, "fp32", batch=batch_size) for stage in (0, 3)]
     cases.append(_case(1, "fp32", batch=batch_size, micro_batch=1))
     monkeypatch.setattr(numerics, "BATCH", batch_size)
     expected, start, reference = plain_loop(model_path, RATE)
-    one = run_workers(train_cases, 1, model_path, tmp_path / "one", cases[:1])[0]
-    several = run_workers(train_cases, num_workers, model_path, tmp_path / "several", cases)[0]
-    for losses, weights in several:
+    for losses, weights in run_workers(train_cases, num_workers, model_path, tmp_path, cases)[0]:
         np.testing.assert_allclose(losses, expected, rtol=1e-5)
-        print(change_error(weights, reference, start), change_error(weights, one[0][1], start))
-        assert change_error(weights, reference, start) <= 1e-4
+        assert change_error(weights, reference, start) <= 1e-5

@@ -99,13 +99,13 @@ def _trained(model_path: Path, stage: int) -> tuple[int, int, int]:
     from rayfit.train.engine import build_engine
 
     world = torch.distributed.get_world_size()
-    config = deepspeed_config(zero_stage=stage, precision="bf16", batch_size=world, num_workers=world)
+    config = deepspeed_config(
+        zero_stage=stage, precision="bf16", batch_size=world, num_workers=world, use_gpu=True
+    )
     config["zero_optimization"]["reduce_bucket_size"] = PIECE
     if stage == 3:
         config["zero_optimization"] |= {"sub_group_size": PIECE, "stage3_prefetch_bucket_size": PIECE}
     engine = build_engine(model_path, config)
-    for group in getattr(engine.optimizer, "optimizer", engine.optimizer).param_groups:
-        group["foreach"] = True  # as torch chooses on GPUs
     ids = torch.randint(0, 30, (1, 16))
     for _ in range(2):
         Path("/proc/self/clear_refs").write_text("5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,24 @@ from tests.workers import on_gpus, run_workers
 
 pytestmark = pytest.mark.integration
 
-# Stage, precision, and whether Adam is fused, as on GPUs.
-CASES = [
-    *((stage, precision, False) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)),
-    *((stage, "bf16", True) for stage in (1, 3)),
+# Stage, precision, and what else: a fused Adam as on GPUs, all that spares memory.
+CASES: list[tuple[int, str, dict[str, Any]]] = [
+    *((stage, precision, {}) for precision in ("fp32", "bf16") for stage in (0, 1, 2, 3)),
+    *((stage, "bf16", {"use_gpu": True}) for stage in (1, 3)),
+    *((stage, "bf16", {"micro_batch": 3, "offload": "cpu"}) for stage in (2, 3)),
+    *((stage, "bf16", {"micro_batch": 3}) for stage in (1, 2)),
 ]
 
 
-def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: int = 6) -> Any:
+def _task(
+    model_path: Path,
+    folder: Path,
+    *,
+    rate: float,
+    seed: int,
+    updates: int = 6,
+    micro_batch: int | None = None,
+) -> Any:
     from rayfit.train.loop import TrainTask
     from rayfit.train.schedule import Schedule
 
@@ -33,6 +44,7 @@ def _task(model_path: Path, folder: Path, *, rate: float, seed: int, updates: in
             order_seed=seed,
             model_path=model_path,
             export_dtype="fp32",
+            micro_batch=micro_batch,
         ),
         train_ids=random_rows(12, 24, seed=seed),
         validation_ids=random_rows(3, 24, seed=9),
@@ -51,27 +63,24 @@ def digests_of(model_path: Path, folder: Path, used: bool) -> list[tuple[str, in
     from rayfit.train.reset import take_snapshot
 
     digests = []
-    for stage, precision, is_fused in CASES:
+    for stage, precision, settings in CASES:
         config = deepspeed_config(
             zero_stage=stage,
             precision=precision,
             batch_size=8,
             num_workers=dist.get_world_size(),
-            use_gpu=is_fused or on_gpus(),
+            **{"use_gpu": on_gpus(), **settings},
         )
-        engine = build_engine(model_path, config, use_gpu=on_gpus())
+        engine = build_engine(
+            model_path, config, use_gpu=on_gpus(), checkpoint_activations="micro_batch" in settings
+        )
         snapshot = take_snapshot(engine)
+        task = partial(_task, model_path, micro_batch=settings.get("micro_batch"))
         if used:
-            loop.train_trial(
-                engine, snapshot, _task(model_path, folder / "a", rate=3e-3, seed=1), lambda point: None
-            )
-            _fail_between_backward_and_step(
-                engine, snapshot, _task(model_path, folder / "b", rate=1e-2, seed=2)
-            )
+            loop.train_trial(engine, snapshot, task(folder / "a", rate=3e-3, seed=1), lambda point: None)
+            _fail_between_backward_and_step(engine, snapshot, task(folder / "b", rate=1e-2, seed=2))
         torch.rand(7)  # a used process has drawn numbers
-        result = loop.train_trial(
-            engine, snapshot, _task(model_path, folder / "c", rate=1e-3, seed=3), lambda _: None
-        )
+        result = loop.train_trial(engine, snapshot, task(folder / "c", rate=1e-3, seed=3), lambda _: None)
         digests.append(result.weights_sha256)
     return digests
 

@@ -19,6 +19,8 @@ from rayfit.plan.sizing import Wish, size
 from rayfit.plan.sources import resolve_model
 from rayfit.plan.timing import SHARE_OF_LINK, SHARE_OF_MEMORY, SHARE_OF_PEAK, update_seconds
 from rayfit.records.storage import Storage
+from tests.unit.fresh import ROOT
+from tests.unit.plan.scaling_table import rows
 
 H100 = MACHINES["h100-80gb"]
 BILLION = 1_000_000_000
@@ -159,3 +161,8 @@ def test_the_command_says_whether_it_fits_and_what_it_costs(
         run([*words, "--gpu", "h100"])
     with pytest.raises(RayfitError, match="--gpus: expected more than 0; got -1"):
         run([*words, "--gpu", "h100-80gb", "--gpus", "-1"])
+
+
+def test_the_page_on_scaling_has_what_the_code_says() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    assert [row for row in rows() if row not in page] == []
