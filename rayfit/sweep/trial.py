@@ -46,7 +46,7 @@ class GroupConfig:
     deepspeed: dict[str, Any]
     adapter: Adapter | None
     use_gpu: bool
-    checkpoint_activations: bool
+    checkpoint_activations: bool = False
     num_threads: int
     num_workers: int
     max_restarts: int

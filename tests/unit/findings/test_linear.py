@@ -59,7 +59,7 @@ def test_findings_cost_as_much_per_trial_whatever_their_number(sweeps: dict[int,
         def end(made: Finished = made, begun: SweepRecord = begun, number: int = number) -> None:
             records[number] = ended_record(begun, made.launch)
 
-        costs[number] = _seconds(end, 5 if number == FEW else 1) / number
+        costs[number] = _seconds(end, 5 if number == FEW else 2) / number
     for number, record in records.items():
         assert len(record.rows) == number + 2 and {row.status for row in record.rows} == {"FINISHED"}
         # Each with the original, and all but the first with it, in two scores.
