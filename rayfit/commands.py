@@ -10,10 +10,7 @@ from rayfit.ask import command as ask
 from rayfit.errors import RayfitError, nearest, unknown
 from rayfit.findings.current import current
 from rayfit.listing import datasets_listing, models_listing
-from rayfit.plan.arrangement import Asked
-from rayfit.plan.machines import MACHINES, machine_called
-from rayfit.plan.sizing import Wish, render_sizing, size
-from rayfit.plan.sources import resolve_model
+from rayfit.plan import command as sizing
 from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
 from rayfit.records.storage import PREPARED, SWEEPS, TRIALS, Storage
@@ -42,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         "--markdown", action="store_true", help="print questions, commands and tables instead"
     )
     ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
-    _add_plan(commands)
+    sizing.add_arguments(_command(commands, "plan", sizing.ABOUT, sizing.run))
     _command(commands, "models", "model presets", _models, storage=False)
     _command(commands, "datasets", "dataset presets", _datasets, storage=False)
     parsed = parser.parse_args(arguments)
@@ -58,69 +55,6 @@ def _command(
     if storage:
         parser.add_argument("--storage", default="runs", help="folder of all records (default: runs)")
     return parser
-
-
-def _add_plan(commands: Any) -> None:
-    about = "whether training a model fits GPUs, how long it takes and what it costs, by formula"
-    plan = _command(commands, "plan", about, _plan)
-    plan.add_argument(
-        "--model", required=True, help="a preset or a local Hugging Face directory; several with commas"
-    )
-    plan.add_argument("--gpu", required=True, metavar="|".join(MACHINES), help="the GPU and its gigabytes")
-    plan.add_argument("--gpus", type=int, default=8, help="how many there are (default: 8)")
-    for name, default in (("batch-size", 8), ("sequence-length", 256), ("num-updates", 5000)):
-        plan.add_argument(f"--{name}", type=int, default=default, help=f"as of sweeps (default: {default})")
-    for name in ("num-workers", "micro-batch"):
-        plan.add_argument(f"--{name}", type=int, help="as of sweeps (default: the cheapest that fits)")
-    plan.add_argument("--zero-stage", type=int, choices=(0, 1, 2, 3), help="as of sweeps")
-    plan.add_argument("--offload", choices=("none", "cpu"), help="as of sweeps")
-    plan.add_argument("--activation-checkpointing", choices=("yes", "no"), help="as of sweeps")
-    plan.add_argument("--price", type=float, help="dollars for one GPU and an hour, in place of the table's")
-    plan.add_argument(
-        "--tokens-per-second", type=float, help="as a trial's record says, in place of the formula's time"
-    )
-
-
-def _plan(parsed: argparse.Namespace) -> int:
-    for name in (
-        "gpus",
-        "batch_size",
-        "sequence_length",
-        "num_updates",
-        "num_workers",
-        "micro_batch",
-        "price",
-    ):
-        value = getattr(parsed, name)
-        if value is not None and value <= 0:
-            raise RayfitError(f"--{name.replace('_', '-')}: expected more than 0; got {value:g}")
-    again = {"yes": True, "no": False, None: None}[parsed.activation_checkpointing]
-    asked = Asked(
-        num_workers=parsed.num_workers,
-        zero_stage=parsed.zero_stage,
-        micro_batch=parsed.micro_batch,
-        activation_checkpointing=again,
-        offload=parsed.offload,
-    )
-    machine = machine_called(parsed.gpu)
-    wishes = [
-        Wish(
-            model=resolve_model(name, None, Storage(parsed.storage)),
-            gpu=parsed.gpu,
-            machine=machine,
-            num_gpus=parsed.gpus,
-            asked=asked,
-            batch_size=parsed.batch_size,
-            sequence_length=parsed.sequence_length,
-            num_updates=parsed.num_updates,
-            price=parsed.price,
-            tokens_per_second=parsed.tokens_per_second,
-        )
-        for name in parsed.model.split(",")
-    ]
-    sized = [size(wish) for wish in wishes]
-    print("\n\n".join(map(render_sizing, sized)))
-    return 0 if all(each.fits for each in sized) else 1
 
 
 def _opened(parsed: argparse.Namespace) -> Storage:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayfit.hub_presets import HUB_DATASETS, HUB_MODELS, HubDatasetPreset, HubModel
-from rayfit.plan.arrangement import Arrangement, Asked, cheapest
+from rayfit.plan.arrangement import Arrangement, Asked, Load
+from rayfit.plan.cheapest import cheapest
 from rayfit.plan.memory import PeakMemory
 from rayfit.presets import DATASETS, MADE_MODELS, DatasetPreset, MadeModel
 
@@ -97,8 +98,7 @@ def preset_way(preset: HubModel, num_bytes: int) -> tuple[Arrangement, PeakMemor
         preset.shape.num_parameters,
         preset.shape,
         Asked(),
-        kinds=(("bf16", 8, None),),
-        sequence_length=256,
+        (Load(precision="bf16", batch_size=8, sequence_length=256),),
         num_bytes=num_bytes,
     )
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rayfit.plan.adapters import Adapter
-from rayfit.plan.dealing import most_rows, num_passes
+from rayfit.plan.arrangement import Arrangement, Load
 from rayfit.plan.deepspeed import BUCKET, SUB_GROUP, effective_zero_stage
 from rayfit.shape import Shape
 
@@ -68,72 +68,90 @@ class PeakMemory:
         return self.bytes / 2**30
 
 
-def peak_memory(
-    num_parameters: int,
-    shape: Shape | None,
-    *,
-    zero_stage: int,
-    num_workers: int,
-    precision: str,
-    batch_size: int,
-    sequence_length: int,
-    adapter: Adapter | None = None,
-    micro_batch: int | None = None,
-    activation_checkpointing: bool = False,
-    offload: str = "none",
-) -> PeakMemory:
-    """What training a model takes of each worker's GPU. `batch_size`: rows of an update over all workers.
+def peak_memory(num_parameters: int, shape: Shape | None, way: Arrangement, load: Load) -> PeakMemory:
+    """What training a model in one way takes of each worker's GPU.
 
-    `micro_batch`: rows that a worker computes at once, None for all of its own. `offload`: `cpu` where the host keeps
-    masters and moments. `precision`: `bf16` (with fp32 masters) or `fp32`. With an adapter the model itself is neither
-    moved nor has it a gradient; without its shape an adapter is counted as nothing.
+    With an adapter the model itself is neither moved nor has it a gradient; without its shape an adapter is counted as
+    nothing.
     """
-    stage, _ = effective_zero_stage(zero_stage, precision)
-    number = _BYTES[precision]
-    trained = num_parameters if adapter is None else _adapter_parameters(adapter, shape)
-    fixed, part = num_parameters - trained if adapter is None else num_parameters, trained / num_workers
-    largest = 0 if shape is None or adapter is not None else shape.largest_tensor
-    bucket, gathered = number * min(BUCKET, trained), 0
-    if stage == 0:
-        state = number * fixed + (number + 8) * trained
-        # DeepSpeed lays the gradients into buckets of a size of its own to sum them, also those of one worker.
-        backward = state + number * (trained + min(_BUCKET_AT_STAGE_0, trained))
-        step = state + (number + 4) * trained
-    elif stage < 3:
-        state = round(number * (fixed + trained) + 12 * part)
-        gradients = number * (trained if stage == 1 else part)
-        backward = round(state + gradients + (2 if stage == 2 else 1) * bucket)
-        step = round(state + 8 * part)
-    else:
-        state = round(number * (fixed + trained) / num_workers + (12 + number) * part) + bucket
-        live = 0 if num_workers == 1 else min(_MOST_LIVE, num_parameters) + min(_PREFETCHED, num_parameters)
-        gathered = number * live
-        backward = state + gathered + 2 * bucket
-        # A sub-group ends with a whole parameter's share.
-        step = round(state + 4 * min(SUB_GROUP + largest / num_workers, part))
-        if num_workers > 1:
-            backward += number * largest  # its gradient, before it is divided
+    sizes = _sizes(num_parameters, shape, way, load)
+    stage, part, number = sizes.stage, sizes.part, sizes.number
+    state, gathered, backward, step = _moments(sizes)
+    forward: int | None = None
     host = 0
-    if offload == "cpu" and stage > 0:
+    if way.offload == "cpu" and stage > 0:
         host = round(16 * part)
         # Beside masters and moments, from stage 2 on also the gradients, as soon as they are reduced.
-        away, gone = 12 * part, number * part
-        kept = state - away - (gone if stage == 3 else 0)
-        backward = round(kept + backward - state - (gone if stage == 2 else 0))
-        state, step = round(kept), round(kept + (gone if stage < 3 else 0))
-    forward = None
+        gone = number * part
+        kept = state - 12 * part - (gone if stage == 3 else 0)
+        backward += kept - state - (gone if stage == 2 else 0)
+        state, step = kept, kept + (gone if stage < 3 else 0)
     if shape is not None:
-        most = most_rows(batch_size, num_workers)
-        tokens = min(micro_batch or most, most) * sequence_length
-        each = activation_bytes(shape, number, again=activation_checkpointing)
-        forward = state + gathered + tokens * each + _loss_bytes(shape, tokens, number)
-        if num_passes(batch_size, num_workers, micro_batch) > 1:  # gradients of the passes before
-            forward += round(number * (part if stage in (2, 3) else trained))
-    copied = trained / num_workers if stage == 3 else trained
-    snapshot = round(number * copied + (4 * part if stage else 0))
+        tokens = way.rows_at_once(load.batch_size) * load.sequence_length
+        each = activation_bytes(shape, number, again=way.activation_checkpointing)
+        forward = round(state + gathered + tokens * each + _loss_bytes(shape, tokens, number))
+        if way.passes(load.batch_size) > 1:  # gradients of the passes before
+            forward += round(number * (part if stage in (2, 3) else sizes.trained))
+    copied = part if stage == 3 else sizes.trained
     return PeakMemory(
-        state=state, forward=forward, backward=backward, step=step, host=host, snapshot=snapshot
+        state=round(state),
+        forward=forward,
+        backward=round(backward),
+        step=round(step),
+        host=host,
+        snapshot=round(number * copied + (4 * part if stage else 0)),
     )
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What the formula of the moments is of: bytes of a number, and parameters fixed, trained, of one part, of a tensor."""
+
+    stage: int
+    num_workers: int
+    number: int
+    fixed: int
+    trained: int
+    part: float
+    largest: int
+
+
+def _sizes(num_parameters: int, shape: Shape | None, way: Arrangement, load: Load) -> _Sizes:
+    stage, _ = effective_zero_stage(way.zero_stage, load.precision)
+    trained, fixed, largest = num_parameters, 0, 0 if shape is None else shape.largest_tensor
+    if load.adapter is not None:
+        trained, fixed, largest = _adapter_parameters(load.adapter, shape), num_parameters, 0
+    return _Sizes(
+        stage,
+        way.num_workers,
+        _BYTES[load.precision],
+        fixed,
+        trained,
+        trained / way.num_workers,
+        largest,
+    )
+
+
+def _moments(of: _Sizes) -> tuple[float, float, float, float]:
+    """Bytes between updates, of weights gathered in a pass, in backward and in the step; nothing is on the host."""
+    number, part, bucket = of.number, of.part, of.number * min(BUCKET, of.trained)
+    if of.stage == 0:
+        state = number * of.fixed + (number + 8) * of.trained
+        # DeepSpeed lays the gradients into buckets of a size of its own to sum them, also those of one worker.
+        summed = number * (of.trained + min(_BUCKET_AT_STAGE_0, of.trained))
+        return state, 0, state + summed, state + (number + 4) * of.trained
+    if of.stage < 3:
+        whole = number * (of.fixed + of.trained) + 12 * part
+        gradients = number * of.trained + bucket if of.stage == 1 else number * part + 2 * bucket
+        return whole, 0, whole + gradients, whole + 8 * part
+    divided = number * (of.fixed + of.trained) / of.num_workers + (12 + number) * part + bucket
+    total = of.fixed or of.trained
+    live = min(_MOST_LIVE, total) + min(_PREFETCHED, total) if of.num_workers > 1 else 0
+    # Where there are several, a whole gradient is there before it is divided.
+    undivided = number * of.largest if of.num_workers > 1 else 0
+    # A sub-group ends with a whole parameter's share.
+    group = min(SUB_GROUP + of.largest / of.num_workers, part)
+    return divided, number * live, divided + number * live + 2 * bucket + undivided, divided + 4 * group
 
 
 def _adapter_parameters(adapter: Adapter, shape: Shape | None) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from rayfit.config import Options
 from rayfit.errors import RayfitError
-from rayfit.plan.arrangement import Arrangement, Asked, cheapest
+from rayfit.plan.arrangement import Arrangement, Asked, Load
 from rayfit.plan.cards import Card
+from rayfit.plan.cheapest import cheapest
 from rayfit.plan.dealing import check_batch
 from rayfit.plan.machines import machine_of
 from rayfit.plan.memory import PeakMemory
@@ -20,7 +21,7 @@ ASSUMED_CARD = 80 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class Placement(Arrangement):
     """The place and the speed of a model's training, which say nothing of what is trained: it is part of no id.
 
     Bits do depend on it: workers and ZeRO stages add numbers in other orders, so only trials of one placement compare.
@@ -28,25 +29,9 @@ class Placement:
     number of the model's parameters is not known yet.
     """
 
-    num_workers: int
-    zero_stage: int
     use_gpu: bool
     trials_per_group: int
-    micro_batch: int | None = None
-    activation_checkpointing: bool = False
-    offload: str = "none"
     peak: PeakMemory | None = None
-
-    @property
-    def way(self) -> Arrangement:
-        """The arrangement of its workers."""
-        return Arrangement(
-            num_workers=self.num_workers,
-            zero_stage=self.zero_stage,
-            micro_batch=self.micro_batch,
-            activation_checkpointing=self.activation_checkpointing,
-            offload=self.offload,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,60 +52,43 @@ def placement_of(
 ) -> Placement:
     """The placement of a model's trials: what is asked for, and for the rest the cheapest that fits the smallest GPU.
 
-    On CPUs, and where the model's size is not known yet, one worker at stage 1 with nothing spared. Raises RayfitError for
-    workers that cannot share a batch, for masters on the host without ZeRO, and where nothing leaves room for what stays
-    between updates.
+    On CPUs, and where the model's size is not known yet, one worker at stage 1 with nothing spared. Where no GPU was looked
+    at it is for those of 80 GiB. Raises RayfitError for workers that cannot share a batch, for masters on the host
+    without ZeRO, and where nothing leaves room for what stays between updates.
     """
-    batch_sizes = sorted({trial.recipe.batch_size for trial in trials})
-    asked = _asked(options)
-    if options.offload == "cpu" and options.zero_stage == 0:
+    asked = Asked(**{field.name: getattr(options, field.name) for field in fields(Asked)})
+    if asked.offload == "cpu" and asked.zero_stage == 0:
         raise RayfitError("--offload: cpu needs a ZeRO stage of 1 to 3; got --zero-stage 0")
+    for trial in trials if asked.num_workers else ():
+        check_batch(trial.recipe.batch_size, asked.num_workers or 1)
     if not options.use_gpu or model.num_parameters is None:
-        way = _plain(asked)
-        for batch_size in batch_sizes:
-            check_batch(batch_size, way.num_workers)
-        return _placed(options, way, None)
-    for batch_size in batch_sizes if asked.num_workers else ():
-        check_batch(batch_size, asked.num_workers or 1)
+        said = {name: value for name, value in vars(asked).items() if value is not None}
+        return _placed(options, Arrangement(**said), None)
     room = min((card.num_bytes for card in cards), default=ASSUMED_CARD)
     way, peak = cheapest(
         model.num_parameters,
         model.shape,
         asked,
-        kinds={(trial.recipe.precision, trial.recipe.batch_size, trial.recipe.adapter) for trial in trials},
-        sequence_length=options.sequence_length,
+        {
+            Load(
+                precision=trial.recipe.precision,
+                batch_size=trial.recipe.batch_size,
+                sequence_length=options.sequence_length,
+                adapter=trial.recipe.adapter,
+            )
+            for trial in trials
+        },
         num_bytes=room,
         machine=machine_of(cards),
         most_workers=len(cards) or None,
     )
-    if peak.state > room:
+    if cards and peak.state > room:
         raise RayfitError(
             f"--num-workers: {model.name} keeps {peak.state / 2**30:.1f} GiB between updates on each of {way.num_workers} "
             f"GPUs at ZeRO stage {way.zero_stage}, the least of all ways that are left open, and these have "
             f"{room / 2**30:.1f} GiB; {_what_helps(options, way)}"
         )
     return _placed(options, way, peak)
-
-
-def _asked(options: Options) -> Asked:
-    return Asked(
-        num_workers=options.num_workers,
-        zero_stage=options.zero_stage,
-        micro_batch=options.micro_batch,
-        activation_checkpointing=options.activation_checkpointing,
-        offload=options.offload,
-    )
-
-
-def _plain(asked: Asked) -> Arrangement:
-    """What is asked for, and for the rest nothing spared."""
-    return Arrangement(
-        num_workers=asked.num_workers or 1,
-        zero_stage=1 if asked.zero_stage is None else asked.zero_stage,
-        micro_batch=asked.micro_batch,
-        activation_checkpointing=bool(asked.activation_checkpointing),
-        offload=asked.offload or "none",
-    )
 
 
 def _what_helps(options: Options, way: Arrangement) -> str:
@@ -134,14 +102,7 @@ def _what_helps(options: Options, way: Arrangement) -> str:
 
 def _placed(options: Options, way: Arrangement, peak: PeakMemory | None) -> Placement:
     return Placement(
-        num_workers=way.num_workers,
-        zero_stage=way.zero_stage,
-        micro_batch=way.micro_batch,
-        activation_checkpointing=way.activation_checkpointing,
-        offload=way.offload,
-        use_gpu=bool(options.use_gpu),
-        trials_per_group=options.trials_per_group,
-        peak=peak,
+        **asdict(way), use_gpu=bool(options.use_gpu), trials_per_group=options.trials_per_group, peak=peak
     )
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from rayfit.plan.cards import cards_text
+from rayfit.plan.cheapest import fits
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.grid import hub_preset
-from rayfit.plan.memory import SHARE_OF_CARD
+from rayfit.plan.placement import ASSUMED_CARD
 from rayfit.plan.plan import Plan
 from rayfit.plan.precision import Precision
 from rayfit.plan.products import is_finished
@@ -148,19 +149,21 @@ def _contexts(plan: Plan) -> str:
 
 def _memory(plan: Plan) -> list[str]:
     """What each model's training takes of a GPU, by formula, and what there is."""
+    room = min((card.num_bytes for card in plan.cards), default=ASSUMED_CARD)
+    have = (
+        f"of {cards_text(plan.cards)}"
+        if plan.cards
+        else f"for GPUs of {room >> 30} GiB, as none was looked at"
+    )
     lines = []
-    have = f" of {cards_text(plan.cards)}" if plan.cards else ""
-    smallest = min((card.num_bytes for card in plan.cards), default=None)
     for name, placement in plan.placements.items():
         peak = placement.peak
-        if peak is None:
-            continue
-        much = "" if smallest is None or peak.bytes <= SHARE_OF_CARD * smallest else MAY_NOT_FIT
-        activations = "" if peak.forward is not None else ", activations not counted"
-        lines.append(
-            f"GPU memory for {name}: {peak.gib:.1f} GiB by formula{activations}, {peak.state / 2**30:.1f} of it between "
-            f"updates{have}, with {placement.way.text}{much}"
-        )
+        if peak is not None:
+            activations = "" if peak.forward is not None else ", activations not counted"
+            lines.append(
+                f"GPU memory for {name}: {peak.gib:.1f} GiB by formula{activations}, {peak.state / 2**30:.1f} of it "
+                f"between updates, {have}, with {placement.text}{'' if fits(peak, room) else MAY_NOT_FIT}"
+            )
     return lines
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rayfit.errors import RayfitError
-from rayfit.plan.arrangement import Arrangement, Asked, cheapest, fits, fits_host, host_bytes
+from rayfit.plan.arrangement import Arrangement, Asked, Load
+from rayfit.plan.cheapest import cheapest, fits, fits_host, host_bytes
 from rayfit.plan.dealing import check_batch
 from rayfit.plan.machines import AS_OF, Machine
 from rayfit.plan.memory import CONTEXT_BYTES, SHARE_OF_CARD, PeakMemory
@@ -80,28 +81,17 @@ def size(wish: Wish) -> Sizing:
         )
     if wish.asked.num_workers is not None:
         check_batch(wish.batch_size, wish.asked.num_workers)
+    load = Load(precision=wish.precision, batch_size=wish.batch_size, sequence_length=wish.sequence_length)
     way, peak = cheapest(
         wish.model.num_parameters,
         wish.model.shape,
         wish.asked,
-        kinds=((wish.precision, wish.batch_size, None),),
-        sequence_length=wish.sequence_length,
+        (load,),
         num_bytes=wish.machine.num_bytes,
         machine=wish.machine,
         most_workers=wish.num_gpus,
     )
-    update = update_seconds(
-        wish.model.num_parameters,
-        wish.machine,
-        num_workers=way.num_workers,
-        zero_stage=way.zero_stage,
-        precision=wish.precision,
-        batch_size=wish.batch_size,
-        sequence_length=wish.sequence_length,
-        micro_batch=way.micro_batch,
-        activation_checkpointing=way.activation_checkpointing,
-        offload=way.offload,
-    )
+    update = update_seconds(wish.model.num_parameters, wish.machine, way, load)
     return Sizing(wish=wish, way=way, peak=peak, update=update)
 
 

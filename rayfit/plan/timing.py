@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rayfit.plan.dealing import most_rows, num_passes
+from rayfit.plan.arrangement import Arrangement, Load
+from rayfit.plan.dealing import most_rows
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.machines import Machine
 
@@ -31,32 +32,20 @@ class UpdateSeconds:
         return self.arithmetic + self.optimizer + self.traffic
 
 
-def update_seconds(
-    num_parameters: int,
-    machine: Machine,
-    *,
-    num_workers: int,
-    zero_stage: int,
-    precision: str,
-    batch_size: int,
-    sequence_length: int,
-    micro_batch: int | None = None,
-    activation_checkpointing: bool = False,
-    offload: str = "none",
-) -> UpdateSeconds:
+def update_seconds(num_parameters: int, machine: Machine, way: Arrangement, load: Load) -> UpdateSeconds:
     """How long the slowest worker takes for an update of the whole model.
 
     Arithmetic: 6 x parameters x tokens, or 8 where activations are computed again, and never less than reading the weights
     twice and writing gradients. Traffic: stages 0 to 2 reduce gradients and hand out weights (3 times the model), stage 3
     gathers the weights in forward and in backward of every pass and reduces gradients once.
     """
-    stage, _ = effective_zero_stage(zero_stage, precision)
-    number, rows = _NUMBER[precision], most_rows(batch_size, num_workers)
-    passes = num_passes(batch_size, num_workers, micro_batch)
-    per_token = (8 if activation_checkpointing else 6) * num_parameters
-    flops = machine.flops if precision == "bf16" else machine.flops / 8  # fp32 with TF32 off
+    stage, _ = effective_zero_stage(way.zero_stage, load.precision)
+    number, rows = _NUMBER[load.precision], most_rows(load.batch_size, way.num_workers)
+    passes, num_workers, offload = way.passes(load.batch_size), way.num_workers, way.offload
+    per_token = (8 if way.activation_checkpointing else 6) * num_parameters
+    flops = machine.flops if load.precision == "bf16" else machine.flops / 8  # fp32 with TF32 off
     arithmetic = max(
-        per_token * rows * sequence_length / (SHARE_OF_PEAK * flops),
+        per_token * rows * load.sequence_length / (SHARE_OF_PEAK * flops),
         passes * 3 * number * num_parameters / (SHARE_OF_MEMORY * machine.bandwidth),
     )
     part = num_parameters / (num_workers if stage else 1)

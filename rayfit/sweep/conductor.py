@@ -68,6 +68,10 @@ class Conductor:
             name: count_parameters(path) for name, path in launch.prepared.model_paths.items()
         }
         self._trials = in_groups(launch.trials, self._num_parameters)
+        self._workers_of = {
+            group_kind(trial): launch.plan.placements[trial.model.name].num_workers
+            for trial in self._trials.values()
+        }
         # On a Ray of our own, without GPUs, it is known here what is busy: evaluators need not hold a CPU to stay.
         share_cpus = not self._use_gpu and not joins_running_ray()
         self._pool = EvaluationPool(launch.bench, self._use_gpu, environment, share_cpus=share_cpus)
@@ -90,7 +94,7 @@ class Conductor:
             key: training_work(trial, self._num_parameters[trial.model.name])[0]
             for key, trial in self._trials.items()
         }
-        if self._takes_turns and self._trials:
+        if self._takes_turns:
             self._launch.console.say(
                 "training and measuring take turns: there is room for one worker group or one evaluator at a time"
             )
@@ -303,16 +307,10 @@ class Conductor:
     @property
     def _takes_turns(self) -> bool:
         """Whether there is no room for an evaluator beside one worker group, so that one waits for the other."""
-        if self._pool.share_cpus:
+        if self._pool.share_cpus or not self._trials:
             return False
-        kinds = set(self._kinds.values()) or {group_kind(trial) for trial in self._trials.values()}
-        placements = self._launch.plan.placements
-        workers = [
-            placements[trial.model.name].num_workers
-            for trial in self._trials.values()
-            if group_kind(trial) in kinds
-        ]
-        group = worker_resources(self._use_gpu).times(max(workers, default=1))
+        kinds = set(self._kinds.values()) or self._workers_of.keys()
+        group = worker_resources(self._use_gpu).times(max(self._workers_of[kind] for kind in kinds))
         return self._cluster.minus(evaluator_resources(self._use_gpu)).holds(group) == 0
 
     def _must_yield(self) -> bool:

@@ -44,7 +44,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     """
     check_columns(*sweep.plot, *sweep.scores)
     check_cluster_options(given)
-    options, cards = absolute(given), tuple[Card, ...]()
+    options = absolute(given)
     storage = Storage(options.storage)
     try:
         storage.root.mkdir(parents=True, exist_ok=True)
@@ -60,15 +60,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     with _termination_as_interrupt(), StartingRay(log) as starting_ray:
         try:
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
-            options = decided(options, starting_ray)
-            check_cpus(options)
-            if given.use_gpu is None and joins_running_ray() and not options.use_gpu:
-                console.say("training is on CPUs: this Ray has no GPU now; --use-gpu waits for one")
-            plan = make_plan(sweep, options, storage)
-            if options.use_gpu and (plan.pending or _is_anything_left(plan, storage)):
-                options, cards = _with_cards(given, options, starting_ray, console)
-                plan = make_plan(sweep, options, storage, cards)
-                _check_number(plan, cards)
+            plan, options, cards = _planned(sweep, options, storage, starting_ray, console)
             is_left = _is_something_left(plan, storage)
             if is_left:
                 starting_ray.begin(options)
@@ -102,6 +94,24 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             return 130
         finally:
             console.close()
+
+
+def _planned(
+    sweep: Sweep, given: Options, storage: Storage, starting_ray: StartingRay, console: Console
+) -> tuple[Plan, Options, tuple[Card, ...]]:
+    """The plan, with GPUs taken or not, and those that were looked at, if there is something left to do on them."""
+    options = decided(given, starting_ray)
+    check_cpus(options)
+    if given.use_gpu is None and joins_running_ray() and not options.use_gpu:
+        console.say("training is on CPUs: this Ray has no GPU now; --use-gpu waits for one")
+    plan = make_plan(sweep, options, storage)
+    if not options.use_gpu or not (plan.pending or _is_anything_left(plan, storage)):
+        return plan, options, ()
+    options, cards = _with_cards(given, options, starting_ray, console)
+    plan = make_plan(sweep, options, storage, cards)
+    if options.use_gpu:
+        _check_number(plan, cards)
+    return plan, options, cards
 
 
 def _with_cards(

@@ -147,14 +147,15 @@ class EvaluationPool:
     @property
     def waits(self) -> bool:
         """Whether a job waits for an actor; on GPUs, for one that has one."""
-        return self.num_ready > 0
+        return any(map(self._waits_for_device, self._waiting.values()))
 
     @property
     def num_ready(self) -> int:
-        """How many jobs wait for an actor; on GPUs, for one that has one."""
-        return sum(
-            self._is_ready(job) for job in self._waiting.values() if self._takes_gpu(job) == self.use_gpu
-        )
+        """How many they are."""
+        return sum(map(self._waits_for_device, self._waiting.values()))
+
+    def _waits_for_device(self, job: Job) -> bool:
+        return self._takes_gpu(job) == self.use_gpu and self._is_ready(job)
 
     @property
     def running(self) -> list[Job]:

@@ -58,7 +58,7 @@ def trial_command(script: str, plan: Plan, trial: TrialSpec) -> str:
         words += ["--arms", trial.arm]
     placement = plan.placements[trial.model.name]
     if placement.use_gpu:  # what was left open there follows from the GPUs
-        words += placement.way.text.split()
+        words += placement.text.split()
     for name, value in _own_words(plan, trial).items():
         words += [flag(name), str(value)]
     if trial.model.kind == "hub":

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rayfit.gpu_memory import out_of_memory
+from rayfit.plan.arrangement import Arrangement, Load
 from rayfit.plan.cards import Card
 from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.plan.memory import CONTEXT_BYTES, peak_memory
@@ -123,15 +124,11 @@ def test_the_peak_of_an_update_is_that_of_the_plan(tmp_path: Path) -> None:
     (found,) = run_workers(_peaks, 1, path, tmp_path / "out", use_gpu=True)
     shape = shape_of_config(json.loads((path / "config.json").read_text()))
     for stage, num_bytes in found.items():
-        peak = peak_memory(
-            _num_parameters(path),
-            shape,
-            zero_stage=stage,
-            num_workers=1,
-            precision="bf16",
-            batch_size=1,
-            sequence_length=8,
+        way, load = (
+            Arrangement(zero_stage=stage),
+            Load(precision="bf16", batch_size=1, sequence_length=8),
         )
+        peak = peak_memory(_num_parameters(path), shape, way, load)
         assert num_bytes == pytest.approx(peak.bytes - CONTEXT_BYTES, rel=0.1), f"stage {stage}"
 
 

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 
 from rayfit.hub_presets import HUB_MODELS
 from rayfit.plan import memory
+from rayfit.plan.arrangement import Arrangement, Load
 from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.shape import Shape
 from rayfit.train.loss import next_token_loss
@@ -144,11 +145,8 @@ def test_an_engine_holds_what_the_formula_says(
             peak = memory.peak_memory(
                 shape.num_parameters,
                 None,
-                zero_stage=stage,
-                num_workers=num_workers,
-                precision="bf16",
-                batch_size=num_workers,
-                sequence_length=16,
+                Arrangement(num_workers=num_workers, zero_stage=stage),
+                Load(precision="bf16", batch_size=num_workers, sequence_length=16),
             )
             expected = [each / shape.num_parameters for each in (peak.state, peak.backward, peak.step)]
             assert got == pytest.approx(expected, abs=0.9), f"stage {stage}"

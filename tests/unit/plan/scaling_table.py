@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from rayfit.plan.arrangement import Asked, host_bytes
+from rayfit.plan.arrangement import Asked
+from rayfit.plan.cheapest import host_bytes
 from rayfit.plan.machines import MACHINES
 from rayfit.plan.sizing import Wish, size
 from rayfit.plan.sources import resolve_model

@@ -13,6 +13,7 @@ from rayfit.config import Options
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_MODELS
 from rayfit.plan.adapters import Adapter
+from rayfit.plan.arrangement import Arrangement, Load
 from rayfit.plan.cards import Card
 from rayfit.plan.memory import CONTEXT_BYTES, SHARE_OF_CARD, PeakMemory, peak_memory
 from rayfit.plan.planning import make_plan
@@ -25,20 +26,19 @@ TINYLLAMA = HUB_MODELS["tinyllama-1.1b"].shape
 RTX_3090 = Card("RTX 3090", (8, 6), 24_576 << 20)
 H100 = Card("H100", (9, 0), 80 << 30)
 BILLION = 1_000_000_000
+LOAD = Load(precision="bf16", batch_size=8, sequence_length=256)
+SPARED: tuple[dict[str, Any], ...] = (
+    {},
+    {"micro_batch": 2},
+    {"activation_checkpointing": True},
+    {"offload": "cpu"},
+)
 
 
 def _peak(zero_stage: int, num_workers: int = 1, precision: str = "bf16", **given: Any) -> PeakMemory:
     """Of a model of a billion parameters whose shape is not known."""
-    return peak_memory(
-        BILLION,
-        None,
-        zero_stage=zero_stage,
-        num_workers=num_workers,
-        precision=precision,
-        batch_size=8,
-        sequence_length=256,
-        **given,
-    )
+    way = Arrangement(zero_stage=zero_stage, num_workers=num_workers, **given)
+    return peak_memory(BILLION, None, way, replace(LOAD, precision=precision))
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,8 @@ def test_bytes_of_a_parameter_worked_by_hand(
 
 
 def test_activations_and_logits_are_counted_where_the_shape_is_known() -> None:
-    given: dict[str, Any] = {"zero_stage": 1, "precision": "bf16", "sequence_length": 256}
     count = TINYLLAMA.num_parameters
-    eight = peak_memory(count, TINYLLAMA, batch_size=8, num_workers=1, **given)
+    eight = peak_memory(count, TINYLLAMA, Arrangement(), LOAD)
     assert eight.forward is not None
     # A block: 20 bytes x 2,048, keys and values 4 x 256, the MLP 8 x 5,632, 32 heads x 4 and 8.
     block = 20 * 2048 + 4 * 256 + 8 * 5632 + 32 * 4 + 8
@@ -76,24 +75,15 @@ def test_activations_and_logits_are_counted_where_the_shape_is_known() -> None:
     logits = tokens * 32_000
     expected = 14 * count + tokens * (22 * block + 8 * 2048) + 4 * logits + 12 * logits
     assert eight.forward == expected
-    assert peak_memory(count, TINYLLAMA, batch_size=8, num_workers=8, **given).forward == (
+    assert peak_memory(count, TINYLLAMA, Arrangement(num_workers=8), LOAD).forward == (
         2 * count + round(12 * count / 8) + tokens // 8 * (22 * block + 8 * 2048) + 16 * logits // 8
     )
 
 
 def test_what_spares_memory_spares_what_it_says() -> None:
     plain, pieces, again, away = (
-        peak_memory(
-            TINYLLAMA.num_parameters,
-            TINYLLAMA,
-            zero_stage=2,
-            num_workers=1,
-            precision="bf16",
-            batch_size=8,
-            sequence_length=256,
-            **spared,
-        )
-        for spared in ({}, {"micro_batch": 2}, {"activation_checkpointing": True}, {"offload": "cpu"})
+        peak_memory(TINYLLAMA.num_parameters, TINYLLAMA, Arrangement(zero_stage=2, **spared), LOAD)
+        for spared in SPARED
     )
     assert plain.forward and pieces.forward and again.forward and away.forward
     count = TINYLLAMA.num_parameters
@@ -114,16 +104,7 @@ def test_an_adapter_s_matrices_alone_have_gradients_and_moments() -> None:
     # Of each block q and o (2 x 4,096 rows and columns), k and v (2 x 2,304), three of the MLP (7,680 each).
     trained = 8 * 22 * (2 * 4096 + 2 * 2304 + 3 * 7680)
     assert TINYLLAMA.adapter_parameters(8, 22) == trained
-    peak = peak_memory(
-        TINYLLAMA.num_parameters,
-        TINYLLAMA,
-        zero_stage=1,
-        num_workers=1,
-        precision="bf16",
-        batch_size=8,
-        sequence_length=256,
-        adapter=adapter,
-    )
+    peak = peak_memory(TINYLLAMA.num_parameters, TINYLLAMA, Arrangement(), replace(LOAD, adapter=adapter))
     assert peak.state == 2 * TINYLLAMA.num_parameters + 14 * trained
     assert peak.step == peak.state + 8 * trained
 
@@ -185,6 +166,9 @@ def test_what_no_stage_can_hold_is_refused_before_anything_starts(storage: Stora
         _plan(storage, H100, model=("llama-3.1-70b",), num_workers=8, zero_stage=1)
     with pytest.raises(RayfitError, match=r"keeps .*; --offload cpu keeps"):
         _plan(storage, H100, model=("llama-3.1-70b",), num_workers=8, offload="none")
+    assumed = _plan(storage, model=("llama-3.1-70b",), num_workers=8, zero_stage=1, offload="none")
+    text = render_plan(assumed, storage)
+    assert "for GPUs of 80 GiB, as none was looked at" in text and MAY_NOT_FIT in text, "no card, no refusal"
     with pytest.raises(RayfitError, match=r"--offload: cpu needs a ZeRO stage"):
         _plan(storage, H100, model=("tinyllama-1.1b",), zero_stage=0, offload="cpu")
     (placement,) = _plan(

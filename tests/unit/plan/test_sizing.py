@@ -11,31 +11,31 @@ import pytest
 from rayfit.commands import run
 from rayfit.errors import RayfitError
 from rayfit.hub_presets import HUB_MODELS
-from rayfit.plan.arrangement import DEARER, Arrangement, Asked, arrangements, cheapest, fits, fits_host
+from rayfit.plan.arrangement import Arrangement, Asked, Load, arrangements
 from rayfit.plan.cards import Card
-from rayfit.plan.machines import MACHINES, machine_of
+from rayfit.plan.cheapest import DEARER, cheapest, fits, fits_host
+from rayfit.plan.machines import MACHINES, Machine, machine_of
 from rayfit.plan.memory import peak_memory
 from rayfit.plan.sizing import Wish, size
 from rayfit.plan.sources import resolve_model
-from rayfit.plan.timing import SHARE_OF_LINK, SHARE_OF_MEMORY, SHARE_OF_PEAK, update_seconds
+from rayfit.plan.timing import (
+    SHARE_OF_LINK,
+    SHARE_OF_MEMORY,
+    SHARE_OF_PEAK,
+    UpdateSeconds,
+    update_seconds,
+)
 from rayfit.records.storage import Storage
 from tests.unit.fresh import ROOT
 from tests.unit.plan.scaling_table import rows
 
 H100 = MACHINES["h100-80gb"]
 BILLION = 1_000_000_000
+LOAD = Load(precision="bf16", batch_size=8, sequence_length=256)
 
 
-def _seconds(machine: Any = H100, **more: Any) -> Any:
-    given: dict[str, Any] = {
-        "num_workers": 1,
-        "zero_stage": 1,
-        "precision": "bf16",
-        "batch_size": 8,
-        "sequence_length": 256,
-        **more,
-    }
-    return update_seconds(BILLION, machine, **given)
+def _seconds(machine: Machine = H100, **way: Any) -> UpdateSeconds:
+    return update_seconds(BILLION, machine, Arrangement(**way), LOAD)
 
 
 def test_seconds_of_an_update_worked_by_hand() -> None:
@@ -61,36 +61,23 @@ def test_seconds_of_an_update_worked_by_hand() -> None:
 
 def test_the_cheapest_is_the_fastest_of_those_that_cost_little_more_than_any() -> None:
     shape = HUB_MODELS["llama-3.1-8b"].shape
-    given: dict[str, Any] = {"precision": "bf16", "batch_size": 8, "sequence_length": 256}
-
-    def of(way: Arrangement) -> dict[str, Any]:
-        return {
-            "num_workers": way.num_workers,
-            "zero_stage": way.zero_stage,
-            "micro_batch": way.micro_batch,
-            "activation_checkpointing": way.activation_checkpointing,
-            "offload": way.offload,
-            **given,
-        }
-
     for name in ("rtx-3090-24gb", "a100-40gb", "h100-80gb", "h200-141gb"):
         machine = MACHINES[name]
         way, peak = cheapest(
             shape.num_parameters,
             shape,
             Asked(),
-            kinds=(("bf16", 8, None),),
-            sequence_length=256,
+            (LOAD,),
             num_bytes=machine.num_bytes,
             machine=machine,
             most_workers=16,
         )
-        assert peak == peak_memory(shape.num_parameters, shape, **of(way))
+        assert peak == peak_memory(shape.num_parameters, shape, way, LOAD)
         times = {}
         for other in arrangements(Asked(), 8, 16):
-            takes = peak_memory(shape.num_parameters, shape, **of(other))
+            takes = peak_memory(shape.num_parameters, shape, other, LOAD)
             if fits(takes, machine.num_bytes) and fits_host(takes, other, machine):
-                times[other] = update_seconds(shape.num_parameters, machine, **of(other)).total
+                times[other] = update_seconds(shape.num_parameters, machine, other, LOAD).total
         assert way in times, name
         least = min(other.num_workers * time for other, time in times.items())
         assert way.num_workers * times[way] <= 1.1 * DEARER * least, name
@@ -101,7 +88,7 @@ def test_the_cheapest_is_the_fastest_of_those_that_cost_little_more_than_any() -
 
 def test_what_is_asked_for_is_what_is_done() -> None:
     asked = Asked(num_workers=3, zero_stage=2, micro_batch=1, activation_checkpointing=False, offload="none")
-    assert arrangements(asked, 8, 64) == [Arrangement(num_workers=3, zero_stage=2, micro_batch=1)]
+    assert list(arrangements(asked, 8, 64)) == [Arrangement(num_workers=3, zero_stage=2, micro_batch=1)]
     assert {way.num_workers for way in arrangements(Asked(), 6, 30)} == {1, 2, 4}
     assert {way.num_workers for way in arrangements(Asked(), 2, 8)} == {1, 2, 4, 8}
     assert {way.offload for way in arrangements(Asked(zero_stage=0), 8, 1)} == {"none"}
