@@ -11,7 +11,7 @@ STORAGE ?= runs
 # Two processes: one takes the tests that start a Ray, the other all else (tests/conftest.py).
 PARALLEL := -n 2 --no-loadscope-reorder
 
-.PHONY: quickstart sweeps bench test test-all test-gpu gpu-bundle lint unit install clean
+.PHONY: quickstart sweeps bench test test-all test-faults test-gpu gpu-bundle lint unit install clean
 
 quickstart: .venv/installed  ## install, then run the first sweep on the embedded model: minutes, no GPU, no network
 	$(BIN)/python sweeps/data_quantity.py
@@ -25,7 +25,10 @@ install: .venv/installed
 test: lint unit  ## lint, types, unit tests and one short real run
 
 test-all: lint  ## everything that needs no GPU
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu and not faults"
+
+test-faults: .venv/installed-test  ## kills, full disks and states in whole matrices; about a quarter of an hour
+	$(BIN)/python -m pytest -q $(PARALLEL) -m faults
 
 test-gpu: .venv/installed-test  ## what needs an NVIDIA GPU; skipped, with the reason, where there is none
 	$(BIN)/python -m pytest -q -rs -m gpu tests/gpu
@@ -46,7 +49,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 unit: .venv/installed-test
-	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu and not integration"
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not gpu and not faults and not integration"
 
 # Torch first: what is installed already is not replaced, so a CPU or CUDA build put here by hand stays.
 .venv/installed: pyproject.toml constraints.txt

@@ -143,6 +143,14 @@ class Options:
         0, "trials a worker group trains before it is replaced; 0: no limit", minimum=0
     )
     num_cpus: int | None = option(None, "CPUs of the Ray that is started here (default: all)", minimum=1)
+    checkpoint_minutes: float = option(
+        5.0,
+        "minutes between two states of a training, from which it goes on when it was interrupted",
+        above=0.0,
+    )
+    checkpoint_every: int | None = option(
+        None, "updates between two states of a training, beside those by the clock", minimum=1
+    )
     storage: str = option("runs", "folder of all records, checkpoints and made models")
     tracking_uri: str | None = option(None, "MLflow tracking URI (default: a SQLite file in the storage)")
     plan: bool = option(False, "print what would be done, and do nothing")

@@ -14,6 +14,16 @@ class TrialError(RayfitError):
     """A trial cannot be finished, for a reason that every worker of it saw together (a loss that is not finite)."""
 
 
+class TrialInterrupted(Exception):  # noqa: N818 - nothing went wrong
+    """A training that ends between two updates because it was asked to; all its workers raise it alike."""
+
+    def __init__(self, update: int, *, is_kept: bool) -> None:
+        """`is_kept`: whether the state after `update` updates can be gone on from."""
+        kept = "whose state is kept" if is_kept else "whose state could not be kept"
+        super().__init__(f"interrupted after update {update}, {kept}")
+        self.update, self.is_kept = update, is_kept
+
+
 class WeightsError(RayfitError):
     """A model's files do not hold the weights that its configuration asks for: however often they are read."""
 

@@ -25,6 +25,7 @@ from rayfit.prepare.token_rows import ROWS, VALIDATION, contexts_file, write_row
 from rayfit.records.frames import OF
 from rayfit.records.measurement import MeasurementRecord
 from rayfit.records.provenance import now
+from rayfit.records.states import KeptWeights, Spent
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trial import Point, TrialFailure, TrialRecord
@@ -142,28 +143,34 @@ class Finished:
             curve
             or (_point(trial, update, last, train_loss, seconds) for update in measured if update <= last)
         )
+        attempt = new_attempt(self.storage, task.id, "test")
         result = TrainResult(
             weights_sha256=digest or f"{trial.id} weights",
-            train_seconds=seconds - 2,
-            measure_seconds=1.0,
-            export_seconds=0.5,
+            points=tuple(points),
+            spent=Spent(train=seconds - 2, measure=1.0, export=0.5),
             first_update_at=1_000.0 + (overhead or 0.0),
             first_measure_seconds=0.0,
             exported_at=1_000.0 + seconds,
             updates=last,
             stopped_at_update=stopped_at,
-            kept={update: f"{trial.id} at {update}" for update in task.schedule.keep if update <= last},
+            kept={
+                update: KeptWeights(
+                    weights_sha256=f"{trial.id} at {update}",
+                    path=f"{attempt.name}/" + ("checkpoint" if update == last else f"weights-{update}"),
+                )
+                for update in task.schedule.keep
+                if update <= last
+            },
         )
         blocks = None if trial.recipe.adapter is None else (1,)
         facts = EngineFacts(1_000_000, 1_000_000, blocks, "cpu", "sdpa", None)
-        times = Times(self.launch.started_at, 0.0, None if overhead is None else 1_000.0)
-        record = trial_record("group-test", facts, task, result, points, times)
+        times = Times(self.launch.started_at, None if overhead is None else 1_000.0)
+        record = trial_record("group-test", facts, task, result, attempt.name, times)
         record = msgspec.structs.replace(
             record,
             finished_at=finished_at or self.launch.started_at,
             seconds=msgspec.structs.replace(record.seconds, total=seconds),
         )
-        attempt = new_attempt(self.storage, task.id, "test")
         frame = pl.DataFrame([msgspec.structs.asdict(point) for point in points], infer_schema_length=None)
         write_parquet(attempt / "curve.parquet", frame)
         return publish_trial(self.storage, record, attempt=attempt, fresh=fresh, same_bits=not fresh)

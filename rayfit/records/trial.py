@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import Any, Literal
 
 from rayfit.records.values import Value
@@ -88,6 +89,15 @@ class Placed(Value, frozen=True, kw_only=True):
     offload: str = "none"
 
 
+class Stretch(Value, frozen=True, kw_only=True):
+    """Updates of a trial that one worker group trained without a break: from the one after `after` on."""
+
+    after: int
+    placement: Placed
+    device: str
+    worker_group: str
+
+
 class Exchange(Value, frozen=True, kw_only=True):
     """Two samples that changed places in every epoch; what that did to batches as `rayfit.plan.order.ExchangedEpochs`."""
 
@@ -106,12 +116,16 @@ class Kept(Value, frozen=True, kw_only=True):
 
 
 class TrialSeconds(Value, frozen=True, kw_only=True):
-    """Wall time of a trial: training, measuring along it, exporting, and in all."""
+    """Wall time of a trial: training, measuring along it, exporting, keeping its state, and in all.
+
+    Of one that was interrupted and went on, the tries together, without what passed between them.
+    """
 
     train: float
     measure: float
     export: float
     total: float
+    state: float = 0.0
 
 
 class AboutTrial(Value, frozen=True, kw_only=True):
@@ -151,6 +165,7 @@ class TrialRecord(AboutTrial, frozen=True, kw_only=True):
     training of the same trial where that gave other bits. `edition` counts its trainings with `--fresh`. `kept`: by
     update, as text. `final`: the curve's last point; `floor`: the least mean loss (nats per token) that its rows allow;
     `hyperfitted`: by the final point, whose rows may be the first few. Tables say it by all rows, which evaluators measure.
+    `stretches`: who trained its updates one after another, of a trial that was interrupted and went on; else empty.
     `updates_trained` of at most `num_updates`. `overhead_seconds`: between the group's previous trial and this one,
     null for a group's first. `deterministic_kernels`: null on CPUs, whose kernels are.
     `attention`: transformers' name of it, empty in older records.
@@ -181,6 +196,14 @@ class TrialRecord(AboutTrial, frozen=True, kw_only=True):
     versions: dict[str, str]
     git_commit: str | None
     weights_differ_from: str | None = None
+    stretches: tuple[Stretch, ...] = ()
+
+    @property
+    def placements(self) -> tuple[Placed, ...]:
+        """Where its updates were trained, one after another; the same places give the same bits on CPUs."""
+        return tuple(placement for placement, _ in groupby(each.placement for each in self.stretches)) or (
+            self.placement,
+        )
 
     def product(self, name: str) -> Product | None:
         """The product of this name (`Product.name`), or None."""

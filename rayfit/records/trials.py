@@ -11,6 +11,7 @@ import polars as pl
 
 from rayfit.errors import TrialError
 from rayfit.records.codec import encode, read_record
+from rayfit.records.states import remove_states
 from rayfit.records.storage import RECORD, TRIALS, Storage, write_json
 from rayfit.records.trial import Product, TrialFailure, TrialRecord
 
@@ -30,17 +31,14 @@ def publish_trial(
 ) -> TrialRecord:
     """Make an attempt the trial's record, marker last; returns the record as published.
 
-    The record's products have paths within the attempt, and its edition is 1. Where the trial was finished before and is
+    The record's edition is 1. Where the trial was finished before and is
     trained again for a product it lacked, its older products stay, and what `kept` says of weights kept along the way,
     provided the weights are the same; where they are not, `same_bits` (training on CPU) raises TrialError and the old
     record stays, else the difference is noted and the new products replace the old. `fresh` replaces everything and
     raises the edition by one.
     """
     folder = storage.folder(TRIALS, record.id)
-    products = tuple(
-        msgspec.structs.replace(product, path=f"{attempt.name}/{product.path}") for product in record.products
-    )
-    record = msgspec.structs.replace(record, products=products)
+    products = record.products
     old = storage.trial(record.id)
     if old is not None and fresh:
         record = msgspec.structs.replace(record, edition=old.edition + 1)
@@ -52,7 +50,7 @@ def publish_trial(
             products=(*(product for product in old.products if product.name not in made), *products),
             kept={**old.kept, **record.kept},
         )
-    elif old is not None and same_bits and old.placement == record.placement:
+    elif old is not None and same_bits and old.placements == record.placements:
         shutil.rmtree(attempt)
         raise TrialError(
             "trained again for a product it lacked, it gave other weights than the ones recorded (library versions "
@@ -62,6 +60,7 @@ def publish_trial(
         record = msgspec.structs.replace(record, edition=old.edition, weights_differ_from=old.weights_sha256)
     storage.write(TRIALS, record.id, record)
     (folder / FAILURE).unlink(missing_ok=True)
+    remove_states(storage, record.id)
     _remove_attempts(folder, old, record, attempt)
     return record
 

@@ -15,7 +15,6 @@ from rayfit.plan.deepspeed import deepspeed_config, effective_zero_stage
 from rayfit.plan.measurements import Measurement
 from rayfit.plan.resources import check_fits, evaluator_resources, group_limit, worker_resources
 from rayfit.plan.sources import count_parameters
-from rayfit.plan.trials import TrialSpec
 from rayfit.plan.work import training_work
 from rayfit.records.provenance import now
 from rayfit.records.sweep import SweepRecord
@@ -24,7 +23,9 @@ from rayfit.records.trials import write_failure
 from rayfit.sweep.cluster import HEAD, NAMESPACE, cluster_resources, joins_running_ray
 from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
 from rayfit.sweep.group_run import GroupRun
+from rayfit.sweep.kinds import group_kind, in_groups
 from rayfit.sweep.launch import Launch
+from rayfit.sweep.notice import dead_nodes, draining_nodes, interrupt_all
 from rayfit.sweep.progress import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue, TrialState
 from rayfit.sweep.record import with_failures, write_record
@@ -83,9 +84,11 @@ class Conductor:
         self._tune: TuneRun | None = None
         self._yielding = Yielding()
         self._turn = False
+        self._kept: dict[str, tuple[int | None, str]] = {}
 
     def run(self) -> None:
-        """Until every trial and every measurement has ended."""
+        """Until every trial and every measurement has ended. On Ctrl-C the states of what is trained are kept first."""
+        launch = self._launch
         self._start_queue()
         for waits_for in self._measurements:
             if waits_for not in self._trials:
@@ -95,13 +98,16 @@ class Conductor:
             for key, trial in self._trials.items()
         }
         if self._takes_turns:
-            self._launch.console.say(
+            launch.console.say(
                 "training and measuring take turns: there is room for one worker group or one evaluator at a time"
             )
-        overview = Overview(self._launch, self._trials, work, self._pool, at_once=self._groups_at_once())
+        overview = Overview(launch, self._trials, work, self._pool, at_once=self._groups_at_once())
         try:
             while not self._tick(overview):
                 self._pool.wait(_TICK_SECONDS)
+        except KeyboardInterrupt:
+            interrupt_all(self._queue, launch.console)
+            raise
         finally:
             for group in self._groups:
                 group.abort()
@@ -178,9 +184,11 @@ class Conductor:
         overview.show(self._state, num_groups=len(self._groups), takes_turns=self._takes_turns)
         self._track.see(news)
         for trial_id, trial in news.items():
+            self._see_state(trial_id, trial)
             if trial.status in ("finished", "failed") and trial_id not in self._handled:
                 self._handled.add(trial_id)
                 self._trial_ended(trial_id, trial.error)
+        self._see_drained_nodes()
         self._time(self._state, self._is_training)
         if any(trial.status == "running" for trial in self._state.values()):
             self._yielding.group_works(time.monotonic())
@@ -194,6 +202,28 @@ class Conductor:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
         if tune_has_ended:
             self._give_up_what_tune_left(self._state)
+
+    def _see_state(self, trial_id: str, trial: TrialState) -> None:
+        """What the workers say of a trial's states: of a newer one, and of trouble with keeping any."""
+        update, trouble = self._kept.get(trial_id, (None, ""))
+        if trial.kept_update != update:
+            # Whatever becomes of groups, the trial gets on.
+            self._failed_groups[group_kind(self._trials[trial_id])] = 0
+        if trial.trouble and trial.trouble != trouble:
+            self._launch.console.say(f"{trial_id}  {trial.trouble}; training goes on")
+        self._kept[trial_id] = trial.kept_update, trial.trouble
+
+    def _see_drained_nodes(self) -> None:
+        """Groups on nodes that are to go keep their states, and others go on with what they trained."""
+        import ray
+
+        if not joins_running_ray():
+            return
+        drained = draining_nodes()
+        if drained and (told := ray.get(self._queue.notice.remote(drained))):
+            self._launch.console.say(
+                f"a node is to go: {', '.join(told)} will keep the state of what is trained there"
+            )
 
     def _time(self, state: Mapping[str, TrialState], training: bool) -> None:
         stopwatch = self._launch.stopwatch
@@ -272,7 +302,7 @@ class Conductor:
 
         for group in [group for group in self._groups if not group.is_alive()]:
             self._groups.remove(group)
-            placements = ray.get(self._queue.group_ended.remote(group.name, group.error))
+            placements = ray.get(self._queue.group_ended.remote(group.name, group.error, dead_nodes()))
             kind = self._kinds.pop(group.name)
             if group.error:
                 from rayfit.sweep.train_v2 import free
@@ -367,29 +397,3 @@ class Conductor:
         if use_gpu:
             return _ON_GPUS
         return ONE_ARENA if joins_running_ray() else {}
-
-
-def group_kind(trial: TrialSpec) -> str:
-    """What a worker group is built for: trials of one kind can follow each other in it."""
-    adapter = "none" if trial.recipe.adapter is None else trial.recipe.adapter.text
-    return f"{trial.model.name} b{trial.recipe.batch_size} {adapter}"
-
-
-def in_groups(trials: list[TrialSpec], num_parameters: Mapping[str, int]) -> dict[str, TrialSpec]:
-    """Trials by id, those of a kind together, the longest first: a long one that starts last is waited for alone.
-
-    Kinds stand in the order of their longest trials; what takes equally long stays in the order of the plan.
-    `num_parameters` by the models' names.
-    """
-
-    def work(trial: TrialSpec) -> tuple[float, int]:
-        return training_work(trial, num_parameters[trial.model.name])
-
-    longest: dict[str, tuple[float, int]] = {}
-    for trial in trials:
-        kind = group_kind(trial)
-        longest[kind] = max(longest.get(kind, (0.0, 0)), work(trial))
-    kinds = sorted(longest, key=lambda kind: longest[kind], reverse=True)
-    ordered = sorted(trials, key=work, reverse=True)
-    ordered.sort(key=lambda trial: kinds.index(group_kind(trial)))
-    return {str(trial.id): trial for trial in ordered}

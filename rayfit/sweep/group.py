@@ -15,16 +15,19 @@ import msgspec
 
 from rayfit.allocator import keep_freed_memory
 from rayfit.devices import make_deterministic
-from rayfit.errors import TrialError, WeightsError, first_line
+from rayfit.errors import TrialError, TrialInterrupted, WeightsError, first_line
 from rayfit.plan.trials import curve_updates
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
-from rayfit.records.trial import Point, TrialRecord
+from rayfit.records.trial import TrialRecord
 from rayfit.records.trials import LOGS, new_attempt, publish_trial
-from rayfit.sweep.trial import GroupConfig, Times, TrialTask, engine_facts, trial_record
+from rayfit.sweep.notice import dead_nodes
+from rayfit.sweep.trial import GroupConfig, Times, TrialTask, engine_facts, keeping, trial_record
 
 if TYPE_CHECKING:
+    from rayfit.train.keeping import Keeping, StateKeeper
     from rayfit.train.reset import Snapshot
+    from rayfit.train.schedule import TrainResult
 
 log = logging.getLogger("rayfit.group")
 
@@ -61,6 +64,7 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
 
     from rayfit.gpu_memory import out_of_memory
     from rayfit.train.engine import build_engine, start_process_group
+    from rayfit.train.together import from_all, from_rank_0
 
     torch.set_num_threads(config.num_threads)
     if config.use_gpu:
@@ -71,11 +75,10 @@ def _serve(config: GroupConfig, queue: Any, rank: int) -> None:
 
     def agree(method: str, *arguments: Any) -> Any:
         """Rank 0 asks the queue; every rank gets its answer."""
-        box = [ray.get(getattr(queue, method).remote(config.group_id, *arguments)) if rank == 0 else None]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        return from_rank_0(lambda: ray.get(getattr(queue, method).remote(config.group_id, *arguments)))
 
-    if not agree("hello"):
+    nodes = tuple(from_all(ray.get_runtime_context().get_node_id()))
+    if not agree("hello", nodes, dead_nodes()):
         return
     try:
         engine = build_engine(
@@ -135,6 +138,11 @@ def _train(
             )
             if rank == 0:
                 ray.get(queue.finish.remote(group_id, task.id, record.seconds.total))
+        except TrialInterrupted as error:
+            idle_from = time.time()
+            log.info("trial %s: %s", task.id, error)
+            if rank == 0:
+                ray.get(queue.interrupted.remote(group_id, task.id))
         except TrialError as error:
             # Raised on every rank from the same reduced numbers: the group itself is sound.
             idle_from = time.time()
@@ -158,51 +166,92 @@ def _train_and_record(
     storage: Storage,
 ) -> tuple[TrialRecord, float]:
     """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike."""
-    import polars as pl
-    import torch.distributed as dist
-
     from rayfit.train.loop import train_trial
+    from rayfit.train.together import from_rank_0
 
-    def from_rank_0(make: Callable[[], Any]) -> Any:
-        box = [make() if rank == 0 else None]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
-
-    started, begin = now(), time.time()
-    group_id = config.group_id
-    launch = group_id.split("-")[1]
+    times = Times(now(), previous_end)
+    launch = config.group_id.split("-")[1]
     attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
     # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
     kept_before = from_rank_0(lambda: _kept_before(storage, task))
-    points: list[Point] = []
-
-    def report(point: Point) -> None:
-        points.append(point)
-        queue.point.remote(task.id, point)
-
+    facts = engine_facts(engine, config.adapter)
+    keeper = _keeper(
+        config, queue, rank, task, keeping(config, task, facts, attempt, _edition(storage, task))
+    )
     try:
-        result = train_trial(engine, snapshot, _train_task(task, attempt, kept_before), report)
-    except TrialError:
-        if rank == 0:
+        result = train_trial(
+            engine,
+            snapshot,
+            _train_task(task, attempt, kept_before),
+            lambda point: queue.point.remote(task.id, point),
+            keeper,
+        )
+    except (TrialError, TrialInterrupted) as error:
+        # Of an interrupted one weights that were kept lie there.
+        if rank == 0 and not (isinstance(error, TrialInterrupted) and error.is_kept):
             shutil.rmtree(attempt, ignore_errors=True)
         raise
-    times = Times(started, begin, previous_end)
 
-    def publish() -> tuple[TrialRecord | None, str]:
-        facts = engine_facts(engine, config.adapter)
-        record = trial_record(group_id, facts, task, result, points, times)
-        curve = [msgspec.structs.asdict(point) for point in points]
-        write_parquet(attempt / "curve.parquet", pl.DataFrame(curve, infer_schema_length=None))
-        on_cpu = engine.device.type == "cpu"
-        try:
-            return publish_trial(storage, record, attempt=attempt, fresh=task.fresh, same_bits=on_cpu), ""
-        except TrialError as error:
-            return None, str(error)
+    def publish() -> TrialRecord | str:
+        record = trial_record(config.group_id, facts, task, result, attempt.name, times)
+        return _published(storage, record, result, attempt, fresh=task.fresh, same_bits=not config.use_gpu)
 
-    record, error = from_rank_0(publish)
-    if record is None:
-        raise TrialError(error)
+    record = from_rank_0(publish)
+    if isinstance(record, str):
+        raise TrialError(record)
     return record, result.exported_at
+
+
+def _published(
+    storage: Storage, record: TrialRecord, result: TrainResult, attempt: Path, *, fresh: bool, same_bits: bool
+) -> TrialRecord | str:
+    """The record as published, with its curve; or why it cannot be."""
+    import polars as pl
+
+    curve = [msgspec.structs.asdict(point) for point in result.points]
+    write_parquet(attempt / "curve.parquet", pl.DataFrame(curve, infer_schema_length=None))
+    try:
+        return publish_trial(storage, record, attempt=attempt, fresh=fresh, same_bits=same_bits)
+    except TrialError as error:
+        return str(error)
+
+
+def _keeper(config: GroupConfig, queue: Any, rank: int, task: TrialTask, keeping: Keeping) -> StateKeeper:
+    """What keeps the trial's states while it is trained; rank 0's asks the queue and tells it."""
+    from rayfit.train.keeping import StateKeeper
+
+    def tell(update: int, trouble: str) -> None:
+        queue.kept.remote(config.group_id, task.id, update, trouble)
+
+    notice = _Notice(queue, config.group_id)
+    return StateKeeper(keeping, is_noticed=lambda: rank == 0 and notice.is_there, tell=tell)
+
+
+class _Notice:
+    """Whether a group's training is to be interrupted: asked of the queue, whose answers are never waited for."""
+
+    def __init__(self, queue: Any, group_id: str) -> None:
+        self._queue, self._group_id = queue, group_id
+        self._asked: Any = None
+
+    @property
+    def is_there(self) -> bool:
+        """What the queue said to the last question, if it has answered by now; the next is asked."""
+        import ray
+
+        if self._asked is None:
+            self._asked = self._queue.is_noticed.remote(self._group_id)
+        if not ray.wait([self._asked], timeout=0)[0]:
+            return False
+        answer = bool(ray.get(self._asked))
+        self._asked = self._queue.is_noticed.remote(self._group_id)
+        return answer
+
+
+def _edition(storage: Storage, task: TrialTask) -> int:
+    """The edition that the trial's record will have."""
+    old = storage.trial(task.id)
+    return 1 if old is None else old.edition + task.fresh
 
 
 def _kept_before(storage: Storage, task: TrialTask) -> list[int]:
@@ -238,7 +287,7 @@ def _logging_to(file: Path) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
-    log.setLevel(logging.INFO)
+    logging.getLogger("rayfit").setLevel(logging.INFO)
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ A plain class; the driver runs one of it as a Ray actor, whose methods then run 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,13 +20,18 @@ Order = tuple[Literal["train", "wait", "close"], Any]
 
 @dataclass(frozen=True)
 class TrialState:
-    """Where a trial of the queue stands. `last_point` is of the try that runs; `seconds`: of a finished trial, in all."""
+    """Where a trial of the queue stands. `last_point` is of the try that runs; `seconds`: of a finished trial, in all.
+
+    `kept_update`: after which its newest state is, None without one. `trouble`: why a state could not be kept the last time.
+    """
 
     status: Status
     tries: int
     last_point: Point | None
     seconds: float | None
     error: str
+    kept_update: int | None = None
+    trouble: str = ""
 
 
 @dataclass
@@ -36,6 +41,9 @@ class _Trial:
     status: Status = "expected"
     group: str = ""
     tries: int = 0
+    deaths: int = 0
+    kept_update: int | None = None
+    trouble: str = ""
     points: list[Point] = field(default_factory=list)
     seconds: float | None = None
     error: str = ""
@@ -49,7 +57,9 @@ class _Group:
     starts: int = 0
     starts_without_work: int = 0
     closing: bool = False
+    noticed: bool = False
     last_words: str = ""
+    nodes: tuple[str, ...] = ()
     placements: list[str] = field(default_factory=list)
 
 
@@ -72,6 +82,7 @@ class TrialQueue:
         self._groups: dict[str, _Group] = {}
         self._told: dict[str, TrialState] = {}
         self._limit = self._may_train = 1
+        self._is_ending = False
         self._trials_per_group = trials_per_group
 
     # Tune's side
@@ -89,24 +100,24 @@ class TrialQueue:
 
     # a worker group's side
 
-    def hello(self, group_id: str) -> bool:
+    def hello(self, group_id: str, nodes: tuple[str, ...] = (), dead_nodes: Collection[str] = ()) -> bool:
         """A group's workers have started, for the first time or again after they died. False: give up and close.
 
-        A trial that was in hand when the workers died is queued again, or failed after MAX_TRIES. A group that keeps
-        dying before it asks for work fails everything of its kind that is left, for no other group would fare better.
+        A trial that was in hand when the workers died is queued again, or failed when they died MAX_TRIES times without
+        a newer state of it; not counted are deaths with their node (`nodes`: of the workers; `dead_nodes`: of the whole
+        cluster). A group that keeps dying before it asks for work fails everything of its kind that is left, for no other
+        group would fare better.
         """
         group = self._groups.setdefault(group_id, _Group())
         said, group.last_words = _said(group.last_words), ""
+        lost_node = not set(group.nodes).isdisjoint(dead_nodes)
+        group.nodes, group.noticed = nodes, False
         group.starts += 1
-        group.starts_without_work += 1
+        group.starts_without_work += 0 if lost_node else 1
         if group.in_hand:
             trial = self._trials[group.in_hand]
             group.in_hand = ""
-            if trial.tries >= MAX_TRIES:
-                died = f"its workers died {trial.tries} times while training it"
-                self._end(trial, error=f"{died}{said} (see the trial's log)")
-            else:
-                trial.status, trial.points = "queued", []
+            self._died(trial, lost_node, said=said)
         if group.closing:
             return False
         if group.starts_without_work > MAX_STARTS_WITHOUT_WORK:
@@ -119,7 +130,7 @@ class TrialQueue:
         """("train", task), ("wait", None), or ("close", None) when there is nothing left here for this group."""
         group = self._groups[group_id]
         group.starts_without_work = 0
-        if self._must_close(group):
+        if self.is_noticed(group_id) or self._must_close(group):
             group.closing = True
             return "close", None
         if sum(bool(other.in_hand) for other in self._groups.values()) >= self._may_train:
@@ -169,6 +180,35 @@ class TrialQueue:
         group = self._groups.setdefault(group_id, _Group())
         group.last_words = group.last_words or error
 
+    def _died(self, trial: _Trial, lost_node: bool, *, said: str = "", error: str = "") -> None:
+        """A trial's workers are gone while they trained it: it is queued again, or has failed."""
+        trial.deaths += 0 if lost_node else 1
+        if trial.deaths >= MAX_TRIES:
+            since = "" if trial.kept_update is None else f" since its state after update {trial.kept_update}"
+            died = f"its workers died {trial.deaths} times while training it{since}"
+            self._end(trial, error=error or f"{died}{said} (see the trial's log)")
+        else:
+            trial.status, trial.points = "queued", []
+
+    def kept(self, group_id: str, trial_id: str, update: int, trouble: str) -> None:
+        """The state of the trial after an update is whole, and no death before it counts; or why there is none."""
+        trial = self._trials[trial_id]
+        if self._groups.get(group_id, _Group()).in_hand != trial_id:
+            return  # said by workers that have died since
+        trial.trouble = trouble
+        if not trouble and update > (trial.kept_update or 0):
+            trial.kept_update, trial.deaths = update, 0
+
+    def interrupted(self, group_id: str, trial_id: str) -> None:
+        """The group was given notice, and has ended the trial's training between two updates: another goes on with it."""
+        self._groups[group_id].in_hand = ""
+        trial = self._trials[trial_id]
+        trial.status, trial.points = "queued", []
+
+    def is_noticed(self, group_id: str) -> bool:
+        """Whether the group is to interrupt what it trains, keep its state and close."""
+        return self._is_ending or self._groups.get(group_id, _Group()).noticed
+
     def point(self, trial_id: str, point: Point) -> None:
         """A point of the trial's curve."""
         self._trials[trial_id].points.append(point)
@@ -216,19 +256,32 @@ class TrialQueue:
         """The driver is starting a group; it counts from now on, though its workers are not there yet."""
         self._groups[group_id] = _Group(kind)
 
-    def group_ended(self, group_id: str, error: str = "") -> list[str]:
-        """The group's Train run is over; with an error, its trial is queued again.
+    def group_ended(self, group_id: str, error: str = "", dead_nodes: Collection[str] = ()) -> list[str]:
+        """The group's Train run is over; with an error, its trial is queued again, as after a death of its workers.
 
         Returns the ids of the placement groups that it had told: with an error, they may still be held.
         """
         group = self._groups.pop(group_id, _Group())
         if group.in_hand:
+            lost_node = not set(group.nodes).isdisjoint(dead_nodes)
             trial = self._trials[group.in_hand]
-            if trial.tries >= MAX_TRIES:
-                self._end(trial, error=error or "its worker group ended while training it")
-            else:
-                trial.status, trial.points = "queued", []
+            self._died(trial, lost_node, error=error or "its worker group ended while training it")
         return group.placements
+
+    def notice(self, nodes: Collection[str] | None = None) -> list[str]:
+        """Give notice to the groups that have a worker on one of the nodes, or for good to all; returns those that had none.
+
+        They keep the state of what they train and close; nothing of it counts as a death.
+        """
+        self._is_ending = self._is_ending or nodes is None
+        told = [
+            group_id
+            for group_id, group in self._groups.items()
+            if not group.noticed and (nodes is None or not set(group.nodes).isdisjoint(nodes))
+        ]
+        for group_id in told:
+            self._groups[group_id].noticed = True
+        return told
 
     def news(self) -> dict[str, TrialState]:
         """Where those trials stand for which it is not what was told last, by their ids; at first all of them.
@@ -249,6 +302,8 @@ class TrialQueue:
                 last_point=trial.points[-1] if trial.points else None,
                 seconds=trial.seconds,
                 error=trial.error,
+                kept_update=trial.kept_update,
+                trouble=trial.trouble,
             )
             for trial_id, trial in self._trials.items()
         }

@@ -122,6 +122,8 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         num_validation=min(CURVE_ROWS, plan.evaluation.num_validation),
         eval_every=plan.products.eval_every,
         fresh=plan.options.fresh,
+        checkpoint_minutes=plan.options.checkpoint_minutes,
+        checkpoint_every=plan.options.checkpoint_every,
     )
 
 

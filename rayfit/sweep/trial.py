@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,11 +14,12 @@ from rayfit.plan.adapters import Adapter
 from rayfit.plan.trials import curve_updates
 from rayfit.prepare.model_shape import num_layers
 from rayfit.records.provenance import git_commit, library_versions, now
+from rayfit.records.states import StateOf
 from rayfit.records.trial import (
     AboutTrial,
     Kept,
-    Point,
     Product,
+    Stretch,
     TrialRecord,
     TrialSeconds,
     checkpoint,
@@ -28,6 +29,9 @@ from rayfit.records.trial import (
     weights,
 )
 from rayfit.train.schedule import Schedule, TrainResult
+
+if TYPE_CHECKING:
+    from rayfit.train.keeping import Keeping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,8 @@ class TrialTask:
     """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
 
     `eval_every`: updates between points of the curve, None for what `curve_updates` decides; `num_validation`: the rows
-    that it is measured over, of validation text and of training text each.
+    that it is measured over, of validation text and of training text each. `checkpoint_minutes`, `checkpoint_every`: between
+    two states that training can go on from.
     """
 
     about: AboutTrial
@@ -68,6 +73,8 @@ class TrialTask:
     num_validation: int
     eval_every: int | None
     fresh: bool
+    checkpoint_minutes: float
+    checkpoint_every: int | None
 
     @property
     def id(self) -> str:
@@ -77,10 +84,9 @@ class TrialTask:
 
 @dataclass(frozen=True)
 class Times:
-    """When a trial began, as text and in seconds since the epoch, and when its group's previous trial was exported."""
+    """When a trial began, as text, and when its group's previous trial was exported, in seconds since the epoch."""
 
     started_at: str
-    begin: float
     previous_end: float | None
 
 
@@ -119,26 +125,54 @@ def engine_facts(engine: Any, adapter: Adapter | None) -> EngineFacts:
     )
 
 
+def keeping(config: GroupConfig, task: TrialTask, facts: EngineFacts, attempt: Path, edition: int) -> Keeping:
+    """What is kept of the trial while this group trains it into the folder `attempt`; `edition`: its record's."""
+    from rayfit.train.keeping import Keeping
+
+    about = task.about
+    return Keeping(
+        storage=config.storage,
+        of=StateOf(
+            trial=task.id,
+            base_weights=about.model.weights_sha256,
+            rows=about.rows.fingerprint,
+            num_validation=task.num_validation,
+            export_dtype=task.schedule.export_dtype,
+        ),
+        keep=task.schedule.keep,
+        edition=edition,
+        launch=config.group_id.split("-")[1],
+        fresh=task.fresh,
+        token=attempt.name.rsplit("-", 1)[1],
+        stretch=Stretch(
+            after=0, placement=about.placement, device=facts.device, worker_group=config.group_id
+        ),
+        seconds=60 * task.checkpoint_minutes,
+        every=task.checkpoint_every,
+    )
+
+
 def trial_record(
     group_id: str,
     facts: EngineFacts,
     task: TrialTask,
     result: TrainResult,
-    points: list[Point],
+    attempt: str,
     times: Times,
 ) -> TrialRecord:
-    """The record, its products as paths within the attempt. Rank 0 makes it. `points`: the curve."""
-    about, final = task.about, points[-1]
-    floor = loss_floor(about.samples, task.sequence_length)
+    """The record. Rank 0 makes it. `attempt`: the folder of the trial's that this try has written to."""
+    about, final = task.about, result.points[-1]
+    floor, spent = loss_floor(about.samples, task.sequence_length), result.spent
     overhead = None
     if times.previous_end is not None:
         overhead = round(result.first_update_at - times.previous_end - result.first_measure_seconds, 3)
     return TrialRecord(
         **msgspec.structs.asdict(about),
         edition=1,
-        products=_products(task, result),
+        products=_products(task, result, attempt),
         weights_sha256=result.weights_sha256,
-        kept=_kept(result, points),
+        kept=_kept(result),
+        stretches=result.stretches,
         final=final,
         floor=floor,
         hyperfitted=is_hyperfitted(final.train_loss, floor),
@@ -151,10 +185,11 @@ def trial_record(
         adapter_blocks=facts.adapter_blocks,
         overhead_seconds=overhead,
         seconds=TrialSeconds(
-            train=round(result.train_seconds, 3),
-            measure=round(result.measure_seconds, 3),
-            export=round(result.export_seconds, 3),
-            total=round(time.time() - times.begin, 3),
+            train=round(spent.train, 3),
+            measure=round(spent.measure, 3),
+            export=round(spent.export, 3),
+            state=round(spent.state, 3),
+            total=round(spent.total + time.time() - result.exported_at, 3),
         ),
         device=facts.device,
         attention=facts.attention,
@@ -167,23 +202,20 @@ def trial_record(
     )
 
 
-def _products(task: TrialTask, result: TrainResult) -> tuple[Product, ...]:
+def _products(task: TrialTask, result: TrainResult, attempt: str) -> tuple[Product, ...]:
     schedule = task.schedule
     regular = curve_updates(schedule.num_updates, schedule.batch_size, task.eval_every)
     dtype = task.schedule.export_dtype
-    kept = (
-        weights(update, dtype, "checkpoint" if update == result.updates else f"weights-{update}")
-        for update in result.kept
-    )
-    measured = curve(regular[1] - regular[0], task.num_validation, "curve.parquet")
-    return (checkpoint(dtype, "checkpoint"), measured, *kept)
+    kept = (weights(update, dtype, kept.path) for update, kept in result.kept.items())
+    measured = curve(regular[1] - regular[0], task.num_validation, f"{attempt}/curve.parquet")
+    return (checkpoint(dtype, f"{attempt}/checkpoint"), measured, *kept)
 
 
-def _kept(result: TrainResult, points: list[Point]) -> dict[str, Kept]:
-    by_update = {point.update: point for point in points}
+def _kept(result: TrainResult) -> dict[str, Kept]:
+    by_update = {point.update: point for point in result.points}
     return {
-        str(update): Kept(weights_sha256=digest, point=by_update[update])
-        for update, digest in result.kept.items()
+        str(update): Kept(weights_sha256=kept.weights_sha256, point=by_update[update])
+        for update, kept in result.kept.items()
     }
 
 

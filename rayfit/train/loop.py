@@ -17,9 +17,11 @@ import torch.distributed as dist
 from rayfit.errors import TrialError
 from rayfit.plan.dealing import deal, most_rows
 from rayfit.plan.order import epoch_ends, epochs_of, update_rows
+from rayfit.records.states import KeptWeights, Spent
 from rayfit.records.trial import Point
 from rayfit.train.adapters import adapted_modules, start_adapter
 from rayfit.train.export import export
+from rayfit.train.keeping import Keeper, Progress
 from rayfit.train.loss import next_token_loss
 from rayfit.train.measure import Measurement, measure
 from rayfit.train.reset import Snapshot, restore
@@ -47,72 +49,188 @@ class TrainTask:
 
 
 def train_trial(
-    engine: Any, snapshot: Snapshot, task: TrainTask, report: Callable[[Point], None]
+    engine: Any,
+    snapshot: Snapshot,
+    task: TrainTask,
+    report: Callable[[Point], None],
+    keeper: Keeper | None = None,
 ) -> TrainResult:
     """Reset the engine, train, measure, export. Every rank calls it with the same task; rank 0 reports points.
 
-    Training rows are measured in evaluation mode: the first min(rows, validation rows) of them, at the end too, for the
-    evaluator measures all of them then; but all where training stops at their loss. Raises TrialError, on all ranks
-    alike, at a loss that is not finite.
+    With a keeper, from the state that it finds, whose points are reported first. Training rows are measured in evaluation
+    mode: the first min(rows, validation rows) of them, at the end too, for the evaluator measures all of them then; but
+    all where training stops at their loss. Raises TrialError, on all ranks alike, at a loss that is not finite, and
+    TrialInterrupted when the keeper says so.
     """
-    restore(engine, snapshot, seed=task.schedule.order_seed)
-    if adapted_modules(engine.module):
-        start_adapter(engine, task.schedule.train_seed)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = task.schedule.learning_rate
-    begin, spent = time.monotonic(), {"measure": 0.0, "export": 0.0}
-    with _timed(spent, "measure"):
-        _measure_point(engine, task, 0, None, None, begin, report)
-    first_measure, first_update_at = spent["measure"], time.time()
-    measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
-    kept: dict[int, str] = {}
-    update, stopped, losses = 0, False, BatchLosses(task.schedule.num_updates)
-    while update < task.schedule.num_updates and not stopped:
-        update += 1
+    training = _Training(engine, snapshot, task, report, keeper)
+    try:
+        return training.run()
+    finally:
+        if keeper is not None:
+            keeper.end()
+
+
+class _Training:
+    """One training as it goes: what was done and spent by now."""
+
+    def __init__(
+        self,
+        engine: Any,
+        snapshot: Snapshot,
+        task: TrainTask,
+        report: Callable[[Point], None],
+        keeper: Keeper | None,
+    ) -> None:
+        self._engine, self._snapshot, self._task, self._keeper = engine, snapshot, task, keeper
+        self._report, self._begin = report, time.monotonic()
+        self._update, self._stopped = 0, False
+        self._points: list[Point] = []
+        self._kept: dict[int, KeptWeights] = {}
+        self._seconds = {"measure": 0.0, "export": 0.0, "state": 0.0}
+        self._losses = BatchLosses(task.schedule.num_updates)
+
+    def run(self) -> TrainResult:
+        task = self._task
+        with self._timed("state"):
+            self._start()
+        measured_before = self._seconds["measure"]
+        if self._update == 0:
+            self._measure_point(None, None)
+        first_measure, first_update_at = self._seconds["measure"] - measured_before, time.time()
+        measured, may_stop = frozenset(task.measured_updates), _may_stop(task)
+        while not self._is_over:
+            self._do_update(measured, may_stop)
+        if self._keeper is not None:
+            with self._timed("state"):
+                self._keeper.before_export(self._engine, self._progress)
+        digest = self._export(task.checkpoint_path)
+        if self._update in task.schedule.keep:
+            self._kept[self._update] = _kept_weights(digest, task.checkpoint_path)
+        return TrainResult(
+            weights_sha256=digest,
+            points=tuple(self._points),
+            spent=self._spent(),
+            first_update_at=first_update_at,
+            first_measure_seconds=first_measure,
+            exported_at=time.time(),
+            updates=self._update,
+            stopped_at_update=self._update if self._stopped else None,
+            kept=self._kept,
+            stretches=() if self._keeper is None else self._keeper.stretches,
+        )
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stopped or self._update == self._task.schedule.num_updates
+
+    def _start(self) -> None:
+        """Reset the engine and, if there is a state, go on from it."""
+        self._reset()
+        found = None
+        if self._keeper is not None:
+            found = self._keeper.begin(self._engine, self._reset, self._task.measured_updates)
+        if found is not None:
+            self._update, self._stopped = found.update, found.stopped
+            self._points, self._kept = list(found.points), dict(found.kept)
+            self._seconds = {name: getattr(found.spent, name) for name in self._seconds}
+            self._begin = time.monotonic() - found.spent.total
+            self._losses = BatchLosses(self._task.schedule.num_updates, after=found.update)
+            if dist.get_rank() == 0:
+                for point in found.points:
+                    self._report(point)
+
+    def _reset(self) -> None:
+        engine, schedule = self._engine, self._task.schedule
+        restore(engine, self._snapshot, seed=schedule.order_seed)
+        if adapted_modules(engine.module):
+            start_adapter(engine, schedule.train_seed)
+        for group in engine.optimizer.param_groups:
+            group["lr"] = schedule.learning_rate
+
+    def _do_update(self, measured: frozenset[int], may_stop: frozenset[int]) -> None:
+        """One update, and what belongs to it: its point, the look at the loss to stop at, weights that are kept, a state."""
+        engine, task, losses = self._engine, self._task, self._losses
+        schedule = task.schedule
+        self._update = update = self._update + 1
         told = update in measured or update in may_stop
         norm = run_update(engine, task, update, losses, wants_norm=told)
         batch_loss = losses.last() if told or losses.num_pending >= _MOST_PENDING else None
         whole = None
-        if task.schedule.stop_at_train_loss is not None and update in may_stop:
-            with _timed(spent, "measure"):
+        if schedule.stop_at_train_loss is not None and update in may_stop:
+            with self._timed("measure"):
                 whole = _measure_rows(engine, task, task.train_ids)
             # Every rank has the same sums, so all decide alike.
-            stopped = whole.loss <= task.schedule.stop_at_train_loss
-        final = stopped or update == task.schedule.num_updates
-        if final or update in measured:
-            with _timed(spent, "measure"):
-                _measure_point(
-                    engine, task, update, batch_loss, norm, begin, report, whole=whole if final else None
-                )
-        if update in task.schedule.keep and not final:
-            with _timed(spent, "export"):
-                kept[update] = export(
-                    engine, task.schedule.model_path, task.kept_path(update), task.schedule.export_dtype
-                )
-    with _timed(spent, "export"):
-        digest = export(engine, task.schedule.model_path, task.checkpoint_path, task.schedule.export_dtype)
-    if update in task.schedule.keep:
-        kept[update] = digest
-    return TrainResult(
-        weights_sha256=digest,
-        train_seconds=time.monotonic() - begin - spent["measure"] - spent["export"],
-        measure_seconds=spent["measure"],
-        export_seconds=spent["export"],
-        first_update_at=first_update_at,
-        first_measure_seconds=first_measure,
-        exported_at=time.time(),
-        updates=update,
-        stopped_at_update=update if stopped else None,
-        kept=kept,
-    )
+            self._stopped = whole.loss <= schedule.stop_at_train_loss
+        if self._is_over or update in measured:
+            self._measure_point(batch_loss, norm, whole=whole if self._is_over else None)
+        if update in schedule.keep and not self._is_over:
+            path = task.kept_path(update)
+            self._kept[update] = _kept_weights(self._export(path), path)
+        if self._keeper is not None and not self._is_over:
+            with self._timed("state"):
+                self._keeper.after_update(engine, update, self._progress)
+
+    def _progress(self) -> Progress:
+        """Where the training stands. Raises TrialError where it has gone wrong already: that is no state to go on from."""
+        if self._losses.num_pending:
+            self._losses.last()
+        return Progress(
+            update=self._update,
+            stopped=self._stopped,
+            points=tuple(self._points),
+            kept=dict(self._kept),
+            spent=self._spent(),
+        )
+
+    def _spent(self) -> Spent:
+        total = time.monotonic() - self._begin
+        return Spent(train=total - sum(self._seconds.values()), **self._seconds)
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Add the block's seconds to what was spent."""
+        started = time.monotonic()
+        yield
+        self._seconds[what] += time.monotonic() - started
+
+    def _export(self, path: Path) -> str:
+        schedule = self._task.schedule
+        with self._timed("export"):
+            return export(self._engine, schedule.model_path, path, schedule.export_dtype)
+
+    def _measure_point(
+        self, batch_loss: float | None, norm: float | None, *, whole: Measurement | None = None
+    ) -> None:
+        """Measure and report one point of the curve; `whole`: what was measured over all training rows, to be reported."""
+        task, schedule = self._task, self._task.schedule
+        rows = task.train_ids if whole else task.train_ids[: len(task.validation_ids)]
+        with self._timed("measure"):
+            train = whole or _measure_rows(self._engine, task, rows)
+            validation = _measure_rows(self._engine, task, task.validation_ids)
+        if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
+            raise TrialError(f"the loss is not finite after update {self._update} of {schedule.num_updates}")
+        if dist.get_rank() == 0:
+            point = Point(
+                update=self._update,
+                epoch=epochs_of(self._update, schedule.batch_size, len(task.train_ids)),
+                train_loss=train.loss,
+                train_accuracy=train.accuracy,
+                train_rows=len(rows),
+                batch_loss=batch_loss,
+                validation_loss=validation.loss,
+                validation_entropy_nats=validation.entropy_nats,
+                gradient_norm=norm,
+                seconds=time.monotonic() - self._begin,
+            )
+            if self._keeper is not None:
+                point = self._keeper.keep_point(point)
+            self._points.append(point)
+            self._report(point)
 
 
-@contextmanager
-def _timed(spent: dict[str, float], what: str) -> Iterator[None]:
-    """Add the block's seconds to what was spent."""
-    started = time.monotonic()
-    yield
-    spent[what] += time.monotonic() - started
+def _kept_weights(digest: str, path: Path) -> KeptWeights:
+    """What is said of weights that were exported to a folder of the attempt, which is one of the trial's folder."""
+    return KeptWeights(weights_sha256=digest, path=f"{path.parent.name}/{path.name}")
 
 
 def _may_stop(task: TrainTask) -> frozenset[int]:
@@ -126,9 +244,10 @@ def _may_stop(task: TrainTask) -> frozenset[int]:
 class BatchLosses:
     """The mean loss of each batch over all workers; it leaves the device, and is looked at, when it is asked for."""
 
-    def __init__(self, num_updates: int) -> None:
+    def __init__(self, num_updates: int, *, after: int = 0) -> None:
+        """`after`: the update before the first whose loss will be added."""
         self._num_updates, self._pending = num_updates, list[torch.Tensor]()
-        self._update = 0
+        self._update = after
 
     @property
     def num_pending(self) -> int:
@@ -197,37 +316,3 @@ def _measure_rows(engine: Any, task: TrainTask, rows: np.ndarray) -> Measurement
     schedule = task.schedule
     most = most_rows(schedule.batch_size, dist.get_world_size())
     return measure(engine, rows, batch_rows=min(schedule.micro_batch or most, most))
-
-
-def _measure_point(
-    engine: Any,
-    task: TrainTask,
-    update: int,
-    batch_loss: float | None,
-    norm: float | None,
-    begin: float,
-    report: Callable[[Point], None],
-    *,
-    whole: Measurement | None = None,
-) -> None:
-    """Measure and report one point of the curve; `whole`: what was measured over all training rows, to be reported."""
-    rows = task.train_ids if whole else task.train_ids[: len(task.validation_ids)]
-    train = whole or _measure_rows(engine, task, rows)
-    validation = _measure_rows(engine, task, task.validation_ids)
-    if not (math.isfinite(train.loss) and math.isfinite(validation.loss)):
-        raise TrialError(f"the loss is not finite after update {update} of {task.schedule.num_updates}")
-    if dist.get_rank() == 0:
-        report(
-            Point(
-                update=update,
-                epoch=epochs_of(update, task.schedule.batch_size, len(task.train_ids)),
-                train_loss=train.loss,
-                train_accuracy=train.accuracy,
-                train_rows=len(rows),
-                batch_loss=batch_loss,
-                validation_loss=validation.loss,
-                validation_entropy_nats=validation.entropy_nats,
-                gradient_norm=norm,
-                seconds=time.monotonic() - begin,
-            )
-        )

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from rayfit.train.lean_deepspeed import deepspeed
+
+ZeroParamStatus = deepspeed.runtime.zero.partition_parameters.ZeroParamStatus
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -36,7 +40,8 @@ def _weight_tensors(engine: Any) -> list[torch.Tensor]:
     return tensors
 
 
-def _base(engine: Any) -> torch.optim.Optimizer:
+def base_optimizer(engine: Any) -> torch.optim.Optimizer:
+    """Adam itself, within DeepSpeed's optimizer if there is one."""
     optimizer = engine.optimizer
     return getattr(optimizer, "optimizer", optimizer)
 
@@ -47,7 +52,17 @@ def master_tensors(engine: Any) -> list[torch.Tensor]:
     partitions = getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)
     if partitions is not None:
         return list(partitions)
-    return [parameter for group in _base(engine).param_groups for parameter in group["params"]]
+    return [parameter for group in base_optimizer(engine).param_groups for parameter in group["params"]]
+
+
+def gather_small(engine: Any) -> None:
+    """Have every rank hold small parameters whole, as stage 3 does from its first step on and gives up at times.
+
+    Before any step, and after a model's very first forward pass where no other followed, they are cut as all others are.
+    """
+    small = getattr(engine.optimizer, "persistent_parameters", [])
+    if any(parameter.ds_status != ZeroParamStatus.AVAILABLE for parameter in small):
+        small[0].all_gather(small)
 
 
 def _host(value: Any) -> Any:
@@ -60,11 +75,8 @@ def _without_params(group: dict[str, Any]) -> dict[str, Any]:
 
 def take_snapshot(engine: Any) -> Snapshot:
     """Copy this rank's tensors; call it before any update, on every rank."""
-    base = _base(engine)
-    # Stage 3 keeps small parameters whole on every rank, but only from the first step on: make it so now.
-    persistent = getattr(engine.optimizer, "persistent_parameters", [])
-    if persistent:
-        persistent[0].all_gather(persistent)
+    base = base_optimizer(engine)
+    gather_small(engine)
     return Snapshot(
         weights=[_host(tensor) for tensor in _weight_tensors(engine)],
         buffers=[_host(buffer) for buffer in engine.module.buffers()],
@@ -83,7 +95,8 @@ def restore(engine: Any, snapshot: Snapshot, *, seed: int) -> None:
     Tensors are written in place, never replaced: they are views of DeepSpeed's flat buffers. Also right after a trial
     that failed between backward and step, whose half-made gradients are dropped.
     """
-    base = _base(engine)
+    base = base_optimizer(engine)
+    gather_small(engine)
     _copy_all(_weight_tensors(engine), snapshot.weights)
     _copy_all(list(engine.module.buffers()), snapshot.buffers)
     masters = master_tensors(engine)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayfit.records.states import KeptWeights, Spent
+from rayfit.records.trial import Point, Stretch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -30,21 +33,22 @@ class Schedule:
     micro_batch: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """What a finished trial reports: digest of its fp32 masters, seconds spent, and moments (seconds since the epoch).
 
-    `updates` were done; `stopped_at_update` is the last of them where the loss to stop at was reached, else None.
-    `kept` has the digest of the masters by kept update.
+    `points`: the curve, whole on rank 0 alone. `updates` were done; `stopped_at_update` is the last of them where the loss
+    to stop at was reached, else None. `kept`: by update, what was kept along the way; the weights after the last update
+    are the checkpoint. `stretches`: who trained the updates, where an earlier try had begun; else empty.
     """
 
     weights_sha256: str
-    train_seconds: float
-    measure_seconds: float
-    export_seconds: float
+    points: tuple[Point, ...]
+    spent: Spent
     first_update_at: float
     first_measure_seconds: float
     exported_at: float
     updates: int
     stopped_at_update: int | None
-    kept: dict[int, str]
+    kept: dict[int, KeptWeights]
+    stretches: tuple[Stretch, ...] = ()

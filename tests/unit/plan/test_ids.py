@@ -74,6 +74,8 @@ PLACED: dict[str, Any] = {
     "pool": 100,
     "keep_every": 2.0,
     "further_contexts": 5,
+    "checkpoint_minutes": 0.5,
+    "checkpoint_every": 7,
 }
 # Each has a test of its own below.
 ELSEWHERE = {

@@ -68,7 +68,10 @@ class Training:
         point = self._made.final
         record = msgspec.structs.replace(
             self._made,
-            products=tuple(msgspec.structs.replace(product, path=product.name) for product in products),
+            products=tuple(
+                msgspec.structs.replace(product, path=f"{attempt.name}/{product.name}")
+                for product in products
+            ),
             weights_sha256=weights,
             kept={
                 str(update): Kept(weights_sha256="kk", point=msgspec.structs.replace(point, update=update))

@@ -9,7 +9,7 @@ from rayfit.config import Options
 from rayfit.plan.plan import Plan
 from rayfit.plan.planning import make_plan
 from rayfit.records.storage import Storage
-from rayfit.sweep.conductor import group_kind, in_groups
+from rayfit.sweep.kinds import group_kind, in_groups
 from sweeps import data_quantity, model_size
 
 
