@@ -13,6 +13,7 @@ from rayfit.track.content import (
     TRAINED_AT,
     TRIAL,
     Content,
+    Point,
     milliseconds,
 )
 
@@ -92,13 +93,23 @@ def _is_its_beginning(client: MlflowClient, run: Run, content: Content) -> bool:
         if run.info.status != "RUNNING":
             return bool(tags.get(FAILED_AT) == content.tags[FAILED_AT])
         return since <= (milliseconds(content.tags[FAILED_AT]) or 0)
+    return _has_only(client, run, content.curve, content.started)
+
+
+def goes_on(client: MlflowClient, run: Run, curve: Iterable[Point], started: int) -> bool:
+    """True when a run was left by a training that was interrupted, whose curve by now is this one.
+
+    `started`: from when on the times of the curve count, in milliseconds since 1970.
+    """
+    return was_given_up(run) and _has_only(client, run, curve, started)
+
+
+def _has_only(client: MlflowClient, run: Run, curve: Iterable[Point], started: int) -> bool:
+    """True when the run has points of this curve, and no others."""
     if _WITNESS not in run.data.metrics:
         return False
-    measured = {
-        (point.step, point.time - content.started, point.value)
-        for point in content.curve
-        if point.key == _WITNESS
-    }
+    measured = {(point.step, point.time - started, point.value) for point in curve if point.key == _WITNESS}
     # The run's own beginning is the driver's guess, so moments are compared from it on.
+    since = int(run.data.tags[LIVE_SINCE])
     history = client.get_metric_history(run.info.run_id, _WITNESS)
     return {(point.step, point.timestamp - since, point.value) for point in history} <= measured

@@ -13,15 +13,16 @@ from filelock import FileLock
 
 from rayfit.columns import TRAINED, column
 from rayfit.errors import RayfitError, first_line
+from rayfit.records.states import kept_points
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.told import remember_told, told_of
 from rayfit.records.trial import Point as CurvePoint
 from rayfit.records.trials import read_failure
 from rayfit.track.connection import connect, database_file, tracking_errors, without_password
-from rayfit.track.content import CURRENT, LIVE_SINCE, TRIAL, Content, Point, as_tags, milliseconds
+from rayfit.track.content import CURRENT, LIVE_SINCE, TRIAL, Content, as_tags, milliseconds
 from rayfit.track.index import SweepIndex
-from rayfit.track.matching import was_given_up
+from rayfit.track.matching import goes_on, was_given_up
 from rayfit.track.runs import declared_params, measured_points, trial_identity
 from rayfit.track.sync import LOCK, SweepSync, SyncReport, search, sync_sweep
 from rayfit.track.writer import create_run, log_metrics, supersede, write_params
@@ -221,7 +222,7 @@ class _Training:
     since: int
     last_update: int = -1
     run_id: str = ""
-    waiting: list[Point] = field(default_factory=list)
+    waiting: list[CurvePoint] = field(default_factory=list)
 
 
 class _LiveCurves:
@@ -252,7 +253,7 @@ class _LiveCurves:
             training = self._trainings[trial_id] = _Training(tries, since)
         if point.update > training.last_update:
             training.last_update = point.update
-            training.waiting += measured_points(point, training.since)
+            training.waiting.append(point)
 
     def send(self, client: MlflowClient, sweep: SweepIndex, place: SyncReport) -> None:
         """Write what waits: one call for each trial that runs, and the run of one that has none yet.
@@ -268,9 +269,12 @@ class _LiveCurves:
         with FileLock(self._storage.root / LOCK), tracking_errors(client):
             for trial_id, training in trainings.items():
                 if not training.run_id and not self._has_ended(trial_id, training):
-                    training.run_id = self._create(client, trial_id, training, sweep, place)
+                    self._find_run(client, trial_id, training, sweep, place)
                 if training.run_id:
-                    log_metrics(client, training.run_id, waiting[trial_id])
+                    found = [
+                        one for each in waiting[trial_id] for one in measured_points(each, training.since)
+                    ]
+                    log_metrics(client, training.run_id, found)
                 with self._lock:
                     del training.waiting[: len(waiting[trial_id])]
 
@@ -282,6 +286,30 @@ class _LiveCurves:
             None if failure is None else milliseconds(failure.failed_at),
         )
         return any(end is not None and end > training.since for end in ends)
+
+    def _find_run(
+        self,
+        client: MlflowClient,
+        trial_id: str,
+        training: _Training,
+        sweep: SweepIndex,
+        place: SyncReport,
+    ) -> None:
+        """Give the training the run that an earlier try of it left, where it went on from its state; else a new one."""
+        query = f"tags.`mlflow.parentRunId` = '{place.parent_run_id}' and tags.`{TRIAL}` = '{trial_id}'"
+        earlier = [run for run in search(client, [place.experiment_id], query) if was_given_up(run)]
+        curve = [
+            one for each in kept_points(self._storage, trial_id).values() for one in measured_points(each, 0)
+        ]
+        own = next((run for run in earlier if goes_on(client, run, curve, 0)), None)
+        if own is not None:
+            training.run_id, training.since = own.info.run_id, int(own.data.tags[LIVE_SINCE])
+            if own.info.status != "RUNNING":
+                client.set_terminated(training.run_id, status="RUNNING")
+            return
+        training.run_id = self._create(client, trial_id, training, sweep, place)
+        for other in earlier:
+            supersede(client, other, training.run_id)
 
     def _create(
         self,
@@ -303,10 +331,6 @@ class _LiveCurves:
             tags={**as_tags(tags), LIVE_SINCE: str(training.since), CURRENT: "true"},
             params=declared_params(sweep.declared_row(trial_id)),
         )
-        query = f"tags.`mlflow.parentRunId` = '{place.parent_run_id}' and tags.`{TRIAL}` = '{trial_id}'"
-        earlier = [run for run in search(client, [place.experiment_id], query) if was_given_up(run)]
         run = create_run(client, place.experiment_id, content, place.parent_run_id, tags=content.tags)
         write_params(client, run, content)
-        for other in earlier:
-            supersede(client, other, run.info.run_id)
         return str(run.info.run_id)

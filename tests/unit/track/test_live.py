@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rayfit.records.states import write_point
 from rayfit.records.storage import Storage
 from rayfit.track.connection import TrackingError, connect
 from rayfit.track.sync import sync_sweep
@@ -99,6 +100,39 @@ def test_a_training_that_died_and_began_anew_has_another_run(storage: Storage) -
     assert len(children_of(client, parent)) == 2
     steps = [step for step, _, _ in history(client, new)["curve/train_loss"]]
     assert steps == [point.update for point in CURVE]
+
+
+@pytest.mark.parametrize("other_launch", [False, True])
+def test_a_training_that_went_on_from_its_state_keeps_its_run(storage: Storage, other_launch: bool) -> None:
+    made, trial_id = launch(storage)
+    record = made.begun()
+    client, tracker = started(storage, record)
+    for point in CURVE[:4]:
+        write_point(storage, trial_id, point)
+    see_all(tracker, trial_id, CURVE[:4])
+    tracker.tell()
+    parent = parent_of(client, record.id)
+    (first,) = children_of(client, parent)
+    if other_launch:
+        tracker.finish(made.record())
+        client, tracker = started(storage, record)
+    else:
+        tracker.see(running(trial_id, None, status="queued"))
+    # From the state after the second point; the two after it are measured once more, and keep their times.
+    for place, point in enumerate(curve(stretched=1.5)):
+        again = write_point(storage, trial_id, CURVE[place] if place >= 4 else point)
+        assert again == CURVE[place]
+    see_all(tracker, trial_id, CURVE[1:7], tries=2)
+    tracker.tell()
+    (run,) = children_of(client, parent)
+    assert (run.info.run_id, run.info.status) == (first.info.run_id, "RUNNING")
+    tracker.stop()
+    end(made)
+    sync_sweep(storage, record, client)
+    (run,) = children_of(client, parent)
+    found = history(client, run)["curve/train_loss"]
+    assert [(step, number) for step, number, _ in found] == [(each.update, each.train_loss) for each in CURVE]
+    assert found[5][2] - found[0][2] == round(1000 * CURVE[5].seconds)
 
 
 def test_another_training_than_the_one_seen_gets_a_run_of_its_own(storage: Storage) -> None:
