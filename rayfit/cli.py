@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rayfit.config import Options, flag, option_type, parse_value, words_of
-from rayfit.errors import RayfitError, nearest, unknown
+from rayfit.errors import HeldError, RayfitError, nearest, unknown
 from rayfit.plan.declaration import Sweep
 
 CONFIG = "--config"
@@ -32,9 +32,15 @@ def sweep_main(sweep: Sweep, script: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """The command's exit status; an error the user can mend is one message on standard error, and status 2."""
+    """The command's exit status; an error the user can mend is one message on standard error, and status 2.
+
+    3 where somebody else is at the same thing.
+    """
     try:
         return command()
+    except HeldError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     except RayfitError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from rayfit.listing import datasets_listing, models_listing
 from rayfit.plan import command as sizing
 from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
+from rayfit.records.leases import held_by, sweep_lease
 from rayfit.records.storage import PREPARED, SWEEPS, TRIALS, Storage
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.trials import failed_ids, read_failure
@@ -169,7 +170,8 @@ def _sync(parsed: argparse.Namespace) -> int:
     uri = parsed.tracking_uri or default_tracking_uri(storage)
     client = connect(uri, storage)
     for record in records:
-        report = sync_sweep(storage, record, client, finished=True)
+        is_over = held_by(storage, sweep_lease(record.id)) is None
+        report = sync_sweep(storage, record, client, finished=is_over)
         print(
             f"{record.id}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )

@@ -14,6 +14,14 @@ class TrialError(RayfitError):
     """A trial cannot be finished, for a reason that every worker of it saw together (a loss that is not finite)."""
 
 
+class HeldError(RayfitError):
+    """Somebody else does this very thing now; commands end with status 3."""
+
+
+class TrialElsewhere(Exception):  # noqa: N818 - nothing went wrong
+    """A trial that other workers train, of another launch; all workers here raise it alike. Its text says who."""
+
+
 class TrialInterrupted(Exception):  # noqa: N818 - nothing went wrong
     """A training that ends between two updates because it was asked to; all its workers raise it alike."""
 

@@ -61,20 +61,16 @@ def publish_trial(
     storage.write(TRIALS, record.id, record)
     (folder / FAILURE).unlink(missing_ok=True)
     remove_states(storage, record.id)
-    _remove_attempts(folder, old, record, attempt)
+    _remove_attempts(folder, record)
     return record
 
 
-def _remove_attempts(folder: Path, old: TrialRecord | None, record: TrialRecord, attempt: Path) -> None:
-    """Remove what the old record pointed at and the new one does not, and what workers of this launch left when they died.
-
-    Attempts of another launch stay: it may be running.
-    """
+def _remove_attempts(folder: Path, record: TrialRecord) -> None:
+    """Remove every attempt that the record does not point at: who publishes a trial alone holds it."""
     kept = {Path(product.path).parts[0] for product in record.products}
-    pointed_at = {Path(product.path).parts[0] for product in (() if old is None else old.products)}
-    of_this_launch = {path.name for path in folder.glob(f"{attempt.name.rsplit('-', 1)[0]}-*")}
-    for name in (pointed_at | of_this_launch) - kept:
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in folder.glob("attempt-*"):
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def product_path(storage: Storage, record: TrialRecord, product: Product) -> Path:

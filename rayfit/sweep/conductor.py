@@ -25,7 +25,8 @@ from rayfit.sweep.evaluators import EvaluationPool, Job, jobs_of
 from rayfit.sweep.group_run import GroupRun
 from rayfit.sweep.kinds import group_kind, in_groups
 from rayfit.sweep.launch import Launch
-from rayfit.sweep.notice import dead_nodes, draining_nodes, interrupt_all
+from rayfit.sweep.nodes import dead_nodes
+from rayfit.sweep.notice import Watch, interrupt_all
 from rayfit.sweep.progress import Overview
 from rayfit.sweep.queue import MAX_TRIES, TrialQueue, TrialState
 from rayfit.sweep.record import with_failures, write_record
@@ -58,7 +59,7 @@ class Conductor:
         self._num_workers = max(each.num_workers for each in launch.plan.placements.values())
         self._cluster = cluster_resources()
         check_fits(self._cluster, num_workers=self._num_workers, use_gpu=self._use_gpu)
-        self._stamp = secrets.token_hex(3)
+        self._stamp = launch.stamp
         self._groups: list[GroupRun] = []
         self._kinds: dict[str, str] = {}
         self._failed_groups: Counter[str] = Counter()
@@ -84,7 +85,6 @@ class Conductor:
         self._tune: TuneRun | None = None
         self._yielding = Yielding()
         self._turn = False
-        self._kept: dict[str, tuple[int | None, str]] = {}
 
     def run(self) -> None:
         """Until every trial and every measurement has ended. On Ctrl-C the states of what is trained are kept first."""
@@ -140,6 +140,7 @@ class Conductor:
             kinds={key: group_kind(trial) for key, trial in self._trials.items()},
             trials_per_group=launch.plan.options.trials_per_group,
         )
+        self._watch = Watch(launch, self._trials, self._queue)
         if not tasks:
             return
         self._tune = TuneRun(
@@ -184,11 +185,14 @@ class Conductor:
         overview.show(self._state, num_groups=len(self._groups), takes_turns=self._takes_turns)
         self._track.see(news)
         for trial_id, trial in news.items():
-            self._see_state(trial_id, trial)
+            if self._watch.has_newer_state(trial_id, trial):
+                # Whatever becomes of groups, the trial gets on.
+                self._failed_groups[group_kind(self._trials[trial_id])] = 0
             if trial.status in ("finished", "failed") and trial_id not in self._handled:
                 self._handled.add(trial_id)
                 self._trial_ended(trial_id, trial.error)
-        self._see_drained_nodes()
+        self._watch.see_elsewhere(self._state)
+        self._watch.see_drained_nodes()
         self._time(self._state, self._is_training)
         if any(trial.status == "running" for trial in self._state.values()):
             self._yielding.group_works(time.monotonic())
@@ -202,28 +206,6 @@ class Conductor:
             raise RayfitError(f"Ray Tune ended early: {self._tune.error}")
         if tune_has_ended:
             self._give_up_what_tune_left(self._state)
-
-    def _see_state(self, trial_id: str, trial: TrialState) -> None:
-        """What the workers say of a trial's states: of a newer one, and of trouble with keeping any."""
-        update, trouble = self._kept.get(trial_id, (None, ""))
-        if trial.kept_update != update:
-            # Whatever becomes of groups, the trial gets on.
-            self._failed_groups[group_kind(self._trials[trial_id])] = 0
-        if trial.trouble and trial.trouble != trouble:
-            self._launch.console.say(f"{trial_id}  {trial.trouble}; training goes on")
-        self._kept[trial_id] = trial.kept_update, trial.trouble
-
-    def _see_drained_nodes(self) -> None:
-        """Groups on nodes that are to go keep their states, and others go on with what they trained."""
-        import ray
-
-        if not joins_running_ray():
-            return
-        drained = draining_nodes()
-        if drained and (told := ray.get(self._queue.notice.remote(drained))):
-            self._launch.console.say(
-                f"a node is to go: {', '.join(told)} will keep the state of what is trained there"
-            )
 
     def _time(self, state: Mapping[str, TrialState], training: bool) -> None:
         stopwatch = self._launch.stopwatch

@@ -6,13 +6,13 @@ import gc
 import shlex
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from rayfit.columns import check_columns
 from rayfit.config import Options
 from rayfit.console import Console, Running
-from rayfit.errors import RayfitError
+from rayfit.errors import HeldError, RayfitError
 from rayfit.plan.cards import Card, cards_text, check_cards
 from rayfit.plan.declaration import Sweep
 from rayfit.plan.plan import Plan
@@ -21,6 +21,7 @@ from rayfit.plan.products import is_finished
 from rayfit.plan.show import exchange_notes, zero_stage_notes
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared, absolute, prepare
+from rayfit.records.leases import Holding, Lease, sweep_lease, take
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
@@ -57,7 +58,7 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
     track: Tracker | None = None
     started_at, stopwatch = now(), Stopwatch()
     log = storage.root / "logs" / "launches" / f"{started_at.replace(':', '')}.log"
-    with _termination_as_interrupt(), StartingRay(log) as starting_ray:
+    with _termination_as_interrupt(), ExitStack() as held, StartingRay(log) as starting_ray:
         try:
             track = Tracker(storage, options.tracking_uri or default_tracking_uri(storage))
             plan, options, cards = _planned(sweep, options, storage, starting_ray, console)
@@ -72,6 +73,8 @@ def run_sweep(sweep: Sweep, given: Options, script: str, arguments: Sequence[str
             _say_what_is_done(launch)
             _check_base(launch)
             is_idle = not (launch.trials or launch.measurements)
+            if not is_idle:
+                held.callback(_hold(launch).release)
             if not (is_idle and track.has_told(storage.sweep(launch.plan.sweep_id))):
                 track.ready()
             record = with_failures(begun_record(launch), launch)
@@ -231,6 +234,17 @@ def _say_what_is_done(launch: Launch) -> None:
     launch.console.say(
         f"{total} trials: reused {total - running}, running {running}; {len(launch.measurements)} measurements"
     )
+
+
+def _hold(launch: Launch) -> Holding:
+    """Hold the sweep while this launch runs. Raises HeldError where another does."""
+    holding = take(launch.storage, sweep_lease(launch.plan.sweep_id), launch.stamp)
+    if isinstance(holding, Lease):
+        raise HeldError(
+            f"this sweep is run already, by {holding.holder}; wait for it or end it there (should it be gone, this "
+            "will be known within a minute)"
+        )
+    return holding
 
 
 def _check_base(launch: Launch) -> None:

@@ -15,13 +15,14 @@ import msgspec
 
 from rayfit.allocator import keep_freed_memory
 from rayfit.devices import make_deterministic
-from rayfit.errors import TrialError, TrialInterrupted, WeightsError, first_line
+from rayfit.errors import TrialElsewhere, TrialError, TrialInterrupted, WeightsError, first_line
 from rayfit.plan.trials import curve_updates
+from rayfit.records.leases import Holding, Lease, take, trial_lease
 from rayfit.records.provenance import now
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.trial import TrialRecord
 from rayfit.records.trials import LOGS, new_attempt, publish_trial
-from rayfit.sweep.notice import dead_nodes
+from rayfit.sweep.nodes import dead_nodes
 from rayfit.sweep.trial import GroupConfig, Times, TrialTask, engine_facts, keeping, trial_record
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ def _train(
             log.info("trial %s: %s", task.id, error)
             if rank == 0:
                 ray.get(queue.interrupted.remote(group_id, task.id))
+        except TrialElsewhere as error:
+            idle_from = time.time()
+            log.info("trial %s is trained by %s", task.id, error)
+            if rank == 0:
+                ray.get(queue.elsewhere.remote(group_id, task.id, str(error)))
         except TrialError as error:
             # Raised on every rank from the same reduced numbers: the group itself is sound.
             idle_from = time.time()
@@ -165,38 +171,53 @@ def _train_and_record(
     previous_end: float | None,
     storage: Storage,
 ) -> tuple[TrialRecord, float]:
-    """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike."""
+    """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike.
+
+    Rank 0 holds the trial's lease meanwhile. Raises TrialElsewhere where somebody else does, or has taken it over.
+    """
     from rayfit.train.loop import train_trial
     from rayfit.train.together import from_rank_0
 
     times = Times(now(), previous_end)
-    launch = config.group_id.split("-")[1]
-    attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
-    # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
-    kept_before = from_rank_0(lambda: _kept_before(storage, task))
-    facts = engine_facts(engine, config.adapter)
-    keeper = _keeper(
-        config, queue, rank, task, keeping(config, task, facts, attempt, _edition(storage, task))
-    )
+    launch = config.launch
+    holding = take(storage, trial_lease(task.id), launch, from_same_launch=True) if rank == 0 else None
+    held = holding if isinstance(holding, Holding) else None
+    if elsewhere := from_rank_0(lambda: holding.holder if isinstance(holding, Lease) else ""):
+        raise TrialElsewhere(elsewhere)
     try:
-        result = train_trial(
-            engine,
-            snapshot,
-            _train_task(task, attempt, kept_before),
-            lambda point: queue.point.remote(task.id, point),
-            keeper,
-        )
-    except (TrialError, TrialInterrupted) as error:
-        # Of an interrupted one weights that were kept lie there.
-        if rank == 0 and not (isinstance(error, TrialInterrupted) and error.is_kept):
-            shutil.rmtree(attempt, ignore_errors=True)
-        raise
+        attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
+        # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
+        kept_before = from_rank_0(lambda: _kept_before(storage, task))
+        facts = engine_facts(engine, config.adapter)
+        kept = keeping(config, task, facts, attempt, _edition(storage, task))
+        try:
+            result = train_trial(
+                engine,
+                snapshot,
+                _train_task(task, attempt, kept_before),
+                lambda point: queue.point.remote(task.id, point),
+                _keeper(config, queue, held, task, kept),
+            )
+        except (TrialError, TrialInterrupted) as error:
+            # Of an interrupted one weights that were kept lie there.
+            if rank == 0 and not (isinstance(error, TrialInterrupted) and error.is_kept):
+                shutil.rmtree(attempt, ignore_errors=True)
+            raise
 
-    def publish() -> TrialRecord | str:
-        record = trial_record(config.group_id, facts, task, result, attempt.name, times)
-        return _published(storage, record, result, attempt, fresh=task.fresh, same_bits=not config.use_gpu)
+        def publish() -> TrialRecord | str | None:
+            if held is not None and not held.is_held:
+                return None
+            record = trial_record(config.group_id, facts, task, result, attempt.name, times)
+            return _published(
+                storage, record, result, attempt, fresh=task.fresh, same_bits=not config.use_gpu
+            )
 
-    record = from_rank_0(publish)
+        record = from_rank_0(publish)
+    finally:
+        if held is not None:
+            held.release()
+    if record is None:
+        raise TrialElsewhere("others, who have taken it over")
     if isinstance(record, str):
         raise TrialError(record)
     return record, result.exported_at
@@ -216,15 +237,21 @@ def _published(
         return str(error)
 
 
-def _keeper(config: GroupConfig, queue: Any, rank: int, task: TrialTask, keeping: Keeping) -> StateKeeper:
-    """What keeps the trial's states while it is trained; rank 0's asks the queue and tells it."""
+def _keeper(
+    config: GroupConfig, queue: Any, held: Holding | None, task: TrialTask, keeping: Keeping
+) -> StateKeeper:
+    """What keeps the trial's states while it is trained; rank 0's, which holds the lease, asks the queue and tells it."""
     from rayfit.train.keeping import StateKeeper
 
-    def tell(update: int, trouble: str) -> None:
-        queue.kept.remote(config.group_id, task.id, update, trouble)
-
+    if held is None:
+        return StateKeeper(keeping)
     notice = _Notice(queue, config.group_id)
-    return StateKeeper(keeping, is_noticed=lambda: rank == 0 and notice.is_there, tell=tell)
+    return StateKeeper(
+        keeping,
+        is_noticed=lambda: notice.is_there,
+        tell=lambda update, trouble: queue.kept.remote(config.group_id, task.id, update, trouble),
+        may_write=lambda: held.is_held,
+    )
 
 
 class _Notice:

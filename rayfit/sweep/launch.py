@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from rayfit.sweep.stopwatch import Stopwatch
 class Launch:
     """One launch of a sweep: what there is to do, and what went wrong.
 
-    `errors` by the id of a measurement, `trial_errors` by the id of a trial.
+    `errors` by the id of a measurement, `trial_errors` by the id of a trial. `stamp` tells launches apart.
     """
 
     prepared: Prepared
@@ -37,6 +38,7 @@ class Launch:
     errors: dict[str, str] = field(default_factory=dict)
     trial_errors: dict[str, str] = field(default_factory=dict)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    stamp: str = field(default_factory=lambda: secrets.token_hex(3))
 
     @property
     def plan(self) -> Plan:

@@ -1,30 +1,23 @@
-"""Notice to worker groups that they are to keep the states of what they train, and to close."""
+"""Trainings that are interrupted, or that others do: what the driver sees of them, says, and asks for."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rayfit.console import Console
+from rayfit.plan.products import is_finished
+from rayfit.plan.trials import TrialSpec
+from rayfit.records.leases import held_by, trial_lease
+from rayfit.sweep.cluster import joins_running_ray
+from rayfit.sweep.launch import Launch
+from rayfit.sweep.nodes import draining_nodes
+from rayfit.sweep.queue import TrialState
 
 # States of the largest models take minutes to write. Whoever ends this process earlier says so by ending it.
 _LONGEST_WAIT = 600.0
 _POLL_SECONDS = 0.1
-
-
-def dead_nodes() -> tuple[str, ...]:
-    """The ids of the nodes that this Ray has lost."""
-    import ray
-
-    return tuple(node["NodeID"] for node in ray.nodes() if not node["Alive"])
-
-
-def draining_nodes() -> tuple[str, ...]:
-    """The ids of the nodes that are to go soon: a spot instance that is taken back, an autoscaler's end."""
-    import ray
-
-    # The only way to know that Ray has, and the one that its own Train takes.
-    return tuple(ray._private.state.state.get_draining_nodes())
 
 
 def interrupt_all(queue: Any, console: Console) -> None:
@@ -44,3 +37,50 @@ def interrupt_all(queue: Any, console: Console) -> None:
         if not any(trial.status == "running" for trial in ray.get(queue.state.remote()).values()):
             return
         time.sleep(_POLL_SECONDS)
+
+
+class Watch:
+    """What the driver sees of states, of trials that other launches train, and of nodes that are to go."""
+
+    def __init__(self, launch: Launch, trials: Mapping[str, TrialSpec], queue: Any) -> None:
+        """`queue`: the actor."""
+        self._launch, self._trials, self._queue = launch, trials, queue
+        self._seen: dict[str, TrialState] = {}
+
+    def has_newer_state(self, trial_id: str, trial: TrialState) -> bool:
+        """Whether a newer state of the trial is kept than was; says what goes wrong, and what is begun again."""
+        before = self._seen.get(trial_id)
+        self._seen[trial_id] = trial
+        say = self._launch.console.say
+        if trial.trouble and (before is None or trial.trouble != before.trouble):
+            say(f"{trial_id}  {trial.trouble}{'' if trial.status == 'elsewhere' else '; training goes on'}")
+        if before is not None and trial.tries > max(before.tries, 1):
+            since = (
+                f", from its state after update {trial.kept_update}"
+                if trial.kept_update
+                else " from the start"
+            )
+            say(f"{trial_id}  its training was cut off; it is trained on{since}")
+        return trial.kept_update != (None if before is None else before.kept_update)
+
+    def see_elsewhere(self, state: Mapping[str, TrialState]) -> None:
+        """Tell the queue what has become of trials that another launch trains."""
+        storage = self._launch.storage
+        for trial_id, trial in state.items():
+            if trial.status != "elsewhere" or held_by(storage, trial_lease(trial_id)) is not None:
+                continue
+            record = storage.trial(trial_id)
+            if record is not None and is_finished(self._launch.plan, self._trials[trial_id], storage):
+                self._queue.found.remote(trial_id, record.seconds.total)
+            else:
+                self._queue.back.remote(trial_id)
+
+    def see_drained_nodes(self) -> None:
+        """Have groups on nodes that are to go keep their states; others go on with what they trained."""
+        import ray
+
+        drained = draining_nodes() if joins_running_ray() else ()
+        if drained and (told := ray.get(self._queue.notice.remote(drained))):
+            self._launch.console.say(
+                f"a node is to go: the state of what {', '.join(told)} trains is kept first"
+            )

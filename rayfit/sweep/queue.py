@@ -14,7 +14,7 @@ from rayfit.records.trial import Point
 MAX_TRIES = 3
 MAX_STARTS_WITHOUT_WORK = 3
 
-Status = Literal["expected", "queued", "running", "finished", "failed"]
+Status = Literal["expected", "queued", "running", "elsewhere", "finished", "failed"]
 Order = tuple[Literal["train", "wait", "close"], Any]
 
 
@@ -65,6 +65,8 @@ class _Group:
 
 class TrialQueue:
     """Trials are expected (the plan has them), queued (Tune submitted them), running, and finished or failed.
+
+    One that another launch trains is elsewhere until its record is there, or it is nobody's and queued again.
 
     A trial is of a kind (its model, batch and adapter, say), and a group trains trials of one kind.
     """
@@ -204,6 +206,20 @@ class TrialQueue:
         self._groups[group_id].in_hand = ""
         trial = self._trials[trial_id]
         trial.status, trial.points = "queued", []
+
+    def elsewhere(self, group_id: str, trial_id: str, holder: str) -> None:
+        """The trial that the group was handed is trained by others, of another launch."""
+        self._groups[group_id].in_hand = ""
+        trial = self._trials[trial_id]
+        trial.status, trial.points, trial.trouble = "elsewhere", [], f"it is trained by {holder}"
+
+    def found(self, trial_id: str, seconds: float) -> None:
+        """A trial that was trained elsewhere has its record."""
+        self._end(self._trials[trial_id], seconds=seconds)
+
+    def back(self, trial_id: str) -> None:
+        """A trial that was trained elsewhere is nobody's any more, and has no record."""
+        self._trials[trial_id].status = "queued"
 
     def is_noticed(self, group_id: str) -> bool:
         """Whether the group is to interrupt what it trains, keep its state and close."""

@@ -55,6 +55,11 @@ class GroupConfig:
     num_workers: int
     max_restarts: int
 
+    @property
+    def launch(self) -> str:
+        """The stamp of the launch that the group is of."""
+        return self.group_id.split("-")[1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTask:
@@ -141,7 +146,7 @@ def keeping(config: GroupConfig, task: TrialTask, facts: EngineFacts, attempt: P
         ),
         keep=task.schedule.keep,
         edition=edition,
-        launch=config.group_id.split("-")[1],
+        launch=config.launch,
         fresh=task.fresh,
         token=attempt.name.rsplit("-", 1)[1],
         stretch=Stretch(

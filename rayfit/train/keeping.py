@@ -124,6 +124,7 @@ class StateKeeper:
 
     On rank 0, `is_noticed` says whether the training is to be interrupted; it is asked about once a second and must not
     wait. `tell` is called, in a thread, with the update of a state once it is whole, and with why one could not be.
+    `may_write`: whether the trial is still this one's to train; else nothing is written or removed that counts.
     """
 
     def __init__(
@@ -132,9 +133,10 @@ class StateKeeper:
         *,
         is_noticed: Callable[[], bool] = lambda: False,
         tell: Callable[[int, str], None] = lambda *_: None,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self._keeping, self._storage = keeping, Storage(keeping.storage)
-        self._is_noticed, self._tell = is_noticed, tell
+        self._is_noticed, self._tell, self._may_write = is_noticed, tell, may_write
         self._before: tuple[Stretch, ...] = ()
         self._writing: _Writing | None = None
         self._next_look = 0
@@ -289,7 +291,9 @@ class StateKeeper:
             writing.own_written.set()
             if rank == 0:
                 parts = self._all_parts(folder, files, writing)
-                if parts is not None:
+                if parts is not None and not self._may_write():
+                    writing.error = "others have taken this trial over"
+                elif parts is not None:
                     publish_state(folder, self._record(progress, parts))
                     self._tell(progress.update, "")
         except OSError as error:

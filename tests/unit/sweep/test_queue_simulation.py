@@ -26,7 +26,11 @@ class World:
         self.in_hand: dict[str, str] = {}  # what each group with workers is training, "" for nothing
         self.closing: set[str] = set()
         self.served: dict[str, int] = {}
-        self.tries = dict.fromkeys(self.ids, 0)
+        self.deaths = dict.fromkeys(self.ids, 0)  # since the newest state, of which `kept` has the update
+        self.kept = dict.fromkeys(self.ids, 0)
+        self.nodes: dict[str, str] = {}
+        self.dead_nodes: set[str] = set()
+        self.elsewhere: set[str] = set()
         self.ended: dict[str, str] = {}
 
     def idle(self) -> list[str]:
@@ -49,9 +53,48 @@ class World:
     def start_workers(self, name: str) -> None:
         """The first time, or again after they died with whatever they had in hand."""
         self.starting.discard(name)
+        if self.in_hand.get(name) and self.nodes[name] not in self.dead_nodes:
+            self.deaths[self.in_hand[name]] += 1
         self.in_hand[name] = ""
-        if not self.queue.hello(name):
+        self.nodes[name] = f"node-{self.rng.randint(0, 99)}-{len(self.dead_nodes)}"
+        if not self.queue.hello(name, (self.nodes[name],), frozenset(self.dead_nodes)):
             self.closing.add(name)
+
+    def lose_node(self, name: str) -> None:
+        """The group's node goes, and Train starts its workers on another."""
+        self.dead_nodes.add(self.nodes[name])
+        self.start_workers(name)
+
+    def keep(self, name: str) -> None:
+        """A state of what the group trains is whole: a newer one, or none at all."""
+        trial_id = self.in_hand[name]
+        update = self.kept[trial_id] + self.rng.randint(0, 2)
+        self.queue.kept(name, trial_id, update, "")
+        if update > self.kept[trial_id]:
+            self.kept[trial_id], self.deaths[trial_id] = update, 0
+
+    def interrupt(self, name: str) -> None:
+        """A node is drained, and the group on it keeps its state and closes."""
+        self.queue.notice([self.nodes[name]])
+        assert self.queue.is_noticed(name)
+        trial_id, self.in_hand[name] = self.in_hand[name], ""
+        self.queue.interrupted(name, trial_id)
+        assert self.queue.next(name) == ("close", None)
+        self.closing.add(name)
+
+    def see_elsewhere(self, name: str) -> None:
+        """Another launch holds the trial's lease."""
+        trial_id, self.in_hand[name] = self.in_hand[name], ""
+        self.queue.elsewhere(name, trial_id, "process 7 on a machine")
+        self.elsewhere.add(trial_id)
+
+    def come_back(self, trial_id: str, *, found: bool) -> None:
+        """The other launch has trained it, or has given it up."""
+        self.elsewhere.discard(trial_id)
+        if found:
+            self.queue.found(trial_id, 7.5)
+        else:
+            self.queue.back(trial_id)
 
     def ask(self, name: str) -> None:
         order, task = self.queue.next(name)
@@ -63,8 +106,8 @@ class World:
             assert task not in self.ended, f"{task} has ended and is trained again"
             self.in_hand[name] = task
             self.served[name] += 1
-            self.tries[task] += 1
-            assert self.tries[task] <= MAX_TRIES
+            assert task not in self.elsewhere
+            assert self.deaths[task] < MAX_TRIES
             assert not self.per_group or self.served[name] <= self.per_group
 
     def end_trial(self, name: str, *, good: bool) -> None:
@@ -76,7 +119,9 @@ class World:
         assert self.queue.state()[trial_id].status == ("finished" if good else "failed")
 
     def end_group(self, name: str, error: str = "") -> None:
-        self.queue.group_ended(name, error)
+        if self.in_hand.get(name) and self.nodes[name] not in self.dead_nodes:
+            self.deaths[self.in_hand[name]] += 1
+        self.queue.group_ended(name, error, frozenset(self.dead_nodes))
         self.starting.discard(name)
         self.in_hand.pop(name, None)
         self.closing.discard(name)
@@ -92,6 +137,12 @@ class World:
             "trial finished": (5, self.busy()),
             "trial failed": (1, self.busy()),
             "workers died": (3, sorted(self.in_hand)),
+            "node lost": (1, sorted(self.in_hand)),
+            "state kept": (4, self.busy()),
+            "drained": (1, self.busy()),
+            "elsewhere": (1, self.busy()),
+            "found": (1, sorted(self.elsewhere)),
+            "back": (1, sorted(self.elsewhere)),
             "workers keep dying": (0.5, everyone),
             "group died": (1, everyone),
             "group closed": (5, sorted(self.closing)),
@@ -110,6 +161,16 @@ class World:
                 self.ask(whom)
             case (("workers start" | "workers died"), str()):
                 self.start_workers(whom)
+            case "node lost", str():
+                self.lose_node(whom)
+            case "state kept", str():
+                self.keep(whom)
+            case "drained", str():
+                self.interrupt(whom)
+            case "elsewhere", str():
+                self.see_elsewhere(whom)
+            case (("found" | "back"), str()):
+                self.come_back(whom, found=happening == "found")
             case "workers keep dying", str():
                 for _ in range(MAX_STARTS_WITHOUT_WORK + 1):
                     self.start_workers(whom)
@@ -128,6 +189,9 @@ class World:
             elif trial.status in ENDED:
                 self.ended[trial_id] = trial.status
             assert (trial.status == "failed") == bool(trial.error)
+            assert (trial.status == "elsewhere") == (trial_id in self.elsewhere)
+            assert (trial.kept_update or 0) == self.kept[trial_id]
+            assert self.deaths[trial_id] < MAX_TRIES or trial.status == "failed"
         running = sorted(trial_id for trial_id, trial in state.items() if trial.status == "running")
         assert running == sorted(trial for trial in self.in_hand.values() if trial)
 
@@ -135,6 +199,8 @@ class World:
         """A driver that looks around, and groups that do their work, until nothing is left to do."""
         for trial_id in self.ids:
             self.queue.submit(trial_id)
+        for trial_id in sorted(self.elsewhere):
+            self.come_back(trial_id, found=False)
         for _ in range(40):
             self.tick(2)
             for name in sorted(self.starting):
