@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rayfit.records.states import all_states, kept_points
 from rayfit.records.storage import Storage
 from rayfit.track.connection import connect
 from tests.launching import ROOT, SMALL, launch, start, summary, trial_records
@@ -174,6 +175,8 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
         "8",
         "--validation-rows",
         "8",
+        "--checkpoint-every",
+        "20",
     )
     options = (*options, "--storage", storage_root, "--num-cpus", "2")
     killed = _kill_the_driver(storage_root, *options)
@@ -182,6 +185,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
         signs = partial(files_of, storage_root)
         wait_for(lambda: _live_runs(storage_root), "a curve in MLflow while training goes on", signs)
         wait_for(lambda: len(trial_records(storage_root)) > len(killed), "one more finished trial", signs)
+        wait_for(lambda: _is_halfway(storage_root), "another trial halfway", signs)
         process.send_signal(signal.SIGINT)
         output = finish(process, storage_root)
     finally:
@@ -198,16 +202,26 @@ def test_an_interrupted_sweep_goes_on_where_it_was(storage_root: Path) -> None:
     assert [row["status"] for row in summary(storage_root)] == ["FINISHED"] * 5
     assert _rayfit("list", "sweeps", storage=storage_root).endswith("3 of 3 trials, 3 launches\n")
 
-    # What a finished trial lacks, a denser curve, is made by training it again, to the same bits.
-    before = trial_records(storage_root)[8]
-    output = launch(*options, "--samples", "8", "--eval-every", "12")
+    # What a finished trial lacks, a denser curve, is made by training it again, to the bits of one that went on.
+    samples = max(samples for samples, record in trial_records(storage_root).items() if record.stretches)
+    before = trial_records(storage_root)[samples]
+    assert [stretch.after >= 20 for stretch in before.stretches] == [False, True]
+    output = launch(*options, "--samples", samples, "--eval-every", "12")
     assert "reused 0, running 1" in output
-    after = trial_records(storage_root)[8]
+    after = trial_records(storage_root)[samples]
+    assert after.stretches == ()
     assert _digests(storage_root) == digests and after.edition == 1
     names = [{product.name for product in record.products} for record in (before, after)]
     assert names[0] < names[1]
     for product in after.products:
         assert (storage_root / "trials" / after.id / product.path).exists()
+
+
+def _is_halfway(root: Path) -> bool:
+    """Whether a trial that has no record yet has a point after its state."""
+    storage = Storage(root)
+    unfinished = {path.name for path in (root / "trials").iterdir()} - set(storage.ids("trials"))
+    return any(max(kept_points(storage, trial_id), default=0) >= 40 for trial_id in unfinished)
 
 
 def _kill_the_driver(root: Path, *options: object) -> dict[int, str]:
@@ -267,13 +281,13 @@ def test_two_workers_at_stage_3_a_used_group_and_what_is_killed(storage_root: Pa
     )
     assert all(overhead is None or 0 <= overhead < 1.0 for overhead in overheads)
 
-    process = start(*options, "--trials-per-group", "1", "--fresh")
+    process = start(*options, "--trials-per-group", "1", "--fresh", "--checkpoint-every", "5")
     try:
         signs = partial(files_of, storage_root)
-        log = wait_for(lambda: _log_of_a_second_attempt(storage_root), "a trial under way", signs)
+        log = wait_for(lambda: _log_of_a_second_attempt(storage_root), "a state of a trial under way", signs)
         os.kill(int(re.findall(r"process (\d+)", log.read_text())[-1]), signal.SIGKILL)
         other = wait_for(
-            lambda: _log_of_a_second_attempt(storage_root, log), "the other trial under way", signs
+            lambda: _log_of_a_second_attempt(storage_root, log), "a state of the other trial", signs
         )
         # What it holds is held until somebody frees it, and there is no room for another group beside it.
         (controller,) = descendants(process.pid, "ray::TrainController")
@@ -290,13 +304,18 @@ def test_two_workers_at_stage_3_a_used_group_and_what_is_killed(storage_root: Pa
     assert isolated[8].worker_group != isolated[16].worker_group
     assert [isolated[samples].edition for samples in (8, 16)] == [2, 2]
     assert _digests(storage_root) == digests
+    for record in isolated.values():
+        assert [stretch.after > 0 for stretch in record.stretches] == [False, True], "it went on from a state"
+        assert not list((storage_root / "trials" / record.id).glob("states"))
+    assert output.count("its training was cut off; it is trained on, from its state after update") == 2
 
 
 def _log_of_a_second_attempt(root: Path, other_than: Path | None = None) -> Path | None:
-    """The log of the second rank of a trial that was trained before and is under way again."""
+    """The log of the second rank of a trial that was trained before and is under way again, with a whole state."""
     for attempt in root.glob("trials/*/attempt-*"):
         log = attempt.parent / "logs" / "rank1.log"
-        if log != other_than and log.exists() and log.read_text().count(" in group ") == 2:
+        again = log != other_than and log.exists() and log.read_text().count(" in group ") == 2
+        if again and all_states(Storage(root), attempt.parent.name):
             return log
     return None
 
