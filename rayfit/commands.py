@@ -11,6 +11,7 @@ from rayfit.errors import RayfitError, nearest, unknown
 from rayfit.findings.current import current
 from rayfit.listing import datasets_listing, models_listing
 from rayfit.plan import command as sizing
+from rayfit.records.cleaning import leftovers, remove
 from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
 from rayfit.records.leases import held_by, sweep_lease
@@ -39,6 +40,10 @@ def run(arguments: Sequence[str]) -> int:
     report.add_argument(
         "--markdown", action="store_true", help="print questions, commands and tables instead"
     )
+    clean = _command(
+        commands, "clean", "what killed processes have left in the storage, and its size", _clean
+    )
+    clean.add_argument("--delete", action="store_true", help="remove it")
     ask.add_arguments(_command(commands, "generate", ask.ABOUT, ask.run))
     sizing.add_arguments(_command(commands, "plan", sizing.ABOUT, sizing.run))
     _command(commands, "models", "model presets", _models, storage=False)
@@ -176,6 +181,22 @@ def _sync(parsed: argparse.Namespace) -> int:
             f"{record.id}: {report.created} runs created, {report.updated} updated, {report.unchanged} unchanged"
         )
     print(f"open with: {ui_command(uri)}")
+    return 0
+
+
+def _clean(parsed: argparse.Namespace) -> int:
+    storage = _opened(parsed)
+    found = leftovers(storage)
+    for each in found:
+        print(f"{each.bytes / 2**30:9.3f} GiB  {each.path.relative_to(storage.root)}  ({each.what})")
+    total = f"{sum(each.bytes for each in found) / 2**30:.3f} GiB in {len(found)} places"
+    if not found:
+        print(f"nothing is left over in {storage.root}")
+    elif parsed.delete:
+        remove(found)
+        print(f"removed {total}")
+    else:
+        print(f"{total} can go; --delete removes it")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rayfit.plan.plan import Plan
 from rayfit.plan.trials import CURVE_ROWS, TrialSpec, curve_updates
+from rayfit.records.states import is_begun_anew
 from rayfit.records.storage import Storage
 from rayfit.records.trial import Product, checkpoint, curve, weights
 
@@ -21,6 +22,11 @@ def wanted_products(plan: Plan, trial: TrialSpec) -> list[Product]:
 
 
 def is_finished(plan: Plan, trial: TrialSpec, storage: Storage) -> bool:
-    """True when the trial has a record with every product that is wanted; False while its id is pending."""
+    """True when the trial has a record with every product that is wanted; False while its id is pending.
+
+    Not one whose training anew, with `--fresh`, was interrupted: its state waits to be gone on from.
+    """
     record = storage.trial(trial.id)
-    return record is not None and all(record.product(each.name) for each in wanted_products(plan, trial))
+    if record is None or not all(record.product(each.name) for each in wanted_products(plan, trial)):
+        return False
+    return not is_begun_anew(storage, record)

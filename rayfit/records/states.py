@@ -17,7 +17,7 @@ from rayfit.errors import RayfitError
 from rayfit.identity import file_digest
 from rayfit.records.codec import encode, read_record
 from rayfit.records.storage import TRIALS, Storage, write_json
-from rayfit.records.trial import Point, Stretch
+from rayfit.records.trial import Point, Stretch, TrialRecord
 from rayfit.records.values import Value
 
 MANIFEST = "manifest.json"
@@ -175,6 +175,11 @@ def remove_superseded(states: Path) -> None:
 def all_states(storage: Storage, trial_id: str) -> list[State]:
     """The states of a trial that have a readable manifest, the newest first."""
     return _read_all(states_folder(storage, trial_id))
+
+
+def is_begun_anew(storage: Storage, record: TrialRecord) -> bool:
+    """Whether a finished trial has a state of its next edition: it was being trained with `--fresh`."""
+    return any(state.record.edition > record.edition for state in all_states(storage, record.id))
 
 
 def states_of(

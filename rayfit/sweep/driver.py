@@ -179,7 +179,9 @@ def _say_what_is_kept(
     track.finish(written)
     trials = launch.plan.unique_trials
     done = sum(is_finished(launch.plan, trial, storage) for trial in trials)
-    again = "starts all of them again" if launch.plan.options.fresh else "goes on from there"
+    again = "goes on from there"
+    if launch.plan.options.fresh:
+        again = "starts all of them again, and goes on with what was being trained without --fresh"
     console.say(
         f"interrupted: {done} of {len(trials)} trials are finished and kept in {storage.root}; the same command {again}"
     )

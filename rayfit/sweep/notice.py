@@ -53,7 +53,7 @@ class Watch:
         self._seen[trial_id] = trial
         say = self._launch.console.say
         if trial.trouble and (before is None or trial.trouble != before.trouble):
-            say(f"{trial_id}  {trial.trouble}{'' if trial.status == 'elsewhere' else '; training goes on'}")
+            say(f"{trial_id}  {trial.trouble}")
         if before is not None and trial.tries > max(before.tries, 1):
             since = (
                 f", from its state after update {trial.kept_update}"

@@ -17,6 +17,7 @@ from rayfit.plan.trials import CURVE_ROWS, TrialSpec
 from rayfit.prepare.made_models import base_weights
 from rayfit.prepare.prepare import Prepared
 from rayfit.prepare.token_rows import ROWS, VALIDATION
+from rayfit.records.states import is_begun_anew
 from rayfit.records.storage import Storage
 from rayfit.records.trial import AboutTrial, Exchange, Placed, TrainedModel, TrainedRows
 from rayfit.sweep.trial import TrialTask
@@ -101,6 +102,7 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
     """What a group needs to train the trial."""
     plan, recipe, selection = prepared.plan, trial.recipe, trial.selection
     held_out = plan.evaluation.rows_id(HeldOut(domain=trial.domain), trial.model)
+    finished = storage.trial(trial.id)
     return TrialTask(
         about=_about_trial(prepared, trial, storage, script),
         schedule=Schedule(
@@ -121,7 +123,8 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         sequence_length=trial.domain.settings.sequence_length,
         num_validation=min(CURVE_ROWS, plan.evaluation.num_validation),
         eval_every=plan.products.eval_every,
-        fresh=plan.options.fresh,
+        fresh=plan.options.fresh or (finished is not None and is_begun_anew(storage, finished)),
+        anew=plan.options.fresh,
         checkpoint_minutes=plan.options.checkpoint_minutes,
         checkpoint_every=plan.options.checkpoint_every,
     )

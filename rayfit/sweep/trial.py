@@ -66,8 +66,9 @@ class TrialTask:
     """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
 
     `eval_every`: updates between points of the curve, None for what `curve_updates` decides; `num_validation`: the rows
-    that it is measured over, of validation text and of training text each. `checkpoint_minutes`, `checkpoint_every`: between
-    two states that training can go on from.
+    that it is measured over, of validation text and of training text each. `fresh`: its record
+    replaces a finished one; `anew`: states of earlier launches count for nothing. `checkpoint_minutes`,
+    `checkpoint_every`: between two states that training can go on from.
     """
 
     about: AboutTrial
@@ -78,6 +79,7 @@ class TrialTask:
     num_validation: int
     eval_every: int | None
     fresh: bool
+    anew: bool
     checkpoint_minutes: float
     checkpoint_every: int | None
 
@@ -147,7 +149,7 @@ def keeping(config: GroupConfig, task: TrialTask, facts: EngineFacts, attempt: P
         keep=task.schedule.keep,
         edition=edition,
         launch=config.launch,
-        fresh=task.fresh,
+        anew=task.anew,
         token=attempt.name.rsplit("-", 1)[1],
         stretch=Stretch(
             after=0, placement=about.placement, device=facts.device, worker_group=config.group_id

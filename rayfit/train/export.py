@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch.distributed as dist
 
 from rayfit.train.adapters import adapted_modules, full_master, merged_weights
 from rayfit.train.directory import copy_tokenizer, weights_digest, write_config
+from rayfit.train.room import with_room
+from rayfit.train.together import from_rank_0
 
 EXPORT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -30,15 +33,17 @@ def full_masters(engine: Any, model_path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
+def export(
+    engine: Any, model_path: Path, target: Path, dtype: str, tell: Callable[[str], None] = lambda _: None
+) -> str:
     """Write config, tokenizer and safetensors into `target` on rank 0; returns the masters' digest on every rank.
 
     The directory loads with `AutoModelForCausalLM.from_pretrained` and nothing of rayfit. `dtype` fp32 keeps the
-    masters' bits; bf16 rounds them.
+    masters' bits; bf16 rounds them. Where there is no room, `tell` is told on rank 0, and it is waited for.
     """
     weights = full_masters(engine, model_path)
-    box = [""]
-    if dist.get_rank() == 0:
+
+    def write() -> str:
         number_type = EXPORT_DTYPES[dtype]
         target.mkdir(parents=True, exist_ok=True)
         # Hashing leaves Python to others, and every GPU of the group waits for the longer of the two.
@@ -49,7 +54,6 @@ def export(engine: Any, model_path: Path, target: Path, dtype: str) -> str:
             )
             write_config(engine.module.config, target, number_type)
             copy_tokenizer(model_path, target)
-            box[0] = digest.result()
-    if dist.get_world_size() > 1:
-        dist.broadcast_object_list(box, src=0)
-    return box[0]
+            return digest.result()
+
+    return from_rank_0(lambda: with_room(write, tell))

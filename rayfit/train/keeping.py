@@ -81,6 +81,9 @@ class Keeper(Protocol):
     def before_export(self, engine: Any, progress: Callable[[], Progress]) -> None:
         """Called once all updates are done."""
 
+    def tell_trouble(self, update: int, trouble: str) -> None:
+        """Called on rank 0 with what goes wrong, and is waited for."""
+
     def end(self) -> None:
         """Called when the training is over, however it ended."""
 
@@ -89,7 +92,8 @@ class Keeper(Protocol):
 class Keeping:
     """What is to be kept, where, and how often; every rank has the same.
 
-    `seconds` between states, and `every` so many updates, each None for never. `token`: of this try, `stretch` what it is.
+    `anew`: states of other launches than `launch` count for nothing. `seconds` between states, and `every` so many updates,
+    each None for never. `token`: of this try, `stretch` what it is.
     """
 
     storage: Path
@@ -97,7 +101,7 @@ class Keeping:
     keep: tuple[int, ...]
     edition: int
     launch: str
-    fresh: bool
+    anew: bool
     token: str
     stretch: Stretch
     seconds: float | None
@@ -177,7 +181,7 @@ class StateKeeper:
             measured=measured,
             keep=keeping.keep,
             edition=keeping.edition,
-            launch=keeping.launch if keeping.fresh else None,
+            launch=keeping.launch if keeping.anew else None,
         )
 
     def _go_on(self, engine: Any, state: State) -> Progress | None:
@@ -229,6 +233,10 @@ class StateKeeper:
             return
         if from_rank_0(lambda: lost >= WORTH_SECONDS):
             self._save(engine, progress())
+
+    def tell_trouble(self, update: int, trouble: str) -> None:
+        """As `Keeper`."""
+        self._tell(update, trouble)
 
     def end(self) -> None:
         """As `Keeper`: nothing is written any more."""

@@ -196,7 +196,11 @@ class _Training:
     def _export(self, path: Path) -> str:
         schedule = self._task.schedule
         with self._timed("export"):
-            return export(self._engine, schedule.model_path, path, schedule.export_dtype)
+            return export(self._engine, schedule.model_path, path, schedule.export_dtype, self._tell)
+
+    def _tell(self, trouble: str) -> None:
+        if self._keeper is not None:
+            self._keeper.tell_trouble(self._update, trouble)
 
     def _measure_point(
         self, batch_loss: float | None, norm: float | None, *, whole: Measurement | None = None

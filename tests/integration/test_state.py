@@ -6,6 +6,8 @@ import itertools
 import logging
 import shutil
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.records.states import MANIFEST, StateOf, all_states, kept_points
 from rayfit.records.storage import Storage
 from rayfit.records.trial import Placed, Point, Stretch
+from tests.patience import wait_for
 from tests.tiny import random_rows, save_tiny_llama
 from tests.workers import run_workers
 
@@ -51,7 +54,9 @@ class Told:
             self.whole.append(update)
 
 
-def keeper_of(storage: Path, trial: str, *, stop_at: int | None, told: Told, **changes: Any) -> Any:
+def keeper_of(
+    storage: Path, trial: str, *, stop_at: int | None, told: Callable[[int, str], None], **changes: Any
+) -> Any:
     """A keeper as a worker of a group has it; `stop_at`: notice is given after that update."""
     from rayfit.train.keeping import Keeping, StateKeeper
 
@@ -67,7 +72,7 @@ def keeper_of(storage: Path, trial: str, *, stop_at: int | None, told: Told, **c
         keep=KEEP,
         edition=1,
         launch="first",
-        fresh=False,
+        anew=False,
         token="aa",
         stretch=Stretch(
             after=0,
@@ -354,34 +359,59 @@ def test_the_newest_state_that_is_whole_is_used_and_what_is_wrong_with_others_is
             assert result[1][: len(points)] == points, "what was measured before keeps its time"
 
 
-def test_a_full_disk_costs_states_and_no_training(
+def test_a_full_disk_costs_states_and_no_training_and_the_export_waits_for_room(
     tmp_path: Path, model_path: Path, calm_alone: list[Any]
 ) -> None:
-    root = tmp_path / "small"
-    (root / "trials").mkdir(parents=True)
+    small, waits = tmp_path / "small", tmp_path / "waits"
+    small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(root / "trials")], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=96k", "small", str(small)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
     try:
-        result = run_workers(train_elsewhere, 1, model_path, root, tmp_path / "elsewhere")[0]
+        with ThreadPoolExecutor(1) as beside:
+            training = beside.submit(run_workers, train_on_a_small_disk, 1, model_path, small, waits)
+            wait_for(lambda: waits.exists() or training.done(), "an export that waits", lambda: 0.0)
+            assert not training.done(), training.result()
+            subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+            digest, whole, trouble = training.result()[0]
+        exported = weights_of(small / "attempt" / "checkpoint")
     finally:
-        subprocess.run(["umount", str(root / "trials")], check=True)
-    digest, whole, trouble = result
-    assert digest == calm_alone[1][0] and whole == []
+        subprocess.run(["umount", str(small)], check=True)
+    assert digest == calm_alone[1][0] == exported and whole == []
     assert "the state after update 4 cannot be written" in trouble[0]
+    assert "there is no room for what was trained" in trouble[-1]
 
 
-def train_elsewhere(model_path: Path, root: Path, attempt: Path) -> tuple[str, list[int], list[str]]:
-    """Train with states in a storage that has no room for them, and weights where there is room."""
+def weights_of(folder: Path) -> str:
+    """The digest of exported weights, loaded as anyone would."""
+    from transformers import AutoModelForCausalLM
+
+    from rayfit.train.directory import weights_digest
+
+    return weights_digest(dict(AutoModelForCausalLM.from_pretrained(folder).named_parameters()))
+
+
+def train_on_a_small_disk(model_path: Path, root: Path, waits: Path) -> tuple[str, list[int], list[str]]:
+    """Train where there is no room for states nor weights; `waits` is there once that is waited for."""
+    from rayfit.train import room
     from rayfit.train.engine import build_engine
     from rayfit.train.loop import train_trial
     from rayfit.train.reset import take_snapshot
 
+    room.AGAIN_SECONDS = 0.1
+    told = Told()
+
+    def tell(update: int, trouble: str) -> None:
+        told(update, trouble)
+        if "no room for what was trained" in trouble:
+            waits.touch()
+
     config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=1)
-    engine, told = build_engine(model_path, config), Told()
-    keeper = keeper_of(root, "case-0", stop_at=None, told=told, every=4)
-    task = _task(model_path, attempt, {})
+    engine = build_engine(model_path, config)
+    keeper = keeper_of(root, "case-0", stop_at=None, told=tell, every=4)
+    task = replace(_task(model_path, root / "attempt", {}), measured_updates=(0, UPDATES))
+    task = replace(task, schedule=replace(task.schedule, keep=()))
     result = train_trial(engine, take_snapshot(engine), task, lambda _: None, keeper)
     return result.weights_sha256, told.whole, told.trouble

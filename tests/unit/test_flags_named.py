@@ -38,7 +38,7 @@ def _named() -> Iterator[tuple[str, str]]:
 
 def test_every_flag_that_is_named_exists(capsys: pytest.CaptureFixture[str]) -> None:
     known = {flag(field.name) for field in dataclasses.fields(Options)} | {CONFIG} | _OF_OTHERS
-    for command in ("list", "show", "sync", "report", "generate", "plan", "models", "datasets"):
+    for command in ("list", "show", "sync", "report", "clean", "generate", "plan", "models", "datasets"):
         with pytest.raises(SystemExit):
             run([command, "--help"])
     known |= set(_FLAG.findall(capsys.readouterr().out))

@@ -44,9 +44,9 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path)
 
 
-def _save(storage: Storage, update: int, **changes: Any) -> Path:
+def save_state(storage: Storage, update: int, *, trial: str = "t", **changes: Any) -> Path:
     """A state after an update, as rank 0 makes it exist."""
-    folder = new_state_folder(storage, "t", update, changes.pop("token", "aa"))
+    folder = new_state_folder(storage, trial, update, changes.pop("token", "aa"))
     (folder).mkdir(parents=True)
     (folder / "rank-0-of-1.safetensors").write_bytes(b"numbers")
     part = StatePart(file="rank-0-of-1.safetensors", bytes=7, sha256=hashlib.sha256(b"numbers").hexdigest())
@@ -54,7 +54,7 @@ def _save(storage: Storage, update: int, **changes: Any) -> Path:
     assert read_part(folder, part.file) == part
     record = StateRecord(
         version=STATE_VERSION,
-        of=OF,
+        of=msgspec.structs.replace(OF, trial=trial),
         update=update,
         stopped=False,
         edition=1,
@@ -79,7 +79,7 @@ def _found(storage: Storage, **asked: Any) -> list[int]:
 def test_the_newest_come_first_and_two_are_kept(storage: Storage) -> None:
     assert _found(storage) == []
     for update in (5, 7, 10):
-        _save(storage, update)
+        save_state(storage, update)
     assert _found(storage) == [10, 7]
     assert len(list(states_folder(storage, "t").iterdir())) == KEPT_STATES
     remove_states(storage, "t")
@@ -91,7 +91,7 @@ def test_what_was_begun_and_is_not_whole_counts_for_nothing_and_goes(storage: St
     begun.mkdir(parents=True)
     (begun / "rank-0-of-2.safetensors").write_bytes(b"num")
     assert _found(storage) == [] and begun.exists()
-    _save(storage, 10)
+    save_state(storage, 10)
     assert _found(storage) == [10] and not begun.exists()
 
 
@@ -111,7 +111,7 @@ def test_what_was_begun_and_is_not_whole_counts_for_nothing_and_goes(storage: St
 def test_a_state_that_lacks_what_is_wanted_is_no_beginning(
     storage: Storage, asked: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _save(storage, 10)
+    save_state(storage, 10)
     caplog.set_level(logging.INFO)
     assert _found(storage) == [10]
     assert _found(storage, **asked) == []
@@ -119,7 +119,7 @@ def test_a_state_that_lacks_what_is_wanted_is_no_beginning(
 
 
 def test_more_than_is_wanted_does_no_harm(storage: Storage) -> None:
-    _save(storage, 10)
+    save_state(storage, 10)
     assert _found(storage, measured=(0, 10, 20), launch="first") == [10]
     assert _found(storage, of=msgspec.structs.replace(OF, export_dtype="bf16")) == [10], "no weights are kept"
 
@@ -132,7 +132,7 @@ def test_weights_that_were_kept_must_be_there_and_of_the_same_numbers(
     place.mkdir(parents=True)
     (place / "config.json").write_text("{}")
     kept = {"5": KeptWeights(weights_sha256="aa", path="attempt-a/weights-5")}
-    _save(storage, 10, kept=kept)
+    save_state(storage, 10, kept=kept)
     assert _found(storage, keep=(5, 20)) == [10]
     assert _found(storage, keep=(5,), of=msgspec.structs.replace(OF, export_dtype="bf16")) == []
     (place / "config.json").unlink()
@@ -141,12 +141,12 @@ def test_weights_that_were_kept_must_be_there_and_of_the_same_numbers(
 
 
 def test_a_state_of_another_version_is_left_alone_and_counts_for_nothing(storage: Storage) -> None:
-    _save(storage, 10, version=STATE_VERSION + 1)
+    save_state(storage, 10, version=STATE_VERSION + 1)
     assert _found(storage) == [] and len(all_states(storage, "t")) == 1
 
 
 def test_a_part_is_whole_or_its_fault_is_named(storage: Storage) -> None:
-    folder = _save(storage, 10)
+    folder = save_state(storage, 10)
     file = folder / "rank-0-of-1.safetensors"
     (part,) = all_states(storage, "t")[0].record.parts
     assert fault_of(folder, part) == ""
@@ -166,7 +166,7 @@ def test_points_keep_their_first_time_while_their_numbers_are_the_same(storage: 
     other = msgspec.structs.replace(later, train_loss=9.0)
     assert write_point(storage, "t", other) == other
     assert kept_points(storage, "t") == {5: other}
-    state = State(_save(storage, 5), all_states(storage, "t")[0].record)
+    state = State(save_state(storage, 5), all_states(storage, "t")[0].record)
     assert state.folder.exists() and kept_points(storage, "t") == {5: other}, "a state leaves points alone"
     forget_points(storage, "t")
     assert kept_points(storage, "t") == {}

@@ -11,10 +11,11 @@ from rayfit.cli import parse_options
 from rayfit.plan.planning import make_plan
 from rayfit.plan.products import is_finished, wanted_products
 from rayfit.records.storage import Storage
-from rayfit.sweep.tasks import trial_command
+from rayfit.sweep.tasks import trial_command, trial_task
 from tests.finished import Finished
 from tests.unit.fresh import ROOT
 from tests.unit.plan.examples import SWEEP, plan_of
+from tests.unit.records.test_states import save_state
 
 KINDS = sorted(path.stem for path in (ROOT / "sweeps").glob("[!_]*.py"))
 
@@ -76,3 +77,17 @@ def test_a_trial_is_finished_when_every_product_that_is_wanted_is_there(storage:
         other = plan_of(storage, **lacking)
         assert other.trials[0].id == trial.id
         assert not is_finished(other, other.trials[0], storage)
+
+
+def test_a_training_anew_that_was_interrupted_goes_on_without_being_told(storage: Storage) -> None:
+    plan = plan_of(storage)
+    made = Finished(storage, plan)
+    record = made.train(plan.trials[0])
+    task = trial_task(made.prepared, plan.trials[0], storage, "sweeps/x.py")
+    assert (task.fresh, task.anew) == (False, False)
+    save_state(storage, 10, trial=record.id)
+    assert is_finished(plan, plan.trials[0], storage), "a state of the record's own edition is no news"
+    save_state(storage, 10, trial=record.id, edition=2, token="bb")
+    assert not is_finished(plan, plan.trials[0], storage)
+    task = trial_task(made.prepared, plan.trials[0], storage, "sweeps/x.py")
+    assert (task.fresh, task.anew) == (True, False)
