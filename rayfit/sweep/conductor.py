@@ -198,7 +198,10 @@ class Conductor:
             self._yielding.group_works(time.monotonic())
         elif self._pool.num_actors:
             self._yielding.others_hold(time.monotonic())
-        begun = any(trial.last_point is not None for trial in self._state.values())
+        begun = any(
+            trial.last_point is not None or trial.status in ("elsewhere", "finished", "failed")
+            for trial in self._state.values()
+        )
         if self._tune is not None and self._tune.ident is None and (begun or not self._is_training):
             self._tune.start()
         self._run_groups(self._is_training)

@@ -146,7 +146,7 @@ def _train(
                 ray.get(queue.interrupted.remote(group_id, task.id))
         except TrialElsewhere as error:
             idle_from = time.time()
-            log.info("trial %s is trained by %s", task.id, error)
+            log.info("trial %s: %s", task.id, error)
             if rank == 0:
                 ray.get(queue.elsewhere.remote(group_id, task.id, str(error)))
         except TrialError as error:
@@ -182,9 +182,9 @@ def _train_and_record(
     launch = config.launch
     holding = take(storage, trial_lease(task.id), launch, from_same_launch=True) if rank == 0 else None
     held = holding if isinstance(holding, Holding) else None
-    if elsewhere := from_rank_0(lambda: holding.holder if isinstance(holding, Lease) else ""):
-        raise TrialElsewhere(elsewhere)
     try:
+        if elsewhere := from_rank_0(lambda: _elsewhere(storage, task, holding)):
+            raise TrialElsewhere(elsewhere)
         attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
         # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
         kept_before = from_rank_0(lambda: _kept_before(storage, task))
@@ -217,7 +217,7 @@ def _train_and_record(
         if held is not None:
             held.release()
     if record is None:
-        raise TrialElsewhere("others, who have taken it over")
+        raise TrialElsewhere("another launch has taken it over")
     if isinstance(record, str):
         raise TrialError(record)
     return record, result.exported_at
@@ -273,6 +273,17 @@ class _Notice:
         answer = bool(ray.get(self._asked))
         self._asked = self._queue.is_noticed.remote(self._group_id)
         return answer
+
+
+def _elsewhere(storage: Storage, task: TrialTask, holding: Holding | Lease | None) -> str:
+    """Why the trial is not to be trained here; empty where it is."""
+    if isinstance(holding, Lease):
+        return f"it is trained by {holding.holder}"
+    record = storage.trial(task.id)
+    is_new = record is not None and record.finished_at != task.finished_before
+    if record is not None and is_new and all(record.product(name) for name in task.wanted):
+        return "another launch has trained it meanwhile"
+    return ""
 
 
 def _edition(storage: Storage, task: TrialTask) -> int:

@@ -207,11 +207,11 @@ class TrialQueue:
         trial = self._trials[trial_id]
         trial.status, trial.points = "queued", []
 
-    def elsewhere(self, group_id: str, trial_id: str, holder: str) -> None:
-        """The trial that the group was handed is trained by others, of another launch."""
+    def elsewhere(self, group_id: str, trial_id: str, why: str) -> None:
+        """The trial that the group was handed is trained by another launch, or was; `why` is what a person is told."""
         self._groups[group_id].in_hand = ""
         trial = self._trials[trial_id]
-        trial.status, trial.points, trial.trouble = "elsewhere", [], f"it is trained by {holder}"
+        trial.status, trial.points, trial.trouble = "elsewhere", [], why
 
     def found(self, trial_id: str, seconds: float) -> None:
         """A trial that was trained elsewhere has its record."""

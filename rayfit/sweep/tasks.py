@@ -12,6 +12,7 @@ from rayfit.plan.contexts import HeldOut
 from rayfit.plan.declaration import AXES
 from rayfit.plan.deepspeed import effective_zero_stage
 from rayfit.plan.plan import Plan
+from rayfit.plan.products import wanted_products
 from rayfit.plan.sources import count_parameters
 from rayfit.plan.trials import CURVE_ROWS, TrialSpec
 from rayfit.prepare.made_models import base_weights
@@ -125,6 +126,8 @@ def trial_task(prepared: Prepared, trial: TrialSpec, storage: Storage, script: s
         eval_every=plan.products.eval_every,
         fresh=plan.options.fresh or (finished is not None and is_begun_anew(storage, finished)),
         anew=plan.options.fresh,
+        wanted=tuple(product.name for product in wanted_products(plan, trial)),
+        finished_before=None if finished is None else finished.finished_at,
         checkpoint_minutes=plan.options.checkpoint_minutes,
         checkpoint_every=plan.options.checkpoint_every,
     )

@@ -66,8 +66,9 @@ class TrialTask:
     """One trial as a group needs it: ids resolved to paths, numbers decided. `about` is copied into the record.
 
     `eval_every`: updates between points of the curve, None for what `curve_updates` decides; `num_validation`: the rows
-    that it is measured over, of validation text and of training text each. `fresh`: its record
-    replaces a finished one; `anew`: states of earlier launches count for nothing. `checkpoint_minutes`,
+    that it is measured over, of validation text and of training text each. `wanted`: names of the products that it is
+    trained for; `finished_before`: when its record was finished, None without one. `fresh`: its record replaces a
+    finished one; `anew`: states of earlier launches count for nothing. `checkpoint_minutes`,
     `checkpoint_every`: between two states that training can go on from.
     """
 
@@ -78,6 +79,8 @@ class TrialTask:
     sequence_length: int
     num_validation: int
     eval_every: int | None
+    wanted: tuple[str, ...]
+    finished_before: str | None
     fresh: bool
     anew: bool
     checkpoint_minutes: float

@@ -388,7 +388,7 @@ def test_a_trial_that_others_train_is_waited_for() -> None:
     _start(queue, "g")
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
-        queue.elsewhere("g", trial_id, "process 7 on a machine")
+        queue.elsewhere("g", trial_id, "it is trained by process 7")
     assert _statuses(queue) == {"a": "elsewhere", "b": "elsewhere"}
     assert "process 7" in queue.state()["a"].trouble
     assert queue.next("g") == ("close", None)

@@ -85,7 +85,7 @@ class World:
     def see_elsewhere(self, name: str) -> None:
         """Another launch holds the trial's lease."""
         trial_id, self.in_hand[name] = self.in_hand[name], ""
-        self.queue.elsewhere(name, trial_id, "process 7 on a machine")
+        self.queue.elsewhere(name, trial_id, "it is trained by process 7")
         self.elsewhere.add(trial_id)
 
     def come_back(self, trial_id: str, *, found: bool) -> None:
