@@ -268,10 +268,8 @@ class StateKeeper:
         """Copy this rank's part and have it written by a thread, which an earlier one is waited for."""
         if progress.update == self._saved_at:
             return
-        if self._writing is not None and self._writing.thread is not None:
-            self._writing.own_written.wait()
-            if dist.get_rank() == 0:
-                self._writing.thread.join()
+        if self._writing is not None:
+            self._wait(engine)
         self._saved_at, self._saved = progress.update, time.monotonic()
         taken = take_state(engine)
         writing = _Writing(progress.update)

@@ -136,6 +136,7 @@ def test_a_trial_whose_launch_is_killed_goes_on_in_another_sweep(
         _wait(root, lambda: list(root.glob("sweeps/*-*"))[1:], "another launch")
         _wait(root, partial(_reached, root, 100), "more updates")
         os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
         output = finish(other, root)
     finally:
         for each in (first, other):

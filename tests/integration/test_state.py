@@ -415,3 +415,38 @@ def train_on_a_small_disk(model_path: Path, root: Path, waits: Path) -> tuple[st
     task = replace(task, schedule=replace(task.schedule, keep=()))
     result = train_trial(engine, take_snapshot(engine), task, lambda _: None, keeper)
     return result.weights_sha256, told.whole, told.trouble
+
+
+def train_where_rank_1_cannot_write(model_path: Path, root: Path) -> tuple[str, list[int], list[str]]:
+    """Two workers, one of which has no room for its part of any state but that after update 9."""
+    import errno
+
+    import torch.distributed as dist
+
+    from rayfit.train import keeping
+    from rayfit.train.engine import build_engine
+    from rayfit.train.loop import train_trial
+    from rayfit.train.reset import take_snapshot
+
+    written = keeping._written
+
+    def full(taken: Any, path: Path) -> Any:
+        if dist.get_rank() == 1 and not path.parent.name.startswith("000000009"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(taken, path)
+
+    keeping._written = full
+    keeping.LOOK_SECONDS = 0.0
+    config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=2)
+    engine, told = build_engine(model_path, config), Told()
+    keeper = keeper_of(root, "case-0", stop_at=None, told=told, every=3)
+    task = _task(model_path, root / "trials" / "case-0" / "attempt-a-1", {})
+    result = train_trial(engine, take_snapshot(engine), task, lambda _: None, keeper)
+    return result.weights_sha256, told.whole, told.trouble
+
+
+def test_a_worker_that_cannot_write_its_part_costs_the_state_alone(tmp_path: Path, model_path: Path) -> None:
+    first, second = run_workers(train_where_rank_1_cannot_write, 2, model_path, tmp_path)
+    assert first[0] == second[0] and first[1] == [9]
+    assert any("was not written by every worker" in trouble for trouble in first[2])
+    assert [state.record.update for state in all_states(Storage(tmp_path), "case-0")] == [9]
