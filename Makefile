@@ -38,7 +38,7 @@ gpu-bundle: .venv/installed-test  ## the project for a GPU machine without a net
 
 bench: .venv/installed-test  ## what is claimed about speed and memory, beside alternatives; needs no GPU, takes over an hour
 	$(BIN)/python sweeps/data_quantity.py --storage $(STORAGE)
-	for each in launches "whole_sweep --made $(STORAGE)" "memory --made $(STORAGE)" training corpus many_trials scoring \
+	for each in launches "whole_sweep --made $(STORAGE)" "memory --made $(STORAGE)" training state corpus many_trials scoring \
 	  "generation --storage $(STORAGE)"; do \
 	  set -- $$each; name=$$1; shift; $(BIN)/python benchmarks/$$name.py "$$@" || exit 1; done
 	$(BIN)/python benchmarks/results.py

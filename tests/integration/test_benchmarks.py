@@ -35,7 +35,7 @@ def results(printed: str) -> list[str]:
     return [line for line in printed.splitlines() if line.startswith("| ")][1:]
 
 
-@pytest.mark.parametrize("name", ["training", "corpus", "gpu"])
+@pytest.mark.parametrize("name", ["training", "corpus", "gpu", "state"])
 def test_a_benchmark_measures_what_it_names(name: str) -> None:
     assert results(quick(name))
 
