@@ -45,6 +45,8 @@ from rayfit.train.together import from_all, from_rank_0
 LOOK_SECONDS = 1.0
 _MOST_UPDATES_BETWEEN = 1_000
 _POLL_SECONDS = 0.05
+# Of a training's time, what standing still for states by the clock may take.
+SHARE_OF_STATES = 0.01
 # What is trained again in less is not worth a state before the export.
 WORTH_SECONDS = 10.0
 
@@ -146,7 +148,7 @@ class StateKeeper:
         self._next_look = 0
         self._looked_at, self._looked = 0, time.monotonic()
         self._saved_at, self._saved = -1, time.monotonic()
-        self._begun_at = 0
+        self._begun_at, self._stood_still = 0, 0.0
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -252,7 +254,10 @@ class StateKeeper:
             passed, seconds = time.monotonic() - self._looked, self._keeping.seconds
             per_update = max(passed, 1e-6) / max(1, update - self._looked_at)
             is_free = self._writing is None or self._writing.is_over
-            told[0] = int(is_free and seconds is not None and time.monotonic() - self._saved >= seconds)
+            if seconds is not None and is_free:
+                # A state costs a hundredth of the time at most, however large it is.
+                between = max(seconds, self._stood_still / SHARE_OF_STATES)
+                told[0] = int(time.monotonic() - self._saved >= between)
             told[1] = int(self._is_noticed())
             told[2] = max(1, min(_MOST_UPDATES_BETWEEN, round(LOOK_SECONDS / per_update)))
         numbers = torch.tensor([*told, failed], device=engine.device)
@@ -268,10 +273,12 @@ class StateKeeper:
         """Copy this rank's part and have it written by a thread, which an earlier one is waited for."""
         if progress.update == self._saved_at:
             return
+        begin = time.monotonic()
         if self._writing is not None:
             self._wait(engine)
         self._saved_at, self._saved = progress.update, time.monotonic()
         taken = take_state(engine)
+        self._stood_still = time.monotonic() - begin
         writing = _Writing(progress.update)
         work = (writing, taken, progress)
         writing.thread = threading.Thread(target=self._write, args=work, name="state", daemon=True)

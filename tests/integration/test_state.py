@@ -117,6 +117,7 @@ def train(
     stop_at: int | None,
     attempt: str,
     every: int | None = None,
+    seconds: float | None = None,
 ) -> list[Any]:
     """Train every case under a keeper, in one process group: digest, points and stretches, or why it was interrupted."""
     import torch.distributed as dist
@@ -125,7 +126,7 @@ def train(
     from rayfit.train.engine import build_engine
     from rayfit.train.reset import take_snapshot
 
-    keeping.LOOK_SECONDS = 0.0  # each update is looked at
+    keeping.LOOK_SECONDS, keeping.SHARE_OF_STATES = 0.0, 1.0  # each update is looked at
     results = []
     for number, (stage, precision, settings) in enumerate(cases):
         config = deepspeed_config(
@@ -139,7 +140,7 @@ def train(
         snapshot, told = take_snapshot(engine), Told()
         trial = f"case-{number}"
         folder = root / "trials" / trial / attempt
-        keeper = keeper_of(root, trial, stop_at=stop_at, told=told, every=every)
+        keeper = keeper_of(root, trial, stop_at=stop_at, told=told, every=every, seconds=seconds)
         points: list[Point] = []
         try:
             task = _task(model_path, folder, settings)
@@ -450,3 +451,11 @@ def test_a_worker_that_cannot_write_its_part_costs_the_state_alone(tmp_path: Pat
     assert first[0] == second[0] and first[1] == [9]
     assert any("was not written by every worker" in trouble for trouble in first[2])
     assert [state.record.update for state in all_states(Storage(tmp_path), "case-0")] == [9]
+
+
+def test_states_are_kept_by_the_clock_too(tmp_path: Path, model_path: Path, calm_alone: list[Any]) -> None:
+    ((digest, *_, whole),) = run_workers(train, 1, model_path, tmp_path, ONE, None, "attempt-a-1", None, 0.0)[
+        0
+    ]
+    assert digest == calm_alone[1][0]
+    assert whole == sorted(set(whole)) and whole[0] == 1, "as soon as the one before is written"
