@@ -11,7 +11,7 @@ from rayfit.errors import RayfitError, nearest, unknown
 from rayfit.findings.current import current
 from rayfit.listing import datasets_listing, models_listing
 from rayfit.plan import command as sizing
-from rayfit.records.cleaning import leftovers, remove
+from rayfit.records.cleaning import Leftover, leftovers, remove
 from rayfit.records.codec import dumps, encode
 from rayfit.records.commands import command_of
 from rayfit.records.leases import held_by, sweep_lease
@@ -189,15 +189,17 @@ def _clean(parsed: argparse.Namespace) -> int:
     found = leftovers(storage)
     for each in found:
         print(f"{each.bytes / 2**30:9.3f} GiB  {each.path.relative_to(storage.root)}  ({each.what})")
-    total = f"{sum(each.bytes for each in found) / 2**30:.3f} GiB in {len(found)} places"
     if not found:
         print(f"nothing is left over in {storage.root}")
     elif parsed.delete:
-        remove(found)
-        print(f"removed {total}")
+        print(f"removed {_total(remove(storage, found))}")
     else:
-        print(f"{total} can go; --delete removes it")
+        print(f"{_total(found)} can go; --delete removes it")
     return 0
+
+
+def _total(found: list[Leftover]) -> str:
+    return f"{sum(each.bytes for each in found) / 2**30:.3f} GiB in {len(found)} places"
 
 
 def _models(_: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rayfit.errors import RayfitError
-from rayfit.records.leases import held_by, trial_lease
+from rayfit.records.leases import Lease, held_by, take, trial_lease
 from rayfit.records.states import KEPT_STATES, all_states, states_folder
 from rayfit.records.storage import TRIALS, Storage
 
@@ -40,13 +40,24 @@ def leftovers(storage: Storage) -> list[Leftover]:
     return sorted(found)
 
 
-def remove(found: list[Leftover]) -> None:
-    """Remove what was found."""
+def remove(storage: Storage, found: list[Leftover]) -> list[Leftover]:
+    """Remove what was found; returns what was, without what is of trials that are being trained by now."""
+    removed = []
     for each in found:
-        if each.path.is_dir():
-            shutil.rmtree(each.path, ignore_errors=True)
-        else:
-            each.path.unlink(missing_ok=True)
+        kind, name = each.path.relative_to(storage.root).parts[:2]
+        holding = take(storage, trial_lease(name), "clean") if kind == TRIALS and name[0] != "." else None
+        if isinstance(holding, Lease):
+            continue
+        try:
+            if each.path.is_dir():
+                shutil.rmtree(each.path, ignore_errors=True)
+            else:
+                each.path.unlink(missing_ok=True)
+        finally:
+            if holding is not None:
+                holding.release()
+        removed.append(each)
+    return removed
 
 
 def _of_trial(storage: Storage, folder: Path) -> Iterator[Leftover]:
@@ -80,5 +91,11 @@ def _temporary(storage: Storage) -> Iterator[Leftover]:
 
 
 def _leftover(path: Path, what: str) -> Leftover:
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return Leftover(path, what, sum(each.stat().st_size for each in files))
+    return Leftover(path, what, sum(_size(each) for each in (path, *path.rglob("*"))))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # it is being removed by somebody else
+        return 0

@@ -13,7 +13,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import msgspec
 
 from rayfit.errors import RayfitError
 from rayfit.records.codec import dumps, encode, read_record
@@ -60,7 +63,7 @@ class Holding:
 
     def __init__(self, folder: Path, lease: Lease) -> None:
         """As `take` makes it."""
-        self._folder, self._lease = folder, lease
+        self._folder, self._lease, self._is_lost = folder, lease, False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._thread.start()
@@ -69,7 +72,9 @@ class Holding:
     def is_held(self) -> bool:
         """Whether nobody has taken it over; to be asked before something is written that counts."""
         newest = _newest(self._folder)
-        return newest is not None and newest.token == self._lease.token
+        # Once lost it stays so, whatever a write that hung brings back.
+        self._is_lost = self._is_lost or newest is None or newest.token != self._lease.token
+        return not self._is_lost
 
     def release(self) -> None:
         """Give it back; what somebody else has taken over stays theirs."""
@@ -80,14 +85,16 @@ class Holding:
 
     def _renew(self) -> None:
         while not self._over.wait(RENEW_SECONDS):
+            path = _path(self._folder, self._lease.number)
             try:
                 if not self.is_held:
                     return
-                write_json(
-                    _path(self._folder, self._lease.number), {**encode(self._lease), "renewed": time.time()}
-                )
-            except (OSError, RayfitError):
-                continue  # a storage that does not answer now may the next time
+                write_json(path, {**encode(self._lease), "renewed": time.time()})
+            except OSError:
+                with suppress(OSError):
+                    os.utime(
+                        path
+                    )  # which a full disk has room for; one that does not answer may the next time
 
 
 def take(storage: Storage, what: str, launch: str, *, from_same_launch: bool = False) -> Holding | Lease:
@@ -104,6 +111,9 @@ def take(storage: Storage, what: str, launch: str, *, from_same_launch: bool = F
             return newest
         lease = _lease(1 if newest is None else newest.number + 1, launch)
         if _created(_path(folder, lease.number), dumps(encode(lease))):
+            found = _newest(folder)
+            if found is None or found.token != lease.token:
+                continue  # others were quicker, or the folder was listed from an old cache
             for number in _numbers(folder):
                 if number < lease.number:
                     _path(folder, number).unlink(missing_ok=True)
@@ -143,12 +153,17 @@ def _lease(number: int, launch: str) -> Lease:
 def _created(path: Path, text: str) -> bool:
     """Create a file that is not there; False where it is."""
     try:
-        with path.open("x", encoding="utf-8") as stream:
+        stream = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        return False
+    try:
+        with stream:
             stream.write(text + "\n")
             stream.flush()
             os.fsync(stream.fileno())
-    except FileExistsError:
-        return False
+    except OSError:
+        path.unlink(missing_ok=True)  # an empty one, on a full disk, would take it from who holds it
+        raise
     return True
 
 
@@ -158,9 +173,12 @@ def _newest(folder: Path) -> Lease | None:
         return None
     path = _path(folder, numbers[-1])
     try:
-        return read_record(path, Lease)
+        lease, renewed = read_record(path, Lease), path.stat().st_mtime
+        return None if lease is None else msgspec.structs.replace(lease, renewed=max(lease.renewed, renewed))
+    except FileNotFoundError:
+        return None
     except RayfitError:
-        # Being written, or what a full disk has left of it: held, unless it stays so.
+        # Being written: held, unless it stays so.
         try:
             renewed = path.stat().st_mtime
         except FileNotFoundError:

@@ -164,6 +164,14 @@ def publish_state(folder: Path, record: StateRecord) -> None:
     remove_superseded(folder.parent)
 
 
+def keep_only(storage: Storage, trial_id: str, kept: Collection[State]) -> None:
+    """Remove all states of a trial but these: what a training does not go on from would pass for newer than its own."""
+    folders = {state.folder for state in kept}
+    for folder in _folders(states_folder(storage, trial_id)):
+        if folder not in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_superseded(states: Path) -> None:
     """Remove all but the newest states of a trial, and what was begun of others. Only who trains the trial may."""
     kept = {state.folder for state in _read_all(states)[:KEPT_STATES]}

@@ -134,6 +134,7 @@ class Conductor:
             key: trial_task(launch.prepared, trial, launch.storage, launch.script)
             for key, trial in self._trials.items()
         }
+        self._is_fresh = {key: task.fresh for key, task in tasks.items()}
         remote = ray.remote(num_cpus=0, resources=HEAD)(TrialQueue)
         self._queue = remote.options(name=name, namespace=NAMESPACE).remote(
             tasks,
@@ -238,7 +239,7 @@ class Conductor:
                 failed_at=now(),
                 readable=trial.readable,
                 declared=trial.declared(),
-                edition=1 if before is None else before.edition + launch.plan.options.fresh,
+                edition=1 if before is None else before.edition + self._is_fresh[trial_id],
             )
             write_failure(launch.storage, failure)
             self._tell_failure(trial_id)

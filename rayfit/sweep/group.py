@@ -19,6 +19,7 @@ from rayfit.errors import TrialElsewhere, TrialError, TrialInterrupted, WeightsE
 from rayfit.plan.trials import curve_updates
 from rayfit.records.leases import Holding, Lease, take, trial_lease
 from rayfit.records.provenance import now
+from rayfit.records.states import remove_states
 from rayfit.records.storage import Storage, write_parquet
 from rayfit.records.trial import TrialRecord
 from rayfit.records.trials import LOGS, new_attempt, publish_trial
@@ -176,16 +177,31 @@ def _train_and_record(
     Rank 0 holds the trial's lease meanwhile. Raises TrialElsewhere where somebody else does, or has taken it over.
     """
     from rayfit.train.loop import train_trial
-    from rayfit.train.together import from_rank_0
+    from rayfit.train.room import with_room
+    from rayfit.train.together import from_all, from_rank_0
 
     times = Times(now(), previous_end)
-    launch = config.launch
-    holding = take(storage, trial_lease(task.id), launch, from_same_launch=True) if rank == 0 else None
-    held = holding if isinstance(holding, Holding) else None
+    held: list[Holding] = []
+
+    def tell(trouble: str) -> None:
+        queue.kept.remote(config.group_id, task.id, 0, trouble)
+
+    def begin() -> tuple[str, str]:
+        """Why the trial is not to be trained here, or the folder for this try."""
+        holding = (
+            held[0] if held else take(storage, trial_lease(task.id), config.launch, from_same_launch=True)
+        )
+        if isinstance(holding, Lease):
+            return f"it is trained by {holding.holder}", ""
+        held[:] = [holding]
+        elsewhere = _trained_elsewhere(storage, task)
+        return elsewhere, "" if elsewhere else str(new_attempt(storage, task.id, config.launch))
+
     try:
-        if elsewhere := from_rank_0(lambda: _elsewhere(storage, task, holding)):
+        elsewhere, folder = with_room(begin, tell)
+        if elsewhere:
             raise TrialElsewhere(elsewhere)
-        attempt = Path(from_rank_0(lambda: str(new_attempt(storage, task.id, launch))))
+        attempt = Path(folder)
         # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
         kept_before = from_rank_0(lambda: _kept_before(storage, task))
         facts = engine_facts(engine, config.adapter)
@@ -198,24 +214,24 @@ def _train_and_record(
                 lambda point: queue.point.remote(task.id, point),
                 _keeper(config, queue, held, task, kept),
             )
-        except (TrialError, TrialInterrupted) as error:
-            # Of an interrupted one weights that were kept lie there.
-            if rank == 0 and not (isinstance(error, TrialInterrupted) and error.is_kept):
+        except TrialError:
+            if rank == 0 and held[0].is_held:  # it would go wrong again from there
                 shutil.rmtree(attempt, ignore_errors=True)
+                remove_states(storage, task.id)
             raise
+        from_all(None)  # nobody writes a part of a state any more
 
         def publish() -> TrialRecord | str | None:
-            if held is not None and not held.is_held:
+            if not held[0].is_held:
                 return None
             record = trial_record(config.group_id, facts, task, result, attempt.name, times)
-            return _published(
-                storage, record, result, attempt, fresh=task.fresh, same_bits=not config.use_gpu
-            )
+            on_cpu = not config.use_gpu
+            return _published(storage, record, result, attempt, fresh=task.fresh, same_bits=on_cpu)
 
-        record = from_rank_0(publish)
+        record = with_room(publish, tell)
     finally:
-        if held is not None:
-            held.release()
+        for holding in held:
+            holding.release()
     if record is None:
         raise TrialElsewhere("another launch has taken it over")
     if isinstance(record, str):
@@ -238,19 +254,19 @@ def _published(
 
 
 def _keeper(
-    config: GroupConfig, queue: Any, held: Holding | None, task: TrialTask, keeping: Keeping
+    config: GroupConfig, queue: Any, held: list[Holding], task: TrialTask, keeping: Keeping
 ) -> StateKeeper:
     """What keeps the trial's states while it is trained; rank 0's, which holds the lease, asks the queue and tells it."""
     from rayfit.train.keeping import StateKeeper
 
-    if held is None:
+    if not held:
         return StateKeeper(keeping)
     notice = _Notice(queue, config.group_id)
     return StateKeeper(
         keeping,
         is_noticed=lambda: notice.is_there,
         tell=lambda update, trouble: queue.kept.remote(config.group_id, task.id, update, trouble),
-        may_write=lambda: held.is_held,
+        may_write=lambda: held[0].is_held,
     )
 
 
@@ -275,15 +291,13 @@ class _Notice:
         return answer
 
 
-def _elsewhere(storage: Storage, task: TrialTask, holding: Holding | Lease | None) -> str:
-    """Why the trial is not to be trained here; empty where it is."""
-    if isinstance(holding, Lease):
-        return f"it is trained by {holding.holder}"
+def _trained_elsewhere(storage: Storage, task: TrialTask) -> str:
+    """Why the trial, whose lease is held now, is not to be trained: its record came meanwhile. Empty where it is."""
     record = storage.trial(task.id)
-    is_new = record is not None and record.finished_at != task.finished_before
-    if record is not None and is_new and all(record.product(name) for name in task.wanted):
-        return "another launch has trained it meanwhile"
-    return ""
+    if record is None or not all(record.product(name) for name in task.wanted):
+        return ""
+    is_new = record.finished_at != task.finished_before
+    return "another launch has trained it meanwhile" if is_new or not task.fresh else ""
 
 
 def _edition(storage: Storage, task: TrialTask) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rayfit.console import Console
-from rayfit.plan.products import is_finished
+from rayfit.plan.products import wanted_products
 from rayfit.plan.trials import TrialSpec
 from rayfit.records.leases import held_by, trial_lease
 from rayfit.sweep.cluster import joins_running_ray
@@ -46,6 +46,7 @@ class Watch:
         """`queue`: the actor."""
         self._launch, self._trials, self._queue = launch, trials, queue
         self._seen: dict[str, TrialState] = {}
+        self._elsewhere: set[str] = set()
 
     def has_newer_state(self, trial_id: str, trial: TrialState) -> bool:
         """Whether a newer state of the trial is kept than was; says what goes wrong, and what is begun again."""
@@ -54,7 +55,9 @@ class Watch:
         say = self._launch.console.say
         if trial.trouble and (before is None or trial.trouble != before.trouble):
             say(f"{trial_id}  {trial.trouble}")
-        if before is not None and trial.tries > max(before.tries, 1):
+        if trial.status == "elsewhere":
+            self._elsewhere.add(trial_id)
+        elif before is not None and trial.tries > max(before.tries, 1) and trial_id not in self._elsewhere:
             since = (
                 f", from its state after update {trial.kept_update}"
                 if trial.kept_update
@@ -70,7 +73,8 @@ class Watch:
             if trial.status != "elsewhere" or held_by(storage, trial_lease(trial_id)) is not None:
                 continue
             record = storage.trial(trial_id)
-            if record is not None and is_finished(self._launch.plan, self._trials[trial_id], storage):
+            wanted = wanted_products(self._launch.plan, self._trials[trial_id])
+            if record is not None and all(record.product(each.name) for each in wanted):
                 self._queue.found.remote(trial_id, record.seconds.total)
             else:
                 self._queue.back.remote(trial_id)

@@ -212,6 +212,12 @@ class TrialQueue:
         self._groups[group_id].in_hand = ""
         trial = self._trials[trial_id]
         trial.status, trial.points, trial.trouble = "elsewhere", [], why
+        # It keeps its place among those that Tune hands out at once, so another takes one that Tune has not handed out.
+        kind = self._groups[group_id].kind
+        expected = [each for each in self._trials.values() if each.status == "expected"]
+        expected.sort(key=lambda each: each.kind != kind)
+        if expected:
+            expected[0].status = "queued"
 
     def found(self, trial_id: str, seconds: float) -> None:
         """A trial that was trained elsewhere has its record."""

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from rayfit.columns import TRAINED, column
 from rayfit.errors import RayfitError, first_line
-from rayfit.records.states import kept_points
+from rayfit.records.states import is_begun_anew, kept_points
 from rayfit.records.storage import Storage
 from rayfit.records.sweep import SweepRecord
 from rayfit.records.told import remember_told, told_of
@@ -320,7 +320,10 @@ class _LiveCurves:
         place: SyncReport,
     ) -> str:
         before = self._storage.trial(trial_id)
-        edition = 1 if before is None else before.edition + bool(sweep.record.options["fresh"])
+        edition = 1
+        if before is not None:
+            is_anew = sweep.record.options["fresh"] or is_begun_anew(self._storage, before)
+            edition = before.edition + bool(is_anew)
         tags = {"rayfit.who": TRAINED, column("arm").tag: sweep.arms(trial_id)}
         content = Content(
             name=trial_id.rpartition("-")[0],

@@ -13,7 +13,6 @@ import torch.distributed as dist
 from rayfit.train.adapters import adapted_modules, full_master, merged_weights
 from rayfit.train.directory import copy_tokenizer, weights_digest, write_config
 from rayfit.train.room import with_room
-from rayfit.train.together import from_rank_0
 
 EXPORT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -56,4 +55,4 @@ def export(
             copy_tokenizer(model_path, target)
             return digest.result()
 
-    return from_rank_0(lambda: with_room(write, tell))
+    return with_room(write, tell)

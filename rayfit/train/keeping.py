@@ -28,6 +28,7 @@ from rayfit.records.states import (
     StateRecord,
     fault_of,
     forget_points,
+    keep_only,
     new_state_folder,
     publish_state,
     read_part,
@@ -45,6 +46,7 @@ from rayfit.train.together import from_all, from_rank_0
 LOOK_SECONDS = 1.0
 _MOST_UPDATES_BETWEEN = 1_000
 _POLL_SECONDS = 0.05
+_PUBLISH_SECONDS = 60.0
 # Of a training's time, what standing still for states by the clock may take.
 SHARE_OF_STATES = 0.01
 # What is trained again in less is not worth a state before the export.
@@ -149,6 +151,7 @@ class StateKeeper:
         self._looked_at, self._looked = 0, time.monotonic()
         self._saved_at, self._saved = -1, time.monotonic()
         self._begun_at, self._stood_still = 0, 0.0
+        self._has_ended = False
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -161,14 +164,16 @@ class StateKeeper:
 
     def begin(self, engine: Any, reset: Callable[[], None], measured: Collection[int]) -> Progress | None:
         """As `Keeper`. Of several states the newest whose files are whole; what is wrong with others is logged."""
-        progress = None
-        for state in from_rank_0(lambda: self._candidates(measured)):
-            progress = self._go_on(engine, state)
-            if progress is not None:
-                break
-            reset()
-        if progress is None and dist.get_rank() == 0:
-            forget_points(self._storage, self._keeping.of.trial)
+        progress, left = None, from_rank_0(lambda: self._candidates(measured))
+        while left and progress is None:
+            progress = self._go_on(engine, left[0])
+            if progress is None:
+                reset()
+                left = left[1:]
+        if dist.get_rank() == 0 and self._may_write():
+            keep_only(self._storage, self._keeping.of.trial, left)
+            if progress is None:
+                forget_points(self._storage, self._keeping.of.trial)
         self._begun_at = 0 if progress is None else progress.update
         self._looked_at, self._next_look = self._begun_at, self._begun_at + 1
         self._saved_at = self._begun_at if progress else -1
@@ -242,7 +247,7 @@ class StateKeeper:
 
     def end(self) -> None:
         """As `Keeper`: nothing is written any more."""
-        writing = self._writing
+        writing, self._has_ended = self._writing, True
         if writing is not None and writing.thread is not None:
             writing.given_up.set()
             writing.thread.join()
@@ -309,11 +314,12 @@ class StateKeeper:
                 elif parts is not None:
                     publish_state(folder, self._record(progress, parts))
                     self._tell(progress.update, "")
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a thread's boundary: whatever it is, there is no state
             writing.error = f"the state after update {progress.update} cannot be written: {error}"
             log.warning("%s", writing.error)
             if rank == 0:
-                remove_superseded(folder.parent)  # what is half written takes room
+                if self._may_write():
+                    remove_superseded(folder.parent)  # what is half written takes room
                 self._tell(progress.update, writing.error)
         finally:
             writing.own_written.set()
@@ -327,7 +333,8 @@ class StateKeeper:
                     parts[file] = part
             if len(parts) < len(files) and writing.given_up.wait(_POLL_SECONDS):
                 writing.error = f"the state after update {writing.update} was not written by every worker"
-                self._tell(writing.update, writing.error)
+                if not self._has_ended:
+                    self._tell(writing.update, writing.error)
                 return None
         return tuple(parts[file] for file in files)
 
@@ -358,6 +365,8 @@ class StateKeeper:
         if failed.item():
             writing.given_up.set()
         if dist.get_rank() == 0:
+            writing.thread.join(_PUBLISH_SECONDS)  # all parts are there now, and what is left takes no time
+            writing.given_up.set()
             writing.thread.join()
         return bool(from_rank_0(lambda: not writing.error))
 

@@ -133,7 +133,7 @@ class _Training:
             self._update, self._stopped = found.update, found.stopped
             self._points, self._kept = list(found.points), dict(found.kept)
             self._seconds = {name: getattr(found.spent, name) for name in self._seconds}
-            self._begin = time.monotonic() - found.spent.total
+            self._begin -= found.spent.total
             self._losses = BatchLosses(self._task.schedule.num_updates, after=found.update)
             if dist.get_rank() == 0:
                 for point in found.points:

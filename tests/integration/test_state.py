@@ -117,7 +117,7 @@ def train(
     stop_at: int | None,
     attempt: str,
     every: int | None = None,
-    seconds: float | None = None,
+    **changes: Any,
 ) -> list[Any]:
     """Train every case under a keeper, in one process group: digest, points and stretches, or why it was interrupted."""
     import torch.distributed as dist
@@ -140,12 +140,14 @@ def train(
         snapshot, told = take_snapshot(engine), Told()
         trial = f"case-{number}"
         folder = root / "trials" / trial / attempt
-        keeper = keeper_of(root, trial, stop_at=stop_at, told=told, every=every, seconds=seconds)
+        keeper = keeper_of(root, trial, stop_at=stop_at, told=told, every=every, **changes)
         points: list[Point] = []
         try:
             task = _task(model_path, folder, settings)
             done = loop.train_trial(engine, snapshot, task, points.append, keeper)
             results.append((done.weights_sha256, points, done.stretches, done.kept, told.whole))
+            parts = [getattr(done.spent, name) for name in done.spent.__struct_fields__]
+            assert min(parts) >= 0 and (not points or 0 <= sum(parts) - points[-1].seconds < 60)
         except TrialInterrupted as error:
             results.append((str(error), points, (), {}, told.whole))
     return results
@@ -453,9 +455,31 @@ def test_a_worker_that_cannot_write_its_part_costs_the_state_alone(tmp_path: Pat
     assert [state.record.update for state in all_states(Storage(tmp_path), "case-0")] == [9]
 
 
+def train_by_the_clock(model_path: Path, root: Path) -> list[Any]:
+    return train(model_path, root, ONE, None, "attempt-a-1", seconds=0.0)
+
+
 def test_states_are_kept_by_the_clock_too(tmp_path: Path, model_path: Path, calm_alone: list[Any]) -> None:
-    ((digest, *_, whole),) = run_workers(train, 1, model_path, tmp_path, ONE, None, "attempt-a-1", None, 0.0)[
-        0
-    ]
+    ((digest, *_, whole),) = run_workers(train_by_the_clock, 1, model_path, tmp_path)[0]
     assert digest == calm_alone[1][0]
     assert whole == sorted(set(whole)) and whole[0] == 1, "as soon as the one before is written"
+
+
+def train_anew(model_path: Path, root: Path) -> list[Any]:
+    """As a launch with `--fresh`, which is interrupted too, and then as the launch goes on after a death."""
+    changes = {"launch": "second", "anew": True}
+    first = train(model_path, root, ONE, 5, "attempt-b-2", 2, **changes)
+    kept = [state.record.update for state in all_states(Storage(root), "case-0")]
+    return [first, kept, train(model_path, root, ONE, None, "attempt-b-3", 2, **changes)]
+
+
+def test_states_of_an_earlier_launch_do_not_stand_in_the_way_of_a_training_anew(
+    tmp_path: Path, model_path: Path, calm_alone: list[Any]
+) -> None:
+    run_workers(train, 1, model_path, tmp_path, ONE, 9, "attempt-a-1", 3)
+    first, kept, second = run_workers(train_anew, 1, model_path, tmp_path)[0]
+    assert first[0][0] == "interrupted after update 5, whose state is kept" and first[0][2] == ()
+    assert kept == [5, 4], "and none of updates 6 and 9"
+    digest, points, stretches, *_ = second[0]
+    assert digest == calm_alone[1][0] and _numbers(points) == _numbers(calm_alone[1][1])
+    assert [stretch.after for stretch in stretches] == [0, 5]

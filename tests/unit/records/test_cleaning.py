@@ -35,7 +35,7 @@ def test_of_a_finished_trial_only_its_products_stay(storage: Storage) -> None:
     (storage.folder("trials", record.id) / "attempt-x-1").mkdir()
     save_state(storage, 10, trial=record.id)
     assert _names(storage) == ["attempt-x-1", "states"]
-    remove(leftovers(storage))
+    assert remove(storage, leftovers(storage))
     assert leftovers(storage) == []
     assert all(product_path(storage, record, each).parent.is_dir() for each in record.products)
 
@@ -53,7 +53,7 @@ def test_of_an_unfinished_trial_its_newest_states_and_what_they_have_kept_stay(s
     holding = take(storage, trial_lease("t"), "launch")
     assert isinstance(holding, Holding) and leftovers(storage) == [], "it is being trained"
     holding.release()
-    remove(leftovers(storage))
+    assert remove(storage, leftovers(storage))
     assert [state.record.update for state in all_states(storage, "t")] == [10, 7]
     remove_states(storage, "t")
 

@@ -39,6 +39,8 @@ def _change(storage: Storage, **changes: Any) -> None:
     lease = held_by(storage, "trial-a")
     assert lease is not None
     write_json(_file(storage), encode(msgspec.structs.replace(lease, **changes)))
+    if "renewed" in changes:
+        os.utime(_file(storage), (changes["renewed"],) * 2)
 
 
 def test_a_second_one_is_told_who_holds_it(storage: Storage) -> None:

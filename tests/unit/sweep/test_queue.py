@@ -398,3 +398,17 @@ def test_a_trial_that_others_train_is_waited_for() -> None:
     queue.back("b")
     assert _statuses(queue) == {"a": "finished", "b": "queued"}
     assert queue.set_limit(1) == [""]
+
+
+def test_a_trial_that_others_train_does_not_keep_those_from_being_trained_that_tune_has_not_handed_out() -> (
+    None
+):
+    queue = TrialQueue({"a": "A", "b": "B", "c": "C"}, kinds={"a": "x", "b": "y", "c": "x"})
+    queue.submit("a")
+    queue.open_group("g", "x")
+    assert queue.hello("g") and queue.next("g") == ("train", "A")
+    queue.elsewhere("g", "a", "it is trained by process 7")
+    assert _statuses(queue) == {"a": "elsewhere", "b": "expected", "c": "queued"}
+    assert queue.next("g") == ("train", "C")
+    queue.submit("c")  # Tune's own, later
+    assert _statuses(queue)["c"] == "running"
