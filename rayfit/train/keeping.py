@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +14,6 @@ import torch
 import torch.distributed as dist
 
 from rayfit.errors import TrialInterrupted
-from rayfit.identity import file_digest
 from rayfit.records.provenance import now
 from rayfit.records.states import (
     STATE_VERSION,
@@ -30,23 +27,18 @@ from rayfit.records.states import (
     forget_points,
     keep_only,
     new_state_folder,
-    publish_state,
-    read_part,
-    remove_superseded,
     states_of,
-    write_part,
     write_point,
 )
 from rayfit.records.storage import Storage
 from rayfit.records.trial import Point, Stretch
-from rayfit.train.state import load_state, take_state, write_state
+from rayfit.train.state import load_state, take_state
 from rayfit.train.together import from_all, from_rank_0
+from rayfit.train.writing import StateWriting
 
 # About how often the ranks agree on whether a state is to be saved; a notice waits so long, and for one update.
 LOOK_SECONDS = 1.0
 _MOST_UPDATES_BETWEEN = 1_000
-_POLL_SECONDS = 0.05
-_PUBLISH_SECONDS = 60.0
 # Of a training's time, what standing still for states by the clock may take.
 SHARE_OF_STATES = 0.01
 # What is trained again in less is not worth a state before the export.
@@ -112,21 +104,6 @@ class Keeping:
     every: int | None
 
 
-@dataclass
-class _Writing:
-    """A state that is being written by a thread of every rank. Rank 0's waits for all parts and makes the state exist."""
-
-    update: int
-    own_written: threading.Event = field(default_factory=threading.Event)
-    given_up: threading.Event = field(default_factory=threading.Event)
-    error: str = ""
-    thread: threading.Thread | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.thread is None or not self.thread.is_alive()
-
-
 class StateKeeper:
     """Saves states beside training, from which another try goes on. Every rank has one and calls it alike.
 
@@ -146,12 +123,11 @@ class StateKeeper:
         self._keeping, self._storage = keeping, Storage(keeping.storage)
         self._is_noticed, self._tell, self._may_write = is_noticed, tell, may_write
         self._before: tuple[Stretch, ...] = ()
-        self._writing: _Writing | None = None
+        self._writing: StateWriting | None = None
         self._next_look = 0
         self._looked_at, self._looked = 0, time.monotonic()
         self._saved_at, self._saved = -1, time.monotonic()
         self._begun_at, self._stood_still = 0, 0.0
-        self._has_ended = False
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -231,7 +207,8 @@ class StateKeeper:
         if is_due or is_noticed:
             self._save(engine, progress())
         if is_noticed:
-            raise TrialInterrupted(update, is_kept=self._wait(engine))
+            assert self._writing is not None  # of this update
+            raise TrialInterrupted(update, is_kept=self._writing.wait(engine.device))
 
     def before_export(self, engine: Any, progress: Callable[[], Progress]) -> None:
         """As `Keeper`: a state, so that an export that fails costs no training, where there is much to lose."""
@@ -247,10 +224,8 @@ class StateKeeper:
 
     def end(self) -> None:
         """As `Keeper`: nothing is written any more."""
-        writing, self._has_ended = self._writing, True
-        if writing is not None and writing.thread is not None:
-            writing.given_up.set()
-            writing.thread.join()
+        if self._writing is not None:
+            self._writing.end()
 
     def _look(self, engine: Any, update: int) -> tuple[bool, bool]:
         """Whether a state is due by the clock, and whether the training is to be interrupted: rank 0 says so to all."""
@@ -270,73 +245,28 @@ class StateKeeper:
             dist.all_reduce(numbers)
         is_due, is_noticed, gap, num_failed = numbers.tolist()
         if num_failed and self._writing is not None:
-            self._writing.given_up.set()
+            self._writing.give_up()
         self._looked_at, self._looked, self._next_look = update, time.monotonic(), update + gap
         return bool(is_due), bool(is_noticed)
 
     def _save(self, engine: Any, progress: Progress) -> None:
-        """Copy this rank's part and have it written by a thread, which an earlier one is waited for."""
+        """Copy this rank's part and have it written by a thread, for which an earlier one is waited for."""
         if progress.update == self._saved_at:
             return
         begin = time.monotonic()
         if self._writing is not None:
-            self._wait(engine)
-        self._saved_at, self._saved = progress.update, time.monotonic()
-        taken = take_state(engine)
-        self._stood_still = time.monotonic() - begin
-        writing = _Writing(progress.update)
-        work = (writing, taken, progress)
-        writing.thread = threading.Thread(target=self._write, args=work, name="state", daemon=True)
-        self._writing = writing
-        writing.thread.start()
-
-    def _write(self, writing: _Writing, taken: dict[str, torch.Tensor], progress: Progress) -> None:
-        rank, world = dist.get_rank(), dist.get_world_size()
+            self._writing.wait(engine.device)
         keeping = self._keeping
-        folder = new_state_folder(self._storage, keeping.of.trial, progress.update, keeping.token)
-        try:
-            files = [f"rank-{each}-of-{world}.safetensors" for each in range(world)]
-            begin = time.monotonic()
-            part = _written(taken, folder / files[rank])
-            taken.clear()
-            write_part(folder, part)
-            log.info(
-                "the state after update %d, %.1f MB, written in %.2f s",
-                progress.update,
-                part.bytes / 1e6,
-                time.monotonic() - begin,
-            )
-            writing.own_written.set()
-            if rank == 0:
-                parts = self._all_parts(folder, files, writing)
-                if parts is not None and not self._may_write():
-                    writing.error = "others have taken this trial over"
-                elif parts is not None:
-                    publish_state(folder, self._record(progress, parts))
-                    self._tell(progress.update, "")
-        except Exception as error:  # noqa: BLE001 - a thread's boundary: whatever it is, there is no state
-            writing.error = f"the state after update {progress.update} cannot be written: {error}"
-            log.warning("%s", writing.error)
-            if rank == 0:
-                if self._may_write():
-                    remove_superseded(folder.parent)  # what is half written takes room
-                self._tell(progress.update, writing.error)
-        finally:
-            writing.own_written.set()
-
-    def _all_parts(self, folder: Path, files: list[str], writing: _Writing) -> tuple[StatePart, ...] | None:
-        """The parts of all ranks once they are written; None when it is given up."""
-        parts: dict[str, StatePart] = {}
-        while len(parts) < len(files):
-            for file in files:
-                if file not in parts and (part := read_part(folder, file)) is not None:
-                    parts[file] = part
-            if len(parts) < len(files) and writing.given_up.wait(_POLL_SECONDS):
-                writing.error = f"the state after update {writing.update} was not written by every worker"
-                if not self._has_ended:
-                    self._tell(writing.update, writing.error)
-                return None
-        return tuple(parts[file] for file in files)
+        self._saved_at, self._saved = progress.update, time.monotonic()
+        self._writing = StateWriting(
+            new_state_folder(self._storage, keeping.of.trial, progress.update, keeping.token),
+            progress.update,
+            take_state(engine),
+            lambda parts: self._record(progress, parts),
+            tell=self._tell,
+            may_write=self._may_write,
+        )
+        self._stood_still = time.monotonic() - begin
 
     def _record(self, progress: Progress, parts: tuple[StatePart, ...]) -> StateRecord:
         return StateRecord(
@@ -353,27 +283,3 @@ class StateKeeper:
             stretches=(*self._before, self._now),
             saved_at=now(),
         )
-
-    def _wait(self, engine: Any) -> bool:
-        """Wait until the last state is whole, or cannot be; whether it is, on every rank alike."""
-        writing = self._writing
-        assert writing is not None and writing.thread is not None
-        writing.own_written.wait()
-        failed = torch.tensor(int(bool(writing.error)), device=engine.device)
-        if dist.get_world_size() > 1:
-            dist.all_reduce(failed)
-        if failed.item():
-            writing.given_up.set()
-        if dist.get_rank() == 0:
-            writing.thread.join(_PUBLISH_SECONDS)  # all parts are there now, and what is left takes no time
-            writing.given_up.set()
-            writing.thread.join()
-        return bool(from_rank_0(lambda: not writing.error))
-
-
-def _written(taken: dict[str, torch.Tensor], path: Path) -> StatePart:
-    """Write a rank's part whole, to the disk itself."""
-    write_state(taken, path)
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    return StatePart(file=path.name, bytes=path.stat().st_size, sha256=file_digest(path))

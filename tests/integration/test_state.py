@@ -426,19 +426,19 @@ def train_where_rank_1_cannot_write(model_path: Path, root: Path) -> tuple[str, 
 
     import torch.distributed as dist
 
-    from rayfit.train import keeping
+    from rayfit.train import keeping, writing
     from rayfit.train.engine import build_engine
     from rayfit.train.loop import train_trial
     from rayfit.train.reset import take_snapshot
 
-    written = keeping._written
+    written = writing._written
 
     def full(taken: Any, path: Path) -> Any:
         if dist.get_rank() == 1 and not path.parent.name.startswith("000000009"):
             raise OSError(errno.ENOSPC, "No space left on device")
         return written(taken, path)
 
-    keeping._written = full
+    writing._written = full
     keeping.LOOK_SECONDS = 0.0
     config = deepspeed_config(zero_stage=1, precision="fp32", batch_size=8, num_workers=2)
     engine, told = build_engine(model_path, config), Told()

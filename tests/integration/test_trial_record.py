@@ -41,6 +41,15 @@ class _Points:
         self.updates.append(point.update)
 
 
+class _NoNotice:
+    """What a group asks whether it is to be interrupted, which here it never is."""
+
+    is_there = False
+
+    def __init__(self, queue: Any, group_id: str) -> None:
+        pass
+
+
 def _task(folder: Path, about: AboutTrial, adapter: str, **changes: Any) -> TrialTask:
     """The task of a trial; `changes` replace its `id`, its `fresh`, or what its schedule says."""
     identifier, fresh = changes.pop("id", "tiny-n12-0123456789ab"), changes.pop("fresh", False)
@@ -61,7 +70,12 @@ def _task(folder: Path, about: AboutTrial, adapter: str, **changes: Any) -> Tria
         sequence_length=LENGTH,
         num_validation=3,
         eval_every=4,
+        wanted=("what no record has",),
+        finished_before=None,
         fresh=fresh,
+        anew=fresh,
+        checkpoint_minutes=5.0,
+        checkpoint_every=None,
     )
 
 
@@ -90,10 +104,12 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
 def _records(folder: Path) -> dict[str, Any]:
     import torch.distributed as dist
 
+    from rayfit.sweep import group
     from rayfit.sweep.group import _train_and_record
     from rayfit.train.engine import build_engine
     from rayfit.train.reset import take_snapshot
 
+    group._Notice = _NoNotice  # type: ignore[assignment,misc] - there is no Ray here whose queue would answer
     rank = dist.get_rank()
     storage, about = Storage(folder / "runs"), _about(folder / str(rank))
     built: dict[str, Any] = {}
