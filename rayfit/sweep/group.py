@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from rayfit.allocator import keep_freed_memory
 from rayfit.devices import make_deterministic
 from rayfit.errors import TrialElsewhere, TrialError, TrialInterrupted, WeightsError, first_line
-from rayfit.plan.trials import curve_updates
-from rayfit.records.leases import Holding, Lease, take, trial_lease
-from rayfit.records.provenance import now
-from rayfit.records.states import remove_states
-from rayfit.records.storage import Storage, write_parquet
-from rayfit.records.trial import TrialRecord
-from rayfit.records.trials import LOGS, new_attempt, publish_trial
+from rayfit.records.storage import TRIALS, Storage
+from rayfit.records.trials import LOGS
 from rayfit.sweep.nodes import dead_nodes
-from rayfit.sweep.trial import GroupConfig, Times, TrialTask, engine_facts, keeping, trial_record
+from rayfit.sweep.training import TrialTraining
+from rayfit.sweep.trial import GroupConfig, TrialTask
 
 if TYPE_CHECKING:
-    from rayfit.train.keeping import Keeping, StateKeeper
     from rayfit.train.reset import Snapshot
-    from rayfit.train.schedule import TrainResult
 
 log = logging.getLogger("rayfit.group")
 
@@ -130,14 +121,13 @@ def _train(
     """Train one trial and tell the queue; returns when its export was done, from when on time is overhead."""
     import ray
 
-    storage = Storage(config.storage)
     group_id = config.group_id
-    with _logging_to(storage.folder("trials", task.id) / LOGS / f"rank{rank}.log"):
+    with _logging_to(Storage(config.storage).folder(TRIALS, task.id) / LOGS / f"rank{rank}.log"):
         try:
             log.info("trial %s in group %s, rank %d, process %d", task.id, group_id, rank, os.getpid())
-            record, idle_from = _train_and_record(
-                config, queue, rank, engine, snapshot, task, previous_end, storage
-            )
+            notice = _Notice(queue, group_id)
+            training = TrialTraining(config, task, queue, is_noticed=lambda: notice.is_there)
+            record, idle_from = training.run(engine, snapshot, previous_end)
             if rank == 0:
                 ray.get(queue.finish.remote(group_id, task.id, record.seconds.total))
         except TrialInterrupted as error:
@@ -162,114 +152,6 @@ def _train(
     return idle_from
 
 
-def _train_and_record(
-    config: GroupConfig,
-    queue: Any,
-    rank: int,
-    engine: Any,
-    snapshot: Snapshot,
-    task: TrialTask,
-    previous_end: float | None,
-    storage: Storage,
-) -> tuple[TrialRecord, float]:
-    """Train and, on rank 0, publish the record; the record and when the export was done. All ranks raise alike.
-
-    Rank 0 holds the trial's lease meanwhile. Raises TrialElsewhere where somebody else does, or has taken it over.
-    """
-    from rayfit.train.loop import train_trial
-    from rayfit.train.room import with_room
-    from rayfit.train.together import from_all, from_rank_0
-
-    times = Times(now(), previous_end)
-    held: list[Holding] = []
-
-    def tell(trouble: str) -> None:
-        queue.kept.remote(config.group_id, task.id, 0, trouble)
-
-    def begin() -> tuple[str, str]:
-        """Why the trial is not to be trained here, or the folder for this try."""
-        holding = (
-            held[0] if held else take(storage, trial_lease(task.id), config.launch, from_same_launch=True)
-        )
-        if isinstance(holding, Lease):
-            return f"it is trained by {holding.holder}", ""
-        held[:] = [holding]
-        elsewhere = _trained_elsewhere(storage, task)
-        return elsewhere, "" if elsewhere else str(new_attempt(storage, task.id, config.launch))
-
-    try:
-        elsewhere, folder = with_room(begin, tell)
-        if elsewhere:
-            raise TrialElsewhere(elsewhere)
-        attempt = Path(folder)
-        # A curve that is made again has the points of all weights that are kept, also of those that are not made again.
-        kept_before = from_rank_0(lambda: _kept_before(storage, task))
-        facts = engine_facts(engine, config.adapter)
-        kept = keeping(config, task, facts, attempt, _edition(storage, task))
-        try:
-            result = train_trial(
-                engine,
-                snapshot,
-                _train_task(task, attempt, kept_before),
-                lambda point: queue.point.remote(task.id, point),
-                _keeper(config, queue, held, task, kept),
-            )
-        except TrialError:
-            if rank == 0 and held[0].is_held:  # it would go wrong again from there
-                shutil.rmtree(attempt, ignore_errors=True)
-                remove_states(storage, task.id)
-            raise
-        from_all(None)  # nobody writes a part of a state any more
-
-        def publish() -> TrialRecord | str | None:
-            if not held[0].is_held:
-                return None
-            record = trial_record(config.group_id, facts, task, result, attempt.name, times)
-            on_cpu = not config.use_gpu
-            return _published(storage, record, result, attempt, fresh=task.fresh, same_bits=on_cpu)
-
-        record = with_room(publish, tell)
-    finally:
-        for holding in held:
-            holding.release()
-    if record is None:
-        raise TrialElsewhere("another launch has taken it over")
-    if isinstance(record, str):
-        raise TrialError(record)
-    return record, result.exported_at
-
-
-def _published(
-    storage: Storage, record: TrialRecord, result: TrainResult, attempt: Path, *, fresh: bool, same_bits: bool
-) -> TrialRecord | str:
-    """The record as published, with its curve; or why it cannot be."""
-    import polars as pl
-
-    curve = [msgspec.structs.asdict(point) for point in result.points]
-    write_parquet(attempt / "curve.parquet", pl.DataFrame(curve, infer_schema_length=None))
-    try:
-        return publish_trial(storage, record, attempt=attempt, fresh=fresh, same_bits=same_bits)
-    except TrialError as error:
-        return str(error)
-
-
-def _keeper(
-    config: GroupConfig, queue: Any, held: list[Holding], task: TrialTask, keeping: Keeping
-) -> StateKeeper:
-    """What keeps the trial's states while it is trained; rank 0's, which holds the lease, asks the queue and tells it."""
-    from rayfit.train.keeping import StateKeeper
-
-    if not held:
-        return StateKeeper(keeping)
-    notice = _Notice(queue, config.group_id)
-    return StateKeeper(
-        keeping,
-        is_noticed=lambda: notice.is_there,
-        tell=lambda update, trouble: queue.kept.remote(config.group_id, task.id, update, trouble),
-        may_write=lambda: held[0].is_held,
-    )
-
-
 class _Notice:
     """Whether a group's training is to be interrupted: asked of the queue, whose answers are never waited for."""
 
@@ -289,46 +171,6 @@ class _Notice:
         answer = bool(ray.get(self._asked))
         self._asked = self._queue.is_noticed.remote(self._group_id)
         return answer
-
-
-def _trained_elsewhere(storage: Storage, task: TrialTask) -> str:
-    """Why the trial, whose lease is held now, is not to be trained: its record came meanwhile. Empty where it is."""
-    record = storage.trial(task.id)
-    if record is None or not all(record.product(name) for name in task.wanted):
-        return ""
-    is_new = record.finished_at != task.finished_before
-    return "another launch has trained it meanwhile" if is_new or not task.fresh else ""
-
-
-def _edition(storage: Storage, task: TrialTask) -> int:
-    """The edition that the trial's record will have."""
-    old = storage.trial(task.id)
-    return 1 if old is None else old.edition + task.fresh
-
-
-def _kept_before(storage: Storage, task: TrialTask) -> list[int]:
-    """The updates whose weights an earlier training of the trial has kept."""
-    record = None if task.fresh else storage.trial(task.id)
-    return [] if record is None else record.kept_updates
-
-
-def _train_task(task: TrialTask, attempt: Path, kept_before: list[int]) -> Any:
-    """The task as the training loop takes it, its rows read."""
-    import polars as pl
-
-    from rayfit.data.rows import token_matrix
-    from rayfit.train.loop import TrainTask
-
-    schedule = task.schedule
-    regular = curve_updates(schedule.num_updates, schedule.batch_size, task.eval_every)
-    measured = {*regular, *schedule.keep, *kept_before}
-    return TrainTask(
-        schedule=schedule,
-        train_ids=token_matrix(pl.read_parquet(task.rows_path)),
-        validation_ids=token_matrix(pl.read_parquet(task.validation_path).head(task.num_validation)),
-        measured_updates=tuple(sorted(measured)),
-        checkpoint_path=attempt / "checkpoint",
-    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import msgspec
 import polars as pl
 import pytest
 
-from rayfit.errors import TrialError
+from rayfit.errors import TrialElsewhere, TrialError
 from rayfit.plan.adapters import Adapter
 from rayfit.plan.deepspeed import deepspeed_config
 from rayfit.plan.order import epochs_of
+from rayfit.records.leases import take, trial_lease
 from rayfit.records.storage import Storage
 from rayfit.records.trial import AboutTrial, Point, TrialRecord, weights
 from rayfit.records.trials import product_path
 from rayfit.sweep.tasks import trial_task
+from rayfit.sweep.training import TrialTraining
 from rayfit.sweep.trial import GroupConfig, TrialTask
 from rayfit.train.schedule import Schedule
 from tests.finished import SCRIPT, Finished
@@ -33,21 +36,15 @@ WORKERS = 2
 class _Points:
     """The one method of the trial queue that is called while a trial trains, with Ray's way of calling it."""
 
-    def __init__(self) -> None:
+    def __init__(self, half_way: Callable[[], object]) -> None:
         self.point = self
         self.updates: list[int] = []
+        self._half_way = half_way
 
     def remote(self, trial_id: str, point: Point) -> None:
         self.updates.append(point.update)
-
-
-class _NoNotice:
-    """What a group asks whether it is to be interrupted, which here it never is."""
-
-    is_there = False
-
-    def __init__(self, queue: Any, group_id: str) -> None:
-        pass
+        if point.update == UPDATES // 2:
+            self._half_way()
 
 
 def _task(folder: Path, about: AboutTrial, adapter: str, **changes: Any) -> TrialTask:
@@ -97,6 +94,7 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "adapter": ("lora-last:rank=2", {"id": "tiny-lora-0123456789ab", "train_seed": 4, "keep": (2,)}),
     "adapter again": ("lora-last:rank=2", {"id": "tiny-lora-0123456789ab", "train_seed": 4, "keep": (4,)}),
     "stopped": ("none", {"id": "tiny-stopped-0123456789ab", "stop_at_train_loss": 100.0}),
+    "taken over": ("none", {"id": "tiny-taken-0123456789ab"}),
     "missed": ("none", {"id": "tiny-missed-0123456789ab", "stop_at_train_loss": 0.3}),
 }
 
@@ -104,12 +102,9 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
 def _records(folder: Path) -> dict[str, Any]:
     import torch.distributed as dist
 
-    from rayfit.sweep import group
-    from rayfit.sweep.group import _train_and_record
     from rayfit.train.engine import build_engine
     from rayfit.train.reset import take_snapshot
 
-    group._Notice = _NoNotice  # type: ignore[assignment,misc] - there is no Ray here whose queue would answer
     rank = dist.get_rank()
     storage, about = Storage(folder / "runs"), _about(folder / str(rank))
     built: dict[str, Any] = {}
@@ -135,20 +130,29 @@ def _records(folder: Path) -> dict[str, Any]:
             num_workers=dist.get_world_size(),
             max_restarts=0,
         )
-        queue = _Points()
         task = _task(folder, about, text, **changes)
+        taken: list[Any] = []
+
+        def take_over(trial_id: str = task.id, taken: list[Any] = taken) -> None:
+            taken.append(take(storage, trial_lease(trial_id), "launch", from_same_launch=True))
+
+        queue = _Points(take_over if name == "taken over" else lambda: None)
         try:
-            made, _ = _train_and_record(config, queue, rank, *built[text], task, None, storage)
+            made, _ = TrialTraining(config, task, queue, is_noticed=lambda: False).run(*built[text], None)
             record: Any = made
-        except TrialError as error:
+        except (TrialError, TrialElsewhere) as error:
             record = str(error)
+        for holding in taken:
+            results["holder"] = holding.is_held
+            holding.release()
         if rank == 0:
             folder_now = storage.folder("trials", task.id)
             curves = sorted(folder_now.glob("attempt-*/curve.parquet"), key=lambda file: file.stat().st_mtime)
             results[name] = {
                 "record": record,
                 "points": queue.updates,
-                "curve": pl.read_parquet(curves[-1])["update"].to_list(),
+                "curve": pl.read_parquet(curves[-1])["update"].to_list() if curves else None,
+                "published": storage.trial(task.id) is not None,
                 "attempts": len(list(folder_now.glob("attempt-*"))),
             }
     return results
@@ -210,6 +214,14 @@ def test_trained_again_for_other_kept_weights_it_has_both(results: Any) -> None:
 
 def test_other_weights_under_the_same_id_are_refused(results: Any) -> None:
     assert "other weights" in results["other rows"]["record"]
+
+
+def test_workers_whose_trial_was_taken_over_publish_nothing(results: Any) -> None:
+    taken = results["taken over"]
+    assert taken["record"] == "another launch has taken it over" and taken["points"] == [0, 4, UPDATES]
+    assert not taken["published"] and taken["curve"] is None
+    assert results["holder"], "the lease is the other's to give back"
+    assert results["plain"]["published"]
 
 
 def test_fresh_keeps_only_what_it_made(results: Any, folder: Path) -> None:

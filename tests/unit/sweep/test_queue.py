@@ -6,7 +6,7 @@ from rayfit.records.trial import Point
 from rayfit.sweep.queue import MAX_STARTS_WITHOUT_WORK, MAX_TRIES, TrialQueue
 
 
-def _queue(*trial_ids: str, submitted: bool = True, **options: int) -> TrialQueue:
+def queue_of(*trial_ids: str, submitted: bool = True, **options: int) -> TrialQueue:
     queue = TrialQueue({trial_id: f"task of {trial_id}" for trial_id in trial_ids}, **options)
     if submitted:
         for trial_id in trial_ids:
@@ -29,34 +29,34 @@ def _point(update: int) -> Point:
     )
 
 
-def _start(queue: TrialQueue, *group_ids: str) -> None:
+def start(queue: TrialQueue, *group_ids: str) -> None:
     for group_id in group_ids:
         queue.open_group(group_id)
         assert queue.hello(group_id)
 
 
-def _statuses(queue: TrialQueue) -> dict[str, str]:
+def statuses(queue: TrialQueue) -> dict[str, str]:
     return {trial_id: trial.status for trial_id, trial in queue.state().items()}
 
 
 def test_one_group_trains_trials_in_the_plan_s_order_and_closes() -> None:
-    queue = _queue("a", "b")
+    queue = queue_of("a", "b")
     assert len(queue.set_limit(1)) == 1
-    _start(queue, "g")
+    start(queue, "g")
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
-        assert _statuses(queue)[trial_id] == "running"
+        assert statuses(queue)[trial_id] == "running"
         queue.finish("g", trial_id, 7.5)
     assert queue.next("g") == ("close", None)
     queue.group_ended("g")
-    assert _statuses(queue) == {"a": "finished", "b": "finished"}
+    assert statuses(queue) == {"a": "finished", "b": "finished"}
     assert queue.state()["a"].seconds == 7.5
     assert len(queue.set_limit(4)) == 0
 
 
 def test_what_a_group_held_is_told_when_it_has_ended() -> None:
-    queue = _queue("a")
-    _start(queue, "g")
+    queue = queue_of("a")
+    start(queue, "g")
     for placement in ("one", "after a restart"):
         queue.holds("g", placement)
     assert queue.group_ended("g", "its controller died") == ["one", "after a restart"]
@@ -64,9 +64,9 @@ def test_what_a_group_held_is_told_when_it_has_ended() -> None:
 
 
 def test_a_group_waits_for_what_tune_has_not_submitted_yet() -> None:
-    queue = _queue("a", submitted=False)
+    queue = queue_of("a", submitted=False)
     assert len(queue.set_limit(1)) == 1  # a group may start before the trial is here
-    _start(queue, "g")
+    start(queue, "g")
     assert queue.next("g") == ("wait", None)
     queue.submit("a")
     assert queue.next("g") == ("train", "task of a")
@@ -74,8 +74,8 @@ def test_a_group_waits_for_what_tune_has_not_submitted_yet() -> None:
 
 @pytest.mark.parametrize("when", ["queued", "running", "finished", "failed"])
 def test_submitting_twice_changes_nothing(when: str) -> None:
-    queue = _queue("a")
-    _start(queue, "g")
+    queue = queue_of("a")
+    start(queue, "g")
     if when != "queued":
         queue.next("g")
     if when == "finished":
@@ -84,12 +84,12 @@ def test_submitting_twice_changes_nothing(when: str) -> None:
         queue.fail("g", "a", "nan")
     before = queue.state()
     queue.submit("a")
-    assert queue.state() == before and _statuses(queue)["a"] == when
+    assert queue.state() == before and statuses(queue)["a"] == when
 
 
 def test_a_trial_in_hand_when_the_workers_die_is_trained_again_and_then_failed() -> None:
-    queue = _queue("a", "b")
-    _start(queue, "g")
+    queue = queue_of("a", "b")
+    start(queue, "g")
     for _ in range(MAX_TRIES):
         assert queue.next("g") == ("train", "task of a")
         assert queue.hello("g")  # the group's new workers
@@ -100,29 +100,29 @@ def test_a_trial_in_hand_when_the_workers_die_is_trained_again_and_then_failed()
 
 
 def test_a_trial_in_hand_when_the_group_ends_is_trained_by_another() -> None:
-    queue = _queue("a")
+    queue = queue_of("a")
     for number in range(MAX_TRIES):
-        _start(queue, f"g{number}")
+        start(queue, f"g{number}")
         assert queue.next(f"g{number}") == ("train", "task of a")
         queue.group_ended(f"g{number}", "the node is gone")
         expected = "queued" if number + 1 < MAX_TRIES else "failed"
-        assert _statuses(queue) == {"a": expected}
+        assert statuses(queue) == {"a": expected}
     assert queue.state()["a"].error == "the node is gone"
     assert len(queue.set_limit(1)) == 0
 
 
 def test_a_group_that_ends_without_an_error_in_its_hands_still_fails_its_trial_with_words() -> None:
-    queue = _queue("a")
+    queue = queue_of("a")
     for number in range(MAX_TRIES):
-        _start(queue, f"g{number}")
+        start(queue, f"g{number}")
         queue.next(f"g{number}")
         queue.group_ended(f"g{number}")
-    assert _statuses(queue) == {"a": "failed"} and queue.state()["a"].error
+    assert statuses(queue) == {"a": "failed"} and queue.state()["a"].error
 
 
 def test_points_of_an_interrupted_try_do_not_stay() -> None:
-    queue = _queue("a")
-    _start(queue, "g")
+    queue = queue_of("a")
+    start(queue, "g")
     queue.next("g")
     for update in (0, 20):
         queue.point("a", _point(update))
@@ -137,8 +137,8 @@ def test_points_of_an_interrupted_try_do_not_stay() -> None:
 
 
 def test_an_error_that_all_workers_saw_fails_the_trial_and_not_the_group() -> None:
-    queue = _queue("a", "b")
-    _start(queue, "g")
+    queue = queue_of("a", "b")
+    start(queue, "g")
     queue.next("g")
     queue.fail("g", "a", "the loss is nan at update 3")
     assert queue.events("a", 0) == ([], "failed", "the loss is nan at update 3")
@@ -146,41 +146,41 @@ def test_an_error_that_all_workers_saw_fails_the_trial_and_not_the_group() -> No
 
 
 def test_a_group_that_dies_before_it_asks_for_work_gives_up() -> None:
-    queue = _queue("a", "b")
+    queue = queue_of("a", "b")
     queue.open_group("g")
     for _ in range(MAX_STARTS_WITHOUT_WORK):
         assert queue.hello("g")
     assert not queue.hello("g")
-    assert _statuses(queue) == {"a": "failed", "b": "failed"}
+    assert statuses(queue) == {"a": "failed", "b": "failed"}
     assert f"died {MAX_STARTS_WITHOUT_WORK} times before" in queue.state()["a"].error
 
 
 def test_starts_are_counted_anew_once_a_group_worked() -> None:
-    queue = _queue("a", "b")
+    queue = queue_of("a", "b")
     queue.open_group("g")
     for _ in range(2):
         for _ in range(MAX_STARTS_WITHOUT_WORK - 1):
             assert queue.hello("g")
         queue.next("g")
-    assert "failed" not in _statuses(queue).values()
+    assert "failed" not in statuses(queue).values()
 
 
 def test_giving_up_leaves_a_trial_alone_that_another_group_is_training() -> None:
-    queue = _queue("a", "b")
+    queue = queue_of("a", "b")
     queue.set_limit(2)
-    _start(queue, "good")
+    start(queue, "good")
     assert queue.next("good") == ("train", "task of a")
     queue.give_up("three groups ended with errors")
-    assert _statuses(queue) == {"a": "running", "b": "failed"}
+    assert statuses(queue) == {"a": "running", "b": "failed"}
     queue.finish("good", "a", 7.5)
-    assert _statuses(queue) == {"a": "finished", "b": "failed"}
+    assert statuses(queue) == {"a": "finished", "b": "failed"}
     assert queue.next("good") == ("close", None)
 
 
 def test_a_group_is_replaced_after_its_number_of_trials() -> None:
-    queue = _queue("a", "b", "c", trials_per_group=2)
+    queue = queue_of("a", "b", "c", trials_per_group=2)
     queue.set_limit(1)
-    _start(queue, "g")
+    start(queue, "g")
     for trial_id in ("a", "b"):
         assert queue.next("g") == ("train", f"task of {trial_id}")
         queue.finish("g", trial_id, 7.5)
@@ -188,33 +188,33 @@ def test_a_group_is_replaced_after_its_number_of_trials() -> None:
     assert len(queue.set_limit(1)) == 0  # its resources are not free yet
     queue.group_ended("g")
     assert len(queue.set_limit(1)) == 1
-    _start(queue, "h")
+    start(queue, "h")
     assert queue.next("h") == ("train", "task of c")
 
 
 def test_a_failed_trial_counts_for_its_group_too() -> None:
-    queue = _queue("a", "b", trials_per_group=1)
-    _start(queue, "g")
+    queue = queue_of("a", "b", trials_per_group=1)
+    start(queue, "g")
     queue.next("g")
     queue.fail("g", "a", "nan")
     assert queue.next("g") == ("close", None)
 
 
 def test_a_group_that_was_told_to_close_gets_no_more_work_though_its_workers_start_again() -> None:
-    queue = _queue("a", "b", trials_per_group=1)
+    queue = queue_of("a", "b", trials_per_group=1)
     queue.set_limit(2)
-    _start(queue, "g")
+    start(queue, "g")
     queue.next("g")
     queue.finish("g", "a", 7.5)
     assert queue.next("g") == ("close", None)
     assert not queue.hello("g")
-    assert _statuses(queue)["b"] == "queued"
+    assert statuses(queue)["b"] == "queued"
 
 
 def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
-    queue = _queue("a", "b", "c")
+    queue = queue_of("a", "b", "c")
     assert len(queue.set_limit(2)) == 2
-    _start(queue, "g", "h")
+    start(queue, "g", "h")
     queue.next("g"), queue.next("h")
     assert len(queue.set_limit(1)) == 0
     queue.finish("g", "a", 7.5)
@@ -229,9 +229,9 @@ def test_when_the_limit_falls_groups_close_after_their_trials() -> None:
 
 
 def test_groups_that_must_make_room_wait_with_their_engines_built() -> None:
-    queue = _queue("a", "b", "c")
+    queue = queue_of("a", "b", "c")
     queue.set_limit(2)
-    _start(queue, "g", "h")
+    start(queue, "g", "h")
     queue.next("g"), queue.next("h")
     assert queue.set_limit(2, 1) == []
     queue.finish("g", "a", 7.5)
@@ -243,7 +243,7 @@ def test_groups_that_must_make_room_wait_with_their_engines_built() -> None:
 
 @pytest.mark.parametrize(("trials", "limit", "wanted"), [(3, 8, 3), (3, 2, 2), (3, 0, 0), (1, 4, 1)], ids=str)
 def test_no_more_groups_are_wanted_than_there_is_work_or_room(trials: int, limit: int, wanted: int) -> None:
-    queue = _queue(*"abc"[:trials])
+    queue = queue_of(*"abc"[:trials])
     assert len(queue.set_limit(limit)) == wanted
     for number in range(wanted):
         queue.open_group(f"g{number}")
@@ -251,9 +251,9 @@ def test_no_more_groups_are_wanted_than_there_is_work_or_room(trials: int, limit
 
 
 def test_a_busy_group_does_not_stand_in_for_a_waiting_trial() -> None:
-    queue = _queue("a", "b")
+    queue = queue_of("a", "b")
     queue.set_limit(1)
-    _start(queue, "g")
+    start(queue, "g")
     queue.next("g")
     assert len(queue.set_limit(2)) == 1
 
@@ -271,7 +271,7 @@ def test_what_does_not_fit_fails_at_once_with_all_of_its_kind() -> None:
     queue.set_limit(1)
     assert queue.hello("g") and queue.next("g") == ("train", 1)
     queue.cannot_train("g", "out of GPU memory")
-    assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
+    assert statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
     assert {queue.state()[key].error for key in "ab"} == {"out of GPU memory"}
     assert queue.state()["a"].tries == 1, "nothing is tried again"
     queue.group_ended("g")
@@ -300,115 +300,7 @@ def test_a_model_that_cannot_be_built_fails_its_trials_at_once_and_no_others() -
     queue.cannot_train("g", "it lacks weights")
     queue.cannot_train("g", "it lacks weights")  # another rank
     assert not queue.hello("g"), "workers that are started again go"
-    assert _statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
+    assert statuses(queue) == {"a": "failed", "b": "failed", "c": "queued"}
     assert queue.state()["a"].error == "it lacks weights"
     queue.group_ended("g")
     assert queue.set_limit(2) == ["y"]
-
-
-def test_deaths_count_from_the_newest_state_on() -> None:
-    queue = _queue("a")
-    _start(queue, "g")
-    assert queue.next("g")[0] == "train"
-    for update in (10, 20, 30):
-        for _ in range(MAX_TRIES - 1):
-            assert queue.hello("g")
-            assert queue.next("g")[0] == "train"
-        queue.kept("g", "a", update, "")
-    assert queue.state()["a"].kept_update == 30 and queue.state()["a"].tries > 2 * MAX_TRIES
-    for _ in range(MAX_TRIES - 1):
-        queue.hello("g")
-        queue.next("g")
-    queue.kept("g", "a", 30, "")  # no newer one
-    queue.hello("g")
-    assert _statuses(queue) == {"a": "failed"}
-    assert (
-        f"died {MAX_TRIES} times while training it since its state after update 30"
-        in queue.state()["a"].error
-    )
-
-
-def test_a_death_with_its_node_costs_no_try() -> None:
-    queue = _queue("a")
-    queue.open_group("g")
-    for number in range(3 * MAX_TRIES):
-        assert queue.hello("g", (f"node-{number}", "node-x"), tuple(f"node-{each}" for each in range(number)))
-        assert queue.next("g") == ("train", "task of a")
-    assert queue.group_ended("g", "its controller went with the node", ("node-x",)) == []
-    assert _statuses(queue) == {"a": "queued"}
-    queue.open_group("h")
-    for _ in range(MAX_TRIES):
-        assert queue.hello("h", ("node-z",), ("node-1", "node-2"))
-        queue.next("h")
-    queue.hello("h", ("node-z",), ("node-1", "node-2"))
-    assert _statuses(queue) == {"a": "failed"}, "its own node was there all the time"
-
-
-def test_a_group_that_was_given_notice_interrupts_and_another_goes_on() -> None:
-    queue = _queue("a", "b")
-    queue.set_limit(2)
-    for group, node in (("g", "here"), ("h", "there")):
-        queue.open_group(group)
-        assert queue.hello(group, (node,)) and queue.next(group)[0] == "train"
-    assert queue.notice(["there", "another"]) == ["h"] and queue.notice(["there"]) == []
-    assert (queue.is_noticed("g"), queue.is_noticed("h")) == (False, True)
-    queue.kept("h", "b", 7, "")
-    queue.interrupted("h", "b")
-    assert queue.next("h") == ("close", None)
-    queue.group_ended("h")
-    assert _statuses(queue) == {"a": "running", "b": "queued"} and queue.set_limit(2) == [""]
-    queue.finish("g", "a", 7.5)
-    assert queue.next("g") == ("train", "task of b")
-    assert queue.state()["b"].kept_update == 7
-
-
-def test_when_all_is_to_end_no_group_gets_work_any_more() -> None:
-    queue = _queue("a", "b")
-    _start(queue, "g")
-    queue.next("g")
-    assert queue.notice() == ["g"]
-    queue.interrupted("g", "a")
-    assert queue.next("g") == ("close", None)
-    queue.open_group("h")
-    queue.hello("h")
-    assert queue.is_noticed("h") and queue.next("h") == ("close", None)
-
-
-def test_what_is_said_by_workers_that_have_died_since_counts_nothing() -> None:
-    queue = _queue("a")
-    _start(queue, "g")
-    queue.next("g")
-    queue.group_ended("g", "gone")
-    queue.kept("g", "a", 40, "")
-    assert queue.state()["a"].kept_update is None
-
-
-def test_a_trial_that_others_train_is_waited_for() -> None:
-    queue = _queue("a", "b")
-    _start(queue, "g")
-    for trial_id in ("a", "b"):
-        assert queue.next("g") == ("train", f"task of {trial_id}")
-        queue.elsewhere("g", trial_id, "it is trained by process 7")
-    assert _statuses(queue) == {"a": "elsewhere", "b": "elsewhere"}
-    assert "process 7" in queue.state()["a"].trouble
-    assert queue.next("g") == ("close", None)
-    queue.group_ended("g")
-    assert queue.set_limit(1) == []
-    queue.found("a", 7.5)
-    queue.back("b")
-    assert _statuses(queue) == {"a": "finished", "b": "queued"}
-    assert queue.set_limit(1) == [""]
-
-
-def test_a_trial_that_others_train_does_not_keep_those_from_being_trained_that_tune_has_not_handed_out() -> (
-    None
-):
-    queue = TrialQueue({"a": "A", "b": "B", "c": "C"}, kinds={"a": "x", "b": "y", "c": "x"})
-    queue.submit("a")
-    queue.open_group("g", "x")
-    assert queue.hello("g") and queue.next("g") == ("train", "A")
-    queue.elsewhere("g", "a", "it is trained by process 7")
-    assert _statuses(queue) == {"a": "elsewhere", "b": "expected", "c": "queued"}
-    assert queue.next("g") == ("train", "C")
-    queue.submit("c")  # Tune's own, later
-    assert _statuses(queue)["c"] == "running"
